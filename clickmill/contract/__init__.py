@@ -1,0 +1,41 @@
+"""The feature contract: fields, roles, types, encodings, and its YAML and JSON Schema. Imports only `clickmill.errors`."""
+
+from clickmill.contract.encoding import (
+    Bucketize,
+    Cross,
+    Encoding,
+    Hash,
+    Hour,
+    ListOf,
+    Log1p,
+    Standardize,
+    Vocabulary,
+    Weekday,
+)
+from clickmill.contract.feature_contract import FeatureContract, Format, Source
+from clickmill.contract.field import ContractField, Dtype, Range, Role
+from clickmill.contract.files import dumps, json_schema, load, loads
+
+__all__ = [
+    "Bucketize",
+    "ContractField",
+    "Cross",
+    "Dtype",
+    "Encoding",
+    "FeatureContract",
+    "Format",
+    "Hash",
+    "Hour",
+    "ListOf",
+    "Log1p",
+    "Range",
+    "Role",
+    "Source",
+    "Standardize",
+    "Vocabulary",
+    "Weekday",
+    "dumps",
+    "json_schema",
+    "load",
+    "loads",
+]

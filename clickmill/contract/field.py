@@ -1,0 +1,160 @@
+"""One field of a contract: what it means, what values it may have, how it is encoded, who answers for it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, model_validator
+
+from clickmill.contract.encoding import Encoding
+
+
+class Role(StrEnum):
+    """What a field is to the click: decides whether a model may see it and what the pipeline does with it."""
+
+    USER = "user"  # feature of the user
+    AD = "ad"  # feature of the candidate ad
+    CONTEXT = "context"  # feature of the request: page, device, time
+    CROSS = "cross"  # feature derived from several fields
+    SEQUENCE = "sequence"  # ordered history of the user, the latest last
+    POSITION = "position"  # 1-based slot; enters as an additive bias, never in an interaction
+    EVENT_TIME = "event_time"  # when the impression was shown; orders the splits
+    LABEL = "label"  # clicked or not; absent where a click log is joined
+    CLICK_TIME = "click_time"  # when the click came
+    WEIGHT = "weight"  # importance of the row in the loss and the metrics
+    BID = "bid"  # money per click; used by the auction, never by the model
+    IMPRESSION_ID = "impression_id"  # key of the impression; the join and the duplicate check use it
+    REQUEST_ID = "request_id"  # groups the candidates of one request; GAUC uses it
+    TRUTH = "truth"  # true click probability of a simulated market; evaluation only
+    METADATA = "metadata"  # kept beside the row (propensity, campaign note); never seen by a model
+
+
+FEATURE_ROLES = frozenset({Role.USER, Role.AD, Role.CONTEXT, Role.CROSS, Role.SEQUENCE})
+SINGULAR_ROLES = frozenset(Role) - FEATURE_ROLES - {Role.METADATA}
+"""Roles that at most one field may have."""
+
+
+class Dtype(StrEnum):
+    """Type of a field in the tables. A timestamp is UTC with microseconds; in tensors it is int64 epoch seconds."""
+
+    STRING = "string"
+    INT64 = "int64"
+    FLOAT32 = "float32"
+    BOOL = "bool"
+    TIMESTAMP = "timestamp"
+    STRING_LIST = "string_list"
+    INT64_LIST = "int64_list"
+
+    @property
+    def is_list(self) -> bool:
+        return self in (Dtype.STRING_LIST, Dtype.INT64_LIST)
+
+    @property
+    def is_number(self) -> bool:
+        return self in (Dtype.INT64, Dtype.FLOAT32)
+
+
+def _parse_duration(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return pd.Timedelta(value).to_pytimedelta()
+        except ValueError:
+            raise ValueError(
+                f"{value!r} is not a duration; write for example '15min', '24h' or '7d'"
+            ) from None
+    return value
+
+
+def _write_duration(value: timedelta) -> str:
+    return f"{value.total_seconds():g}s"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_parse_duration),
+    PlainSerializer(_write_duration, return_type=str),
+    Field(json_schema_extra={"examples": ["15min", "24h", "7d"]}),
+]
+
+
+class Range(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Closed interval a number must lie in."""
+
+    min: float | None = None
+    """Least legal value; no bound when absent."""
+    max: float | None = None
+    """Greatest legal value; no bound when absent."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.min is None and self.max is None:
+            raise ValueError("give `min`, `max` or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"`min` {self.min:g} is above `max` {self.max:g}; swap them")
+        return self
+
+    def holds(self, value: float) -> bool:
+        """Whether the value lies in the closed interval."""
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+
+class ContractField(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Everything the system knows about one field."""
+
+    role: Role
+    """What the field is to the click (user, ad, context, cross, sequence, position, label, ...)."""
+    dtype: Dtype | None = None
+    """Type in the tables. Absent only for derived fields (cross, hour, weekday)."""
+    encoding: Encoding | None = None
+    """How it becomes model input. Required for features, forbidden for all other roles."""
+    column: str | None = None
+    """Column name in the source, where it differs from the field's name."""
+    default: str | int | float | bool | tuple[str, ...] | tuple[int, ...] | None = None
+    """Takes the place of a missing value, in training and at the endpoint alike."""
+    required: bool = False
+    """A missing value sends the row to quarantine, or the request back, instead of taking the default."""
+    range: Range | None = None
+    """Legal interval of a number; a row outside goes to quarantine."""
+    allowed: tuple[str | int, ...] | None = None
+    """Legal values; a row with another goes to quarantine."""
+    owner: str | None = None
+    """Team or person who answers when the field breaks."""
+    freshness: Duration | None = None
+    """Greatest age at which the online value may still be used."""
+    personal: bool = False
+    """Personal data: hashed wherever predictions are logged."""
+    description: str = ""
+    """What the value means, with its unit."""
+
+    @property
+    def is_feature(self) -> bool:
+        return self.role in FEATURE_ROLES
+
+    @property
+    def is_derived(self) -> bool:
+        """Computed inside the graph from other fields; has no column of its own."""
+        return self.encoding is not None and self.encoding.kind in ("cross", "hour", "weekday")
+
+    @property
+    def fill(self) -> str | int | float | bool | tuple[str, ...] | tuple[int, ...]:
+        """The value that stands in for a missing one: `default`, or the neutral value of the type."""
+        if self.default is not None:
+            return self.default
+        if self.role is Role.POSITION:
+            return 1  # a caller who does not know the slot asks for the top one
+        assert self.dtype is not None, "derived fields are never filled"
+        return _NEUTRAL[self.dtype]
+
+
+_NEUTRAL: dict[Dtype, Any] = {
+    Dtype.STRING: "",
+    Dtype.INT64: 0,
+    Dtype.FLOAT32: 0.0,
+    Dtype.BOOL: False,
+    Dtype.TIMESTAMP: 0,
+    Dtype.STRING_LIST: (),
+    Dtype.INT64_LIST: (),
+}
