@@ -1,0 +1,67 @@
+# Clickmill. `make help` lists what there is. Needs Python 3.11 and make; everything else is fetched into .venv and .cache.
+
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+CACHE := .cache
+UV := $(shell command -v uv 2>/dev/null || echo $(CACHE)/uv/bin/uv)
+BIN := .venv/bin
+READY := .venv/.ready
+OUT ?= out
+
+# TensorFlow's start-up notes say nothing a user can act on.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export UV_LINK_MODE ?= copy
+
+.PHONY: help setup demo test test-integration lint format gen lock bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## create .venv with the locked versions
+
+demo: $(READY)  ## the whole job on this machine: world, pipeline, endpoint, traffic, report (about 5 minutes)
+	$(BIN)/clickmill demo --out $(OUT)/demo $(DEMO_ARGS)
+
+test: $(READY)  ## all tests that need no service and no sample data
+	$(BIN)/python -m pytest -m "not large" $(PYTEST_ARGS)
+
+test-integration: $(READY)  ## the slow tier: larger than memory, long loads
+	$(BIN)/python -m pytest -m "large or integration" $(PYTEST_ARGS)
+
+lint: $(READY)  ## ruff, mypy and the arrows between rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+gen: $(READY)  ## write again what is generated: compiled pipelines, JSON Schema of the contract
+	$(BIN)/python -m pipelines.compile
+	$(BIN)/clickmill contract schema > contracts/contract.schema.json
+
+lock: $(UV)  ## resolve requirements.lock again after a change of pyproject.toml
+	$(UV) pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
+
+bench: $(READY)  ## performance beside a peer or a roofline: preprocess, training, endpoint
+	$(BIN)/python tests/bench/world.py
+	$(BIN)/python tests/bench/preprocess.py
+	$(BIN)/python tests/bench/train.py
+	$(BIN)/python tests/bench/serve.py
+
+clean:  ## remove what the targets above made, but for the caches
+	rm -rf $(OUT) .venv build dist
+
+$(CACHE)/uv/bin/uv:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target $(CACHE)/uv uv
+
+$(READY): requirements.lock pyproject.toml | $(UV)
+	test -x $(BIN)/python || $(UV) venv --quiet --python 3.11 .venv
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,87 @@
+"""Where the command writes: results on stdout, words and bars on stderr, one JSON document with `--json`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+words = Console(stderr=True, highlight=False)
+"""For people: what is happening, warnings, progress."""
+result = Console(highlight=False)
+"""For people or pipes: what was asked for."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout, for machines: no colour, no wrapping."""
+    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+
+
+def print_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """Names and values in two columns."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, show(value))
+    result.print(table)
+
+
+def show(value: Any) -> str:
+    """A value as people read it: thousands separated, floats to four digits that count."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return str(value)
+
+
+class Bars:
+    """The command's `clickmill.progress.Progress`: one bar per task on stderr, with the latest figures beside it."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[figures]}", style="dim"),
+            console=words,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def start(self, task: str, total: int | None, unit: str) -> None:
+        self._task = self._progress.add_task(task, total=total, unit=unit, figures="")
+
+    def advance(self, n: int = 1, **figures: float) -> None:
+        if self._task is None:
+            return
+        self._progress.advance(self._task, n)
+        if figures:
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+            self._progress.update(self._task, figures=shown)
+
+    def finish(self) -> None:
+        if self._task is None:
+            return
+        task = next(t for t in self._progress.tasks if t.id == self._task)
+        self._progress.update(self._task, total=task.total or task.completed, completed=task.total or task.completed)
+        self._task = None
