@@ -14,7 +14,7 @@ from clickmill.evaluation.confusion import ConfusionMatrix, confusion_matrix
 from clickmill.evaluation.estimate import Estimate
 from clickmill.evaluation.evaluation import Evaluation, GroupedScore, evaluate
 from clickmill.evaluation.gauc import GroupedAuc, gauc
-from clickmill.evaluation.lift import LiftRow, lift_at, lift_table
+from clickmill.evaluation.lift import LiftRow, lift, lift_at
 from clickmill.evaluation.log_loss import log_loss
 from clickmill.evaluation.metric import METRICS, Direction, Metric
 from clickmill.evaluation.normalized_entropy import normalized_entropy
@@ -60,8 +60,8 @@ __all__ = [
     "evaluate_slices",
     "expected_calibration_error",
     "gauc",
+    "lift",
     "lift_at",
-    "lift_table",
     "log_loss",
     "normalized_entropy",
     "paired_bootstrap",

@@ -12,7 +12,7 @@ from clickmill.evaluation.bootstrap import LEVEL, RESAMPLES, bootstrap, bootstra
 from clickmill.evaluation.ceiling import Ceiling, compare_with_truth
 from clickmill.evaluation.estimate import Estimate
 from clickmill.evaluation.gauc import gauc
-from clickmill.evaluation.lift import LiftRow, lift_table
+from clickmill.evaluation.lift import LiftRow, lift
 from clickmill.evaluation.reliability import PctrHistogram, ReliabilityBin, pctr_histogram, reliability_curve
 from clickmill.evaluation.roc import RocCurve, roc_curve
 from clickmill.evaluation.rows import check_rows
@@ -158,7 +158,7 @@ def evaluate(
         ),
         reliability=reliability_curve(rows.y, rows.p, rows.weight, level=level),
         pctr_histogram=pctr_histogram(rows.p),
-        lift=lift_table(rows.y, rows.p, rows.weight),
+        lift=lift(rows.y, rows.p, rows.weight),
         roc=roc_curve(rows.y, rows.p, rows.weight),
         ceiling=None
         if truth is None

@@ -40,12 +40,12 @@ class LiftRow(BaseModel):
     """cumulative_gain / share."""
 
 
-def lift_table(
+def lift(
     y: npt.ArrayLike, p: npt.ArrayLike, weight: npt.ArrayLike | None = None, *, steps: int = 10
 ) -> tuple[LiftRow, ...]:
     """`steps` rows of equal weight, best first. Raises UndefinedMetric without clicks, UsageError for steps < 1.
 
-    >>> [row.cumulative_gain for row in lift_table([1, 1, 0, 1], [0.9, 0.7, 0.4, 0.2], steps=2)]
+    >>> [row.cumulative_gain for row in lift([1, 1, 0, 1], [0.9, 0.7, 0.4, 0.2], steps=2)]
     [0.6666666666666666, 1.0]
     """
     if steps < 1:

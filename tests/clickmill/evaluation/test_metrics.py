@@ -23,8 +23,8 @@ from clickmill.evaluation import (
     confusion_matrix,
     expected_calibration_error,
     gauc,
+    lift,
     lift_at,
-    lift_table,
     log_loss,
     normalized_entropy,
     pctr_histogram,
@@ -227,10 +227,10 @@ def test_gauc_wants_an_id_in_every_row():
         gauc([0, 1, 0], [0.1, 0.2, 0.3], ["a", "b"])
 
 
-def test_lift_table_by_hand():
+def test_lift_by_hand():
     y = [1, 1, 0, 1, 0, 0, 0, 0]
     p = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]
-    table = lift_table(y, p, steps=4)
+    table = lift(y, p, steps=4)
     assert [r.cumulative_gain for r in table] == pytest.approx([2 / 3, 1, 1, 1])
     assert [r.cumulative_lift for r in table] == pytest.approx([8 / 3, 2, 4 / 3, 1])
     assert [r.click_rate for r in table] == pytest.approx([1, 0.5, 0, 0])
@@ -241,10 +241,10 @@ def test_lift_table_by_hand():
 @given(scored(), st.randoms(use_true_random=False))
 def test_lift_of_equal_scores_is_one_whatever_the_row_order(rows, random):
     y, p = rows
-    assert [r.lift for r in lift_table(y, np.full(len(y), 0.3), steps=7)] == pytest.approx([1.0] * 7)
+    assert [r.lift for r in lift(y, np.full(len(y), 0.3), steps=7)] == pytest.approx([1.0] * 7)
     order = list(range(len(y)))
     random.shuffle(order)
-    a, b = lift_table(y, p, steps=5), lift_table(y[order], p[order], steps=5)
+    a, b = lift(y, p, steps=5), lift(y[order], p[order], steps=5)
     assert [r.cumulative_gain for r in a] == pytest.approx([r.cumulative_gain for r in b])
 
 
@@ -323,7 +323,7 @@ def test_the_histogram_holds_every_prediction(market):
         ([0, 0], normalized_entropy, "normalized entropy needs both"),
         ([1, 1], normalized_entropy, "normalized entropy needs both"),
         ([0, 0], calibration_ratio, "calibration ratio needs at least one click"),
-        ([0, 0], lift_table, "lift needs at least one click"),
+        ([0, 0], lift, "lift needs at least one click"),
         ([0, 0], roc_curve, "ROC curve needs both"),
     ],
 )
