@@ -1,0 +1,183 @@
+"""The one encoder: raw columns to rows of the fused table, as a TensorFlow graph used in training and exported for serving."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+
+from clickmill.contract import (
+    Bucketize,
+    ContractField,
+    Cross,
+    Dtype,
+    Hash,
+    Hour,
+    ListOf,
+    Log1p,
+    Role,
+    Standardize,
+    Vocabulary,
+    Weekday,
+)
+from clickmill.features.space import EMPTY_LINE, FeatureSpace, ListSlot, vocabulary_text
+from clickmill.features.tensors import PAD_INT64, signature
+
+Raw = dict[str, tf.Tensor]
+Lookup = Callable[[tf.Tensor], tf.Tensor]
+
+
+class Encoder(tf.Module):
+    """`encoder(raw)` maps {field: (b,) or (b, length)} over `contract.inputs` to the inputs of every model:
+
+        slots        int32 (b, n_slots)     rows of the fused table, in the order of `space.slots`
+        numerics     float32 (b, n)         standardized, in the order of `space.numerics`
+        list/<name>  int32 (b, max_length)  rows of the last `max_length` items, then 0s
+        position     int32 (b,)             0-based row of the position bias: min(position, space.positions) - 1
+
+    A key whose kind the contract lacks is absent. Vocabularies are lookup tables over asset files, which an exported SavedModel
+    carries along. `encode` is the same as one compiled function of fixed signature.
+    """
+
+    def __init__(self, space: FeatureSpace) -> None:
+        super().__init__(name="encoder")
+        self._space = space
+        # The asset files must outlive this object's export; the folder goes when the encoder does.
+        self._folder = tempfile.TemporaryDirectory(prefix="clickmill-vocabularies-")
+        self._tables: dict[str, tf.lookup.StaticHashTable] = {}
+        for name, file in space.vocabulary_files().items():
+            if len(space.vocabularies[name]):
+                self._tables[name] = self._table(name, Path(self._folder.name) / file)
+        self._has_empty = {
+            name: space.contract.fields[name].dtype is Dtype.STRING
+            and "" in space.vocabularies[name].to_pylist()
+            for name in space.vocabularies
+        }
+        self.encode = tf.function(self.__call__, input_signature=[signature(space.contract)])
+
+    @property
+    def space(self) -> FeatureSpace:
+        """The feature space it encodes into."""
+        return self._space
+
+    def _table(self, name: str, path: Path) -> tf.lookup.StaticHashTable:
+        path.write_text(vocabulary_text(self._space.vocabularies[name]), encoding="utf-8", newline="")
+        line = tf.lookup.TextFileIndex.LINE_NUMBER
+        if self._space.contract.fields[name].dtype in (Dtype.INT64, Dtype.INT64_LIST):
+            source = tf.lookup.TextFileInitializer(str(path), tf.int64, 0, tf.int64, line, delimiter="\t")
+        else:
+            whole = tf.lookup.TextFileIndex.WHOLE_LINE
+            source = tf.lookup.TextFileInitializer(str(path), tf.string, whole, tf.int64, line)
+        return tf.lookup.StaticHashTable(source, default_value=-1)
+
+    def __call__(self, raw: Raw) -> dict[str, tf.Tensor]:
+        """Raw tensors over `contract.inputs` to model inputs; nulls are already filled (clickmill.features.tensors)."""
+        space, fields = self._space, self._space.contract.features
+        encoded: dict[str, tf.Tensor] = {}
+        if space.slots:
+            rows = [self._slot(slot.name, raw) + slot.offset for slot in space.slots]
+            encoded["slots"] = tf.stack(rows, axis=1)
+        if space.numerics:
+            values = [self._numeric(name, fields[name], raw[name]) for name in space.numerics]
+            encoded["numerics"] = tf.stack(values, axis=1)
+        for slot in space.lists:
+            encoded[f"list/{slot.name}"] = self._list(slot, fields[slot.name], raw[slot.name])
+        position = space.contract.of_role(Role.POSITION)
+        if position:
+            clipped = tf.clip_by_value(raw[position], 1, space.positions)
+            encoded["position"] = tf.cast(clipped - 1, tf.int32)
+        return encoded
+
+    def _slot(self, name: str, raw: Raw) -> tf.Tensor:
+        """Local row (b,) int32 of a categorical field."""
+        f = self._space.contract.fields[name]
+        encoding = f.encoding
+        if isinstance(encoding, Vocabulary):
+            return self._known(encoding.shares or name, raw[name])
+        if isinstance(encoding, Hash):
+            return _bucket(_text(raw[name]), encoding.buckets)
+        if isinstance(encoding, Cross):
+            return _bucket(_joined([_text(raw[parent]) for parent in encoding.of]), encoding.buckets)
+        if isinstance(encoding, Bucketize):
+            return _interval(raw[name], self._space.edges[name])
+        if isinstance(encoding, Hour):
+            local = raw[encoding.of] + round(encoding.utc_offset_hours * 3600)
+            return tf.cast(tf.math.floormod(tf.math.floordiv(local, 3600), 24), tf.int32)
+        assert isinstance(encoding, Weekday)
+        local = raw[encoding.of] + round(encoding.utc_offset_hours * 3600)
+        # 1970-01-01 was a Thursday, which is 3 when Monday is 0.
+        return tf.cast(tf.math.floormod(tf.math.floordiv(local, 86400) + 3, 7), tf.int32)
+
+    def _known(self, owner: str, values: tf.Tensor) -> tf.Tensor:
+        """Local rows of a vocabulary, same shape as `values`; 0 for values not in it."""
+        table = self._tables.get(owner)
+        if table is None:
+            return tf.zeros_like(values, tf.int32)
+        if values.dtype == tf.bool:
+            values = _text(values)
+        if self._has_empty[owner]:
+            values = tf.where(tf.equal(values, ""), EMPTY_LINE, values)
+        return tf.cast(table.lookup(values) + 1, tf.int32)
+
+    def _list(self, slot: ListSlot, f: ContractField, values: tf.Tensor) -> tf.Tensor:
+        assert isinstance(f.encoding, ListOf)
+        items = f.encoding.items
+        if isinstance(items, Vocabulary):
+            local = self._known(items.shares or slot.name, values)
+        else:
+            local = _bucket(_text(values), items.buckets)
+        padding = tf.equal(values, "") if values.dtype == tf.string else tf.equal(values, PAD_INT64)
+        return _last(tf.where(padding, 0, local + slot.offset), slot.max_length)
+
+    def _numeric(self, name: str, f: ContractField, values: tf.Tensor) -> tf.Tensor:
+        x = tf.cast(values, tf.float64)
+        if isinstance(f.encoding, Log1p):
+            x = tf.sign(x) * tf.math.log1p(tf.abs(x))
+        else:
+            assert isinstance(f.encoding, Standardize)
+        moments = self._space.moments[name]
+        return tf.cast((x - moments.mean) / moments.deviation, tf.float32)
+
+
+def _text(values: tf.Tensor) -> tf.Tensor:
+    """Strings as they are, integers in decimal, booleans as true and false, floats by their bits (exact, no rounding)."""
+    if values.dtype == tf.string:
+        return values
+    if values.dtype == tf.float32:
+        return tf.strings.as_string(tf.bitcast(values + 0.0, tf.int32))  # + 0.0: -0.0 and 0.0 are one value
+    return tf.strings.as_string(values)
+
+
+def _joined(parts: list[tf.Tensor]) -> tf.Tensor:
+    """One string per row; each part is led by its length, so ("ab", "c") and ("a", "bc") differ whatever they hold."""
+    pieces: list[tf.Tensor | str] = []
+    for part in parts:
+        pieces += [tf.strings.as_string(tf.strings.length(part)), ":", part]
+    return tf.strings.join(pieces)
+
+
+def _bucket(text: tf.Tensor, buckets: int) -> tf.Tensor:
+    return tf.cast(tf.strings.to_hash_bucket_fast(text, buckets), tf.int32)
+
+
+def _interval(values: tf.Tensor, edges: tuple[float, ...]) -> tf.Tensor:
+    """Index of the interval, each closed on the left. A float32 field meets its edges in float32: 0.7 falls on edge 0.7."""
+    dtype = tf.float32 if values.dtype == tf.float32 else tf.float64
+    if not edges:
+        return tf.zeros_like(values, tf.int32)
+    return tf.searchsorted(tf.constant(edges, dtype), tf.cast(values, dtype), side="right")
+
+
+def _last(rows: tf.Tensor, length: int) -> tf.Tensor:
+    """The last `length` items of right-padded rows (b, any) as (b, length), padded with 0.
+
+    Callers that follow clickmill.features.tensors send `length` columns already; a client of the SavedModel may send more or fewer.
+    """
+    rows = tf.pad(rows, [[0, 0], [0, length]])
+    # Length up to the last item, not the number of items: a hole stays where it is.
+    steps = tf.range(1, tf.shape(rows)[1] + 1)
+    filled = tf.reduce_max(tf.where(rows > 0, steps[None, :], 0), axis=1)
+    first = tf.maximum(filled - length, 0)
+    return tf.gather(rows, first[:, None] + tf.range(length)[None, :], batch_dims=1)

@@ -1,0 +1,302 @@
+"""From JSON-like requests to raw tensors, refusing what the contract forbids. On the latency path of every prediction.
+
+Each field's reader is compiled once per contract. A reader takes the field's values of all rows as one list and checks them in
+one pass; only a value off the beaten track (a timestamp string, a numpy number) costs a second look.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from clickmill.contract import ContractField, Dtype, FeatureContract, ListOf
+from clickmill.errors import RequestError
+
+PAD_INT64 = int(np.iinfo(np.int64).min)
+"""Pads lists of integers; no identifier has this value."""
+
+_INT64 = np.iinfo(np.int64)
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_YEAR_10000 = 253_402_300_800
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Raw = dict[str, np.ndarray]
+Reader = Callable[[Sequence[Any]], np.ndarray]
+"""Values of one field, a row each, None where missing, to the field's raw tensor."""
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]], contract: FeatureContract) -> Raw:
+    """Rows as decoded from JSON to raw tensors; missing fields and nulls take `ContractField.fill`.
+
+    Strings are str or bytes, timestamps ISO 8601 strings (UTC when they name no zone) or seconds since 1970. Other columns of
+    the contract (label, ids, bid) may be present and are ignored; lists that are too long keep their last items.
+    Raises RequestError naming row (0-based), field and rule on the first problem: unknown field, wrong type, missing
+    required value, out of range, not allowed, NaN or infinite.
+    """
+    form = _form(contract)
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise RequestError(f"row {number}: must be an object of fields; got {_shown(row)}")
+        if not row.keys() <= form.known:
+            raise RequestError(form.unknown(row.keys(), f"row {number}, "))
+    if len(rows) == 1:
+        only = rows[0]
+        return {name: reader((only.get(name),)) for name, reader in form.readers}
+    return {name: reader([row.get(name) for row in rows]) for name, reader in form.readers}
+
+
+def from_columns(columns: Mapping[str, Sequence[Any]], contract: FeatureContract, rows: int) -> Raw:
+    """As `from_rows`, for requests that come by column: {field: values of all `rows` rows}, absent columns filled.
+
+    Raises RequestError as `from_rows` does, and when a column has another number of values than `rows`.
+    """
+    form = _form(contract)
+    if not columns.keys() <= form.known:
+        raise RequestError(form.unknown(columns.keys(), ""))
+    for name, values in columns.items():
+        if len(values) != rows:
+            raise RequestError(f"field `{name}`: has {len(values)} values, the request has {rows} rows")
+    absent = [None] * rows
+    return {name: reader(columns.get(name, absent)) for name, reader in form.readers}
+
+
+class _Form:
+    """What a contract asks of a request, compiled."""
+
+    def __init__(self, contract: FeatureContract) -> None:
+        self.contract = contract
+        self.known = frozenset(contract.columns)
+        self.inputs = tuple(contract.inputs)
+        self.readers = tuple((name, _reader(name, f)) for name, f in contract.inputs.items())
+
+    def unknown(self, names: Iterable[str], where: str) -> str:
+        strangers = [name for name in names if name not in self.known]
+        told = []
+        for name in strangers[:5]:
+            near = difflib.get_close_matches(str(name), self.inputs, n=3)
+            hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else "remove it"
+            told.append(f"field `{name}` is unknown; {hint}")
+        more = f" (and {len(strangers) - 5} more)" if len(strangers) > 5 else ""
+        return f"{where}{'; '.join(told)}{more}. Fields of a request: {', '.join(self.inputs)}"
+
+
+_FORMS: dict[int, _Form] = {}
+_MOST_FORMS = 32
+
+
+def _form(contract: FeatureContract) -> _Form:
+    # By identity: a contract's digest takes longer than reading a request. The form keeps its contract alive, so ids stay taken.
+    form = _FORMS.get(id(contract))
+    if form is None:
+        if len(_FORMS) >= _MOST_FORMS:
+            _FORMS.clear()
+        form = _FORMS[id(contract)] = _Form(contract)
+    return form
+
+
+def _reader(name: str, f: ContractField) -> Reader:
+    assert f.dtype is not None
+    if f.dtype.is_list:
+        return _list_reader(name, f)
+    parse = _PARSERS[f.dtype]
+    check = _rule(f)
+    dtype = _NUMPY[f.dtype]
+    fill = f.fill.encode() if isinstance(f.fill, str) else f.fill
+    required = f.required
+
+    def read(values: Sequence[Any]) -> np.ndarray:
+        parsed = []
+        for number, value in enumerate(values):
+            if value is None:
+                if required:
+                    raise RequestError(
+                        f"row {number}, field `{name}`: is required and has no default; send a value"
+                    )
+                parsed.append(fill)
+                continue
+            try:
+                value = parse(value)
+                if check is not None:
+                    check(value)
+            except _Broken as problem:
+                raise RequestError(f"row {number}, field `{name}`: {problem}") from None
+            parsed.append(value)
+        return np.array(parsed, dtype=dtype)
+
+    return read
+
+
+def _list_reader(name: str, f: ContractField) -> Reader:
+    assert isinstance(f.encoding, ListOf)
+    assert isinstance(f.fill, tuple)
+    length = f.encoding.max_length
+    string = f.dtype is Dtype.STRING_LIST
+    parse: Callable[[Any], Any] = _string if string else _int64
+    pad: Any = b"" if string else PAD_INT64
+    allowed = _rule(f)
+    default = [item.encode() if isinstance(item, str) else item for item in f.fill]
+
+    def items(value: Any, number: int) -> list[Any]:
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
+            raise RequestError(f"row {number}, field `{name}`: must be a list; got {_shown(value)}")
+        kept = []
+        for place, item in enumerate(value):
+            if item is None:
+                continue
+            try:
+                parsed = parse(item)
+                if allowed is not None:
+                    allowed(parsed)
+            except _Broken as problem:
+                raise RequestError(f"row {number}, field `{name}`, item {place}: {problem}") from None
+            if parsed != pad:
+                kept.append(parsed)
+        return kept
+
+    def read(values: Sequence[Any]) -> np.ndarray:
+        matrix = np.full((len(values), length), pad, dtype=object if string else np.int64)
+        for number, value in enumerate(values):
+            if value is None and f.required:
+                raise RequestError(
+                    f"row {number}, field `{name}`: is required and has no default; send a list"
+                )
+            kept = (default if value is None else items(value, number))[-length:]
+            if kept:
+                matrix[number, : len(kept)] = kept
+        return matrix
+
+    return read
+
+
+class _Broken(Exception):
+    """A rule of the contract, in words, that a value breaks."""
+
+
+def _string(value: Any) -> bytes:
+    if type(value) is str:
+        try:
+            return value.encode()
+        except UnicodeEncodeError:
+            raise _Broken("holds a lone surrogate, which is not Unicode text; send valid UTF-8") from None
+    if isinstance(value, bytes):
+        return bytes(value)
+    if isinstance(value, str):
+        return value.encode()
+    raise _Broken(f"must be a string; got {_shown(value)}")
+
+
+def _int64(value: Any) -> int:
+    if type(value) is not int:
+        if not isinstance(value, np.integer):
+            hint = (
+                f"; send {int(value)}"
+                if isinstance(value, float) and math.isfinite(value) and value == int(value)
+                else ""
+            )
+            raise _Broken(f"must be an integer; got {_shown(value)}{hint}")
+        value = int(value)
+    if not _INT64.min <= value <= _INT64.max:
+        raise _Broken(f"must fit in 64 bits; got {value}")
+    return value
+
+
+def _float32(value: Any) -> float:
+    if type(value) is not float:
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+            raise _Broken(f"must be a number; got {_shown(value)}")
+        try:
+            value = float(value)
+        except OverflowError:
+            raise _Broken("is too large for float32") from None
+    if not -_FLOAT32_MAX <= value <= _FLOAT32_MAX:
+        raise _Broken(
+            f"is too large for float32: {value}" if math.isfinite(value) else f"must be finite; got {value}"
+        )
+    return value
+
+
+def _bool(value: Any) -> bool:
+    if value is True or value is False:
+        return value
+    if isinstance(value, np.bool_):
+        return bool(value)
+    raise _Broken(f"must be true or false; got {_shown(value)}")
+
+
+def _timestamp(value: Any) -> int:
+    """Whole seconds since 1970 UTC, rounded down."""
+    if isinstance(value, str | bytes):
+        text = value.decode(errors="replace") if isinstance(value, bytes) else value
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise _Broken(f"must be an ISO 8601 time or seconds since 1970; got {_shown(text)}") from None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return math.floor((moment - _EPOCH).total_seconds())
+    if isinstance(value, datetime):
+        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return math.floor((moment - _EPOCH).total_seconds())
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise _Broken(f"must be an ISO 8601 time or seconds since 1970; got {_shown(value)}")
+    if not math.isfinite(value):
+        raise _Broken(f"must be finite; got {value}")
+    if not -_YEAR_10000 < value < _YEAR_10000:
+        raise _Broken(f"lies beyond the year 9999: {value}; send seconds, not milli- or microseconds")
+    return math.floor(value)
+
+
+_PARSERS: dict[Dtype, Callable[[Any], Any]] = {
+    Dtype.STRING: _string,
+    Dtype.INT64: _int64,
+    Dtype.FLOAT32: _float32,
+    Dtype.BOOL: _bool,
+    Dtype.TIMESTAMP: _timestamp,
+}
+_NUMPY: dict[Dtype, Any] = {
+    Dtype.STRING: object,
+    Dtype.INT64: np.int64,
+    Dtype.FLOAT32: np.float32,
+    Dtype.BOOL: np.bool_,
+    Dtype.TIMESTAMP: np.int64,
+}
+
+
+def _rule(f: ContractField) -> Callable[[Any], None] | None:
+    """Check of `range` and `allowed` on a parsed value, or None when the field has neither."""
+    bounds = f.range
+    if bounds is not None:
+        low = -math.inf if bounds.min is None else bounds.min
+        high = math.inf if bounds.max is None else bounds.max
+
+        def within(value: float) -> None:
+            if not low <= value <= high:
+                raise _Broken(f"must lie in {low:g} to {high:g}; got {value:g}")
+
+        if f.allowed is None:
+            return within
+    if f.allowed is None:
+        return None
+    legal = frozenset(value.encode() if isinstance(value, str) else value for value in f.allowed)
+    told = ", ".join(str(value) for value in f.allowed[:10]) + (", ..." if len(f.allowed) > 10 else "")
+
+    def among(value: Any) -> None:
+        if value not in legal:
+            raise _Broken(f"must be one of {told}; got {_shown(value)}")
+        if bounds is not None:
+            within(value)
+
+    return among
+
+
+def _shown(value: Any) -> str:
+    """The value, shortened, in JSON's words where it has them."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    word = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+    return word if len(word) <= 60 else word[:57] + "..."

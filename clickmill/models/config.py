@@ -1,0 +1,31 @@
+"""Hyperparameters several models share, each with what it means."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+Units = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(max_length=16)]
+
+
+class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Base of all model configurations."""
+
+
+class EmbeddingConfig(ModelConfig):
+    """Models that give each field a vector."""
+
+    dim: int = Field(default=16, ge=1, le=1024)
+    """Width of the embedding. Memory is 8 bytes times rows times this (weights and Adagrad's accumulators)."""
+    deviation: float = Field(default=0.01, gt=0, le=1)
+    """Standard deviation of the initial vectors. Small, so that an id nobody has clicked yet says nothing."""
+
+
+class DeepConfig(EmbeddingConfig):
+    """Models with a deep tower."""
+
+    units: Units = (256, 128)
+    """Widths of the tower's layers, from the input up."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of activations zeroed after each layer of the tower while training."""

@@ -1,0 +1,41 @@
+"""The cross layer of DCN-v2."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from clickmill.models.tower import Seeds
+
+
+class Cross(keras.layers.Layer):
+    """x_{l+1} = x_0 * (W x_l + b) + x_l: two inputs (b, d) to (b, d). With `rank` r, W = U V' with U and V (d, r).
+
+    Wang et al., "DCN V2", WWW 2021, arXiv:2008.13535, eq. 1 (full) and eq. 2 (low rank).
+    """
+
+    def __init__(self, rank: int | None, seeds: Seeds, *, name: str) -> None:
+        super().__init__(name=name)
+        self.rank = rank
+        self._initial = [keras.initializers.GlorotNormal(seeds()) for _ in range(2)]
+
+    def build(self, x0_shape: tuple[int | None, int], x_shape: object = None) -> None:
+        width = x0_shape[1]
+        if self.rank is None:
+            self.kernel = self.add_weight(shape=(width, width), initializer=self._initial[0], name="kernel")
+        else:
+            self.v = self.add_weight(shape=(width, self.rank), initializer=self._initial[0], name="v")
+            self.u = self.add_weight(shape=(self.rank, width), initializer=self._initial[1], name="u")
+        self.bias = self.add_weight(shape=(width,), initializer="zeros", name="bias")
+
+    def call(self, x0: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        if self.rank is None:
+            projected = tf.matmul(x, self.kernel)
+        else:
+            projected = tf.matmul(tf.matmul(x, self.v), self.u)
+        return x0 * (projected + self.bias) + x
+
+    def compute_output_shape(
+        self, x0_shape: tuple[int | None, int], x_shape: tuple[int | None, int]
+    ) -> tuple[int | None, int]:
+        return x_shape

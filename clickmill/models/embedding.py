@@ -1,0 +1,77 @@
+"""The fused embedding: one table for all fields of one width, row 0 padding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from clickmill.features import FeatureSpace
+
+
+class FusedEmbedding(keras.layers.Layer):
+    """Rows of one table: int32 (...) to float32 (..., width). Row 0 starts at zero, and stays there as long as its
+    outputs are masked (`field_vectors` does), because then it never gets a gradient.
+
+    The gradient with respect to `table` is sparse (tf.IndexedSlices): the trainer touches only the rows of the batch.
+    """
+
+    def __init__(self, rows: int, width: int, *, deviation: float, seed: int, name: str) -> None:
+        super().__init__(name=name)
+        self.rows, self.width = rows, width
+        self._deviation, self._seed = deviation, seed
+
+    def build(self, input_shape: object = None) -> None:
+        self.table = self.add_weight(
+            shape=(self.rows, self.width), dtype="float32", initializer=self._initial, name="table"
+        )
+
+    def _initial(self, shape: Sequence[int], dtype: str | None = None) -> np.ndarray:
+        values = np.random.default_rng(self._seed).standard_normal(tuple(shape), dtype=np.float32)
+        values *= self._deviation
+        values[0] = 0.0
+        return values
+
+    def call(self, rows: tf.Tensor) -> tf.Tensor:
+        # On the variable, not on keras.ops: a gather that first reads the variable would copy the whole table each step.
+        return tf.gather(self.table.value, rows)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape, self.width)
+
+
+class MaskedMean(keras.layers.Layer):
+    """Mean over the items that are there: vectors (b, L, d) and rows (b, L) to (b, d); zero for an empty list."""
+
+    def call(self, vectors: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        there = tf.cast(tf.not_equal(rows, 0), vectors.dtype)
+        total = tf.einsum("bld,bl->bd", vectors, there)
+        return total / tf.maximum(tf.reduce_sum(there, axis=1, keepdims=True), 1.0)
+
+    def compute_output_shape(
+        self, vectors_shape: tuple[int | None, ...], rows_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        return (vectors_shape[0], vectors_shape[2])
+
+
+def field_vectors(
+    space: FeatureSpace,
+    inputs: Mapping[str, keras.KerasTensor],
+    width: int,
+    *,
+    deviation: float,
+    seed: int,
+    name: str,
+) -> keras.KerasTensor | None:
+    """One vector per slot and, after them, one per list (mean of its items): (b, fields, width). None without either."""
+    if not space.slots and not space.lists:
+        return None
+    table = FusedEmbedding(space.table_rows, width, deviation=deviation, seed=seed, name=name)
+    parts = [table(inputs["slots"])] if space.slots else []
+    for slot in space.lists:
+        rows = inputs[f"list/{slot.name}"]
+        mean = MaskedMean(name=f"{name}_mean_{len(parts)}")(table(rows), rows)
+        parts.append(keras.layers.Reshape((1, width), name=f"{name}_list_{len(parts)}")(mean))
+    return parts[0] if len(parts) == 1 else keras.layers.Concatenate(axis=1, name=f"{name}_fields")(parts)

@@ -1,0 +1,62 @@
+"""What every model ends with: the sum of its terms, a bias, and the additive position bias."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import tensorflow as tf
+
+from clickmill.features import FeatureSpace
+
+BIAS = "bias"
+"""Name of the layer with the global bias; the trainer starts it at the log-odds of the base rate."""
+
+
+class Bias(keras.layers.Layer):
+    """Adds one learned number, zero at first: (b,) to (b,)."""
+
+    def build(self, input_shape: object = None) -> None:
+        self.value = self.add_weight(shape=(), initializer="zeros", name="value")
+
+    def call(self, logit: tf.Tensor) -> tf.Tensor:
+        return logit + self.value
+
+
+class PositionBias(keras.layers.Layer):
+    """Adds g(position), one learned number per position, zero at first: logit (b,), position int32 (b,) to (b,).
+
+    The position shifts the log-odds and meets no feature, so the order of ads within a request does not depend on where they
+    were shown: logit = f(user, ad, context) + g(position).
+    """
+
+    def __init__(self, positions: int, name: str) -> None:
+        super().__init__(name=name)
+        self.positions = positions
+
+    def build(self, logit_shape: object = None, position_shape: object = None) -> None:
+        self.shift = self.add_weight(shape=(self.positions,), initializer="zeros", name="shift")
+
+    def call(self, logit: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        # One-hot product: its gradient is dense, and dense is what such a short table wants.
+        return logit + tf.linalg.matvec(tf.one_hot(position, self.positions), self.shift)
+
+    def compute_output_shape(
+        self, logit_shape: tuple[int | None], position_shape: tuple[int | None]
+    ) -> tuple[int | None]:
+        return logit_shape
+
+
+def additive_logit(
+    terms: Sequence[keras.KerasTensor], inputs: Mapping[str, keras.KerasTensor], space: FeatureSpace
+) -> keras.KerasTensor:
+    """Terms, each (b,) or (b, 1), to the logit: sum(terms) + bias [+ g(position)], (b,) float32."""
+    columns = [
+        keras.layers.Reshape((), name=f"term_{i}")(term) if len(term.shape) == 2 else term
+        for i, term in enumerate(terms)
+    ]
+    total = columns[0] if len(columns) == 1 else keras.layers.Add(name="terms")(columns)
+    logit = Bias(name=BIAS)(total)
+    if space.positions:
+        logit = PositionBias(space.positions, name="position_bias")(logit, inputs["position"])
+    return logit

@@ -1,0 +1,39 @@
+"""The deep tower: a multilayer perceptron with dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+
+class Seeds:
+    """An endless supply of different seeds drawn from one, so that a model's weights depend on nothing global."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = np.random.default_rng(seed)
+
+    def __call__(self) -> int:
+        return int(self._generator.integers(1, 2**31 - 1))
+
+
+def mlp(x: keras.KerasTensor, units: Sequence[int], dropout: float, seeds: Seeds) -> keras.KerasTensor:
+    """a_{l+1} = dropout(relu(W_l a_l + b_l)) for each width in `units`: (b, n) to (b, units[-1]); (b, n) when empty."""
+    for i, width in enumerate(units):
+        x = keras.layers.Dense(
+            width,
+            activation="relu",
+            kernel_initializer=keras.initializers.HeNormal(seeds()),
+            name=f"deep_{i}",
+        )(x)
+        if dropout:
+            x = keras.layers.Dropout(dropout, seed=seeds(), name=f"dropout_{i}")(x)
+    return x
+
+
+def scalar(x: keras.KerasTensor, name: str, seeds: Seeds) -> keras.KerasTensor:
+    """w'x: (b, n) to (b, 1), without bias (the model's one bias is in the logit)."""
+    return keras.layers.Dense(
+        1, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(seeds()), name=name
+    )(x)

@@ -1,0 +1,108 @@
+"""Where a run stands, on disk: all variables in a TensorFlow checkpoint and the rest in `state.json`.
+
+The weights are written first under a new name, then `state.json` is replaced in one move: a crash at any moment leaves the old
+checkpoint or the new one, never half of both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+from pydantic import BaseModel
+
+from clickmill.errors import TrainingError
+
+
+class EpochRecord(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """What one pass over the train split gave."""
+
+    epoch: int
+    """1-based."""
+    loss: float
+    """Mean training loss over the epoch's batches, each taken before its step (weighted by w+)."""
+    ne: float
+    """Normalized entropy on the validation split, corrected for w+. Lower is better."""
+    auc: float
+    """AUC on the validation split."""
+    samples_per_second: float
+    """Training rows per second of this epoch, without validation."""
+
+
+class RunState(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Where a run stands between two steps."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    step: int = 0
+    """Steps done in the current epoch."""
+    loss_sum: float = 0.0
+    """Sum of row counts times losses of the current epoch's steps."""
+    seconds: float = 0.0
+    """Time spent in the current epoch's steps."""
+    history: tuple[EpochRecord, ...] = ()
+    """Finished epochs."""
+
+    @property
+    def best(self) -> EpochRecord | None:
+        """The epoch with the lowest NE, the earliest of equals."""
+        return min(self.history, key=lambda record: record.ne, default=None)
+
+
+class Checkpoints:
+    """Saves and restores one run in `folder`. `identity` names everything that decides the run's weights."""
+
+    def __init__(self, folder: Path, variables: Sequence[tf.Variable], identity: str) -> None:
+        self.folder = folder
+        self._identity = identity
+        self._checkpoint = tf.train.Checkpoint(variables=list(variables))
+
+    @property
+    def best_weights(self) -> Path:
+        """Weights of the best epoch so far."""
+        return self.folder / "best.weights.h5"
+
+    def save(self, state: RunState) -> None:
+        """Write the variables and the state. Earlier checkpoints go when the new one is complete."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        prefix = f"step-{state.epoch:04d}-{state.step:09d}"
+        self._checkpoint.write(str(self.folder / prefix))
+        document = {"identity": self._identity, "weights": prefix, "state": state.model_dump()}
+        temporary = self.folder / "state.json.new"
+        temporary.write_text(json.dumps(document, indent=1))
+        os.replace(temporary, self.folder / "state.json")
+        for old in self.folder.glob("step-*"):
+            if not old.name.startswith(prefix + "."):
+                old.unlink()
+
+    def restore(self) -> RunState | None:
+        """Load the variables and return the state; None when no run was started here.
+
+        Raises TrainingError when the checkpoint belongs to another configuration or other data.
+        """
+        path = self.folder / "state.json"
+        if not path.exists():
+            return None
+        try:
+            document = json.loads(path.read_text())
+            identity, weights = document["identity"], document["weights"]
+            state = RunState.model_validate(document["state"])
+        except (ValueError, KeyError) as error:
+            raise TrainingError(
+                f"{path}: not a readable checkpoint ({error}); remove {self.folder}"
+            ) from error
+        if identity != self._identity:
+            raise TrainingError(
+                f"{self.folder}: holds the checkpoint of a run with another model, configuration, feature space or data; "
+                "finish that run with its own settings, give another `out`, or remove the folder to start anew"
+            )
+        try:
+            self._checkpoint.read(str(self.folder / weights)).assert_consumed()
+        except (tf.errors.OpError, AssertionError, ValueError) as error:
+            raise TrainingError(
+                f"{self.folder / weights}: the checkpoint can't be read; remove {self.folder} to start anew: {error}"
+            ) from error
+        return state

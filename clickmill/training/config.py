@@ -1,0 +1,30 @@
+"""How a model is trained: every knob with its unit and why it stands where it does."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+
+class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Settings of one training run; with the data they decide its weights."""
+
+    epochs: int = Field(default=10, ge=1, le=1000)
+    """Most passes over the train split. Early stopping usually ends it sooner."""
+    batch_size: int = Field(default=1024, ge=1, le=1_000_000)
+    """Impressions per step."""
+    learning_rate: float = Field(default=1e-3, gt=0, le=10)
+    """Adam's step for dense weights."""
+    embedding_learning_rate: float = Field(default=0.05, gt=0, le=10)
+    """Adagrad's step for embedding rows. Larger than the dense one: a row is touched seldom, and its step shrinks with each touch."""
+    l2: float = Field(default=0.0, ge=0, le=10)
+    """Pull of every row a batch touches towards zero, added to its gradient as l2 times the row."""
+    positive_weight: float = Field(default=1.0, ge=1, le=100)
+    """w+: weight of a click in the loss. Predictions are corrected for it in closed form afterwards."""
+    patience: int = Field(default=1, ge=0, le=1000)
+    """Epochs without a better NE on the validation split before training stops; the best weights are kept in any case."""
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Decides initial weights, order of the rows and dropout."""
+    checkpoint_every_steps: int = Field(default=1000, ge=1)
+    """Steps between checkpoints; a killed run loses at most that many. Ctrl-C saves one at once."""
+    shuffle_memory_mib: int = Field(default=256, ge=1, le=65_536)
+    """Memory in which rows are shuffled; a train split that fits is shuffled as a whole, a larger one by blocks."""

@@ -1,0 +1,60 @@
+"""One training step as a compiled graph: forward, backward, sparse rows by Adagrad, the rest by Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from clickmill.models.embedding import FusedEmbedding
+from clickmill.training.config import TrainingConfig
+from clickmill.training.loss import weighted_bce
+from clickmill.training.sparse_adagrad import SparseAdagrad
+
+
+class TrainStep:
+    """Trains `model` on batches {input: (b, ...), "label": (b,), ["weight": (b,)]}; holds the optimizers' state."""
+
+    def __init__(self, model: keras.Model, config: TrainingConfig, batch: Mapping[str, np.ndarray]) -> None:
+        self.model = model
+        self._positive_weight = config.positive_weight
+        tables = [layer for layer in model.layers if isinstance(layer, FusedEmbedding)]
+        self._tables = [layer.table.value for layer in tables]
+        self._adagrad = [
+            SparseAdagrad(table, config.embedding_learning_rate, config.l2) for table in self._tables
+        ]
+        owned = {id(layer.table) for layer in tables}
+        self._dense = [v for v in model.trainable_variables if id(v) not in owned]
+        self._adam = keras.optimizers.Adam(config.learning_rate)
+        self._adam.build(self._dense)
+        spec = {
+            name: tf.TensorSpec([None, *array.shape[1:]], tf.as_dtype(array.dtype))
+            for name, array in batch.items()
+        }
+        self._run = tf.function(self._step, input_signature=[spec])
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> float:
+        """One step; the loss of the batch before it."""
+        return float(self._run(dict(batch)))
+
+    def _step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        inputs = {key: value for key, value in batch.items() if key not in ("label", "weight")}
+        dense = [v.value for v in self._dense]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(dense)
+            tape.watch(self._tables)
+            logit = self.model(inputs, training=True)
+            loss = weighted_bce(batch["label"], logit, batch.get("weight"), self._positive_weight)
+        gradients, sparse = tape.gradient(loss, (dense, self._tables))
+        self._adam.apply(gradients, self._dense)
+        for adagrad, gradient in zip(self._adagrad, sparse, strict=True):
+            adagrad.apply(gradient)
+        return loss
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Everything a step reads and changes, in a fixed order: weights, dropout's generators, optimizers' state."""
+        kept = [*self.model.variables, *self._adam.variables]
+        return [v.value for v in kept] + [adagrad.accumulator for adagrad in self._adagrad]

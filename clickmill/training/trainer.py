@@ -1,0 +1,233 @@
+"""The training loop: epochs, early stopping on NE, checkpoints, and a Ctrl-C that loses nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clickmill.errors import DegenerateLabels, TrainingError
+from clickmill.evaluation import auc, normalized_entropy
+from clickmill.features import FeatureSpace
+from clickmill.models import ModelConfig, build, configure
+from clickmill.progress import SILENT, Progress
+from clickmill.training.checkpoint import Checkpoints, EpochRecord, RunState
+from clickmill.training.config import TrainingConfig
+from clickmill.training.encoded import Dataset, EncodedSplit, encode
+from clickmill.training.interruption import Interruption
+from clickmill.training.loss import prior_shift
+from clickmill.training.trained import TrainedModel
+
+if TYPE_CHECKING:
+    import keras
+    from clickmill.training.step import TrainStep
+
+Predict = Callable[[EncodedSplit], np.ndarray]
+_PREDICT_ROWS = 16_384
+
+
+def train(
+    dataset: Dataset,
+    space: FeatureSpace,
+    model: str,
+    *,
+    model_config: ModelConfig | dict[str, Any] | None = None,
+    config: TrainingConfig | None = None,
+    out: Path,
+    progress: Progress | None = None,
+) -> TrainedModel:
+    """Train a model by name on the train split, stop early by NE on the validation split, keep the best epoch's weights.
+
+    Writes the folder described at TrainedModel to `out`; while running, `out/checkpoint/` holds the encoded splits and the
+    last checkpoint. Ctrl-C finishes the step, saves and raises KeyboardInterrupt; the same call then goes on where it stopped and
+    ends with the weights an undisturbed run would have. The same data, settings and seed give the same weights.
+
+    Raises DegenerateLabels when a split has one class only, TrainingError when the loss is not a number or `out` holds the
+    checkpoint of another run, UsageError for an unknown model or setting.
+    """
+    from clickmill.features import Encoder
+    from clickmill.training.step import TrainStep
+
+    config, progress = config or TrainingConfig(), progress or SILENT
+    typed = configure(model, model_config)
+    encoder = Encoder(space)
+    work = out / "checkpoint"
+    splits = {
+        split: encode(dataset, split, encoder, work / "encoded" / split, progress=progress)
+        for split in ("train", "validation")
+    }
+    base_odds = {split: _odds(split, encoded) for split, encoded in splits.items()}
+    keras_model = build(model, space, typed, seed=config.seed)
+    _start_at(keras_model, math.log(base_odds["train"] * config.positive_weight))
+    stepper = TrainStep(keras_model, config, next(splits["train"].batches(1)))
+
+    settings = {
+        "model": model,
+        "model_config": typed.model_dump(mode="json"),
+        "training_config": config.model_dump(mode="json"),
+        "contract_digest": space.contract.digest,
+        "space_digest": space.digest,
+        "data_digest": dataset.meta.data_digest,
+    }
+    identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    checkpoints = Checkpoints(work, stepper.variables, identity)
+    state = checkpoints.restore() or RunState()
+    predict = _predictor(keras_model)
+    with Interruption() as interruption:
+        while not _finished(state, config):
+            state = _epoch(state, stepper, splits["train"], config, checkpoints, interruption, progress)
+            record = _judge(state, splits, predict, config)
+            state = RunState(epoch=state.epoch + 1, history=(*state.history, record))
+            if state.best is record:
+                keras_model.save_weights(checkpoints.best_weights)
+            checkpoints.save(state)
+            if interruption.requested and not _finished(state, config):
+                raise _interrupted(state, checkpoints)
+
+    keras_model.load_weights(checkpoints.best_weights)
+    assert state.best is not None
+    meta = {
+        **settings,
+        "negatives_kept": dataset.negatives_kept,
+        "positive_weight": config.positive_weight,
+        "history": [record.model_dump() for record in state.history],
+        "best_epoch": state.best.epoch,
+    }
+    trained = TrainedModel(space, model, keras_model, encoder, meta)
+    trained.save(out)
+    del splits  # the memory maps go before their files do
+    shutil.rmtree(work)
+    return trained
+
+
+def _epoch(
+    state: RunState,
+    step: TrainStep,
+    split: EncodedSplit,
+    config: TrainingConfig,
+    checkpoints: Checkpoints,
+    interruption: Interruption,
+    progress: Progress,
+) -> RunState:
+    """The rest of the current epoch. Raises KeyboardInterrupt, after saving, when one was requested."""
+    batches = split.shuffled(
+        config.batch_size,
+        seed=config.seed,
+        epoch=state.epoch,
+        memory=config.shuffle_memory_mib << 20,
+        first=state.step,
+    )
+    rows = min(state.step * config.batch_size, split.rows)
+    progress.start(f"epoch {state.epoch + 1} of at most {config.epochs}", split.rows, "samples")
+    progress.advance(rows)
+    known = {"ne": state.history[-1].ne} if state.history else {}
+    for batch in batches:
+        began = time.perf_counter()
+        loss = step(batch)
+        size = len(batch["label"])
+        if not math.isfinite(loss):
+            raise TrainingError(_diverged(loss, state, config))
+        rows += size
+        state = state.model_copy(
+            update={
+                "step": state.step + 1,
+                "loss_sum": state.loss_sum + loss * size,
+                "seconds": state.seconds + time.perf_counter() - began,
+            }
+        )
+        progress.advance(size, loss=state.loss_sum / rows, **known)
+        if interruption.requested:
+            checkpoints.save(state)
+            raise _interrupted(state, checkpoints)
+        if state.step % config.checkpoint_every_steps == 0:
+            checkpoints.save(state)
+    progress.finish()
+    return state
+
+
+def _judge(
+    state: RunState, splits: dict[str, EncodedSplit], predict: Predict, config: TrainingConfig
+) -> EpochRecord:
+    """Close the epoch: mean loss, NE and AUC on validation (which is sampled like train, so only w+ needs correction)."""
+    validation, rows = splits["validation"], splits["train"].rows
+    logit = predict(validation)
+    if not np.isfinite(logit).all():
+        raise TrainingError(_diverged(float("nan"), state, config))
+    y, weight = validation.arrays["label"], validation.arrays.get("weight")
+    p = _sigmoid(logit + prior_shift(config.positive_weight))
+    return EpochRecord(
+        epoch=state.epoch + 1,
+        loss=state.loss_sum / rows,
+        ne=normalized_entropy(y, p, weight),
+        auc=auc(y, p, weight),
+        samples_per_second=rows / max(state.seconds, 1e-9),
+    )
+
+
+def _finished(state: RunState, config: TrainingConfig) -> bool:
+    best = state.best
+    return state.epoch >= config.epochs or (best is not None and state.epoch - best.epoch > config.patience)
+
+
+def _predictor(model: keras.Model) -> Predict:
+    import tensorflow as tf
+
+    @tf.function(reduce_retracing=True)
+    def logits(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        return model(batch, training=False)
+
+    def predict(split: EncodedSplit) -> np.ndarray:
+        return np.concatenate(
+            [
+                logits({key: tf.constant(batch[key]) for key in split.inputs}).numpy()
+                for batch in split.batches(_PREDICT_ROWS)
+            ]
+        )
+
+    return predict
+
+
+def _start_at(model: keras.Model, log_odds: float) -> None:
+    """Start the bias at the base rate: the first steps then teach differences between ads, not how rare a click is."""
+    from clickmill.models.logit import BIAS
+
+    model.get_layer(BIAS).value.assign(log_odds)
+
+
+def _odds(split: str, encoded: EncodedSplit) -> float:
+    y = np.asarray(encoded.arrays["label"], np.float64)
+    weight = np.asarray(encoded.arrays.get("weight", np.ones_like(y)), np.float64)
+    clicks, others = float(weight @ y), float(weight @ (1 - y))
+    if clicks <= 0 or others <= 0:
+        lacking = "clicks" if clicks <= 0 else "non-clicks"
+        raise DegenerateLabels(
+            f"the {split} split has no {lacking} among {len(y):,} rows, so nothing can be learned; check the label field and the "
+            "join of the clicks, or prepare a longer period"
+        )
+    return clicks / others
+
+
+def _diverged(loss: float, state: RunState, config: TrainingConfig) -> str:
+    return (
+        f"the loss is {loss} at epoch {state.epoch + 1}, step {state.step + 1}: training diverged. Lower learning_rate "
+        f"({config.learning_rate:g}) or embedding_learning_rate ({config.embedding_learning_rate:g}), and look for extreme values "
+        "in the numeric fields (encode them as log1p)"
+    )
+
+
+def _interrupted(state: RunState, checkpoints: Checkpoints) -> KeyboardInterrupt:
+    return KeyboardInterrupt(
+        f"training stopped at epoch {state.epoch + 1}, step {state.step}; saved in {checkpoints.folder}. "
+        "Run the same command again to go on from there"
+    )
+
+
+def _sigmoid(logit: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-logit.astype(np.float64)))
