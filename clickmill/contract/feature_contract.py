@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -44,6 +44,14 @@ class Source(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """strptime format of timestamps in a CSV, or `epoch_s`, `epoch_ms`, `epoch_us`; ISO 8601 when absent."""
     slots: int | None = Field(default=None, ge=1, le=10_000)
     """libsvm: active features per row; each becomes one field, `f01`, `f02`, ... in the row's order."""
+    list_delimiter: str = Field(default="|", min_length=1, max_length=2)
+    """Separator of the items inside one cell of a CSV, for list fields."""
+    layout: Literal["ratings", "pairs", "sequences"] | None = None
+    """movielens: rated events, `user item` lines in time order, or `user item item ...` lines; guessed when absent."""
+    positive_rating: float = 4.0
+    """movielens, rated events: the rating from which an event counts as a click."""
+    sampled_negatives: int = Field(default=1, ge=1, le=100)
+    """movielens, layouts without ratings: items drawn as non-clicks for each event."""
     negatives_kept: float = Field(default=1.0, gt=0, le=1)
     """Share of non-clicks that whoever made the train files had kept. The prior is corrected by it."""
 

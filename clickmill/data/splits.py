@@ -1,0 +1,108 @@
+"""Splits by time: no row of an earlier split is shown after a row of a later one, and one instant is never divided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import ibis
+from pydantic import BaseModel, Field, model_validator
+
+from clickmill.data import engine
+from clickmill.errors import DataError
+
+SPLITS = ("train", "validation", "calibration", "test")
+"""In order of time."""
+
+
+class Fractions(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Shares of the rows, in order of time; they add up to 1. A cut never divides rows of the same instant."""
+
+    train: float = Field(default=0.6, gt=0, lt=1)
+    """What the model learns from."""
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    """End of the training era, for early stopping."""
+    calibration: float = Field(default=0.1, gt=0, lt=1)
+    """What the calibrator learns from: never sampled, never seen by the model."""
+    test: float = Field(default=0.2, ge=0, lt=1)
+    """What the numbers come from. With separate test files this share is left out and the others grow in proportion."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Fractions:
+        total = self.train + self.validation + self.calibration + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the fractions must add up to 1. Got {total:g} instead")
+        return self
+
+
+class CutTimes(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """First instants of the later splits; a row at the very instant belongs to the later split. Naive times are UTC."""
+
+    validation: datetime
+    """Everything before is train."""
+    calibration: datetime
+    """Start of calibration."""
+    test: datetime | None = None
+    """Start of test; absent only with separate test files."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> CutTimes:
+        times = [t for t in (self.validation, self.calibration, self.test) if t is not None]
+        if any(later <= earlier for earlier, later in pairwise(times)):
+            raise ValueError("the cut times must ascend: validation, calibration, test")
+        return self
+
+
+def starts_by_share(table: ibis.Table, clock: str, shares: Mapping[str, float]) -> dict[str, Any]:
+    """First instant of every split but the first, so that the splits hold about `shares` (name -> share, in order) of the rows.
+
+    Of the two ways to put the rows of the instant at a cut, the one nearer to the share is taken. Raises DataError when
+    there are fewer distinct instants than splits.
+    """
+    names = list(shares)
+    rows = int(table.count().to_pyarrow().as_py())
+    cumulative = 0.0
+    starts: dict[str, Any] = {}
+    previous = engine.one_row(table.aggregate(t=table[clock].min()))["t"]
+    targets = []
+    for name in names[:-1]:
+        cumulative += shares[name]
+        targets.append(cumulative)
+    quantiles = _instants_at(table, clock, targets, rows)
+    for name, target, instant in zip(names[1:], targets, quantiles, strict=True):
+        start = _nearer_cut(table, clock, instant, target * rows)
+        if start is None or previous is None or start <= previous:
+            start = engine.one_row(table.aggregate(t=table[clock].min(where=table[clock] > previous)))["t"]
+        if start is None:
+            raise DataError(
+                f"{rows:,} rows at too few distinct instants to be split by time into {', '.join(names)}: nothing is left "
+                f"for {name}. Give finer event times, more data, or fewer splits."
+            )
+        starts[name] = previous = start
+    return starts
+
+
+def _instants_at(table: ibis.Table, clock: str, targets: list[float], rows: int) -> list[Any]:
+    """The event time of the row at each share of the rows, in order of time."""
+    # A rank over the sorted times would sort everything; DuckDB's discrete quantile selects.
+    query = ibis.to_sql(table.select(t=table[clock]), dialect="duckdb")
+    values = ", ".join(f"quantile_disc(t, {min(max(target, 0.0), 1.0)!r})" for target in targets)
+    with engine.engine_errors(None):
+        return list(engine.backend_of(table).raw_sql(f"SELECT {values} FROM ({query})").fetchall()[0])
+
+
+def _nearer_cut(table: ibis.Table, clock: str, instant: Any, wanted: float) -> Any:
+    """Start of the right side: `instant` itself, or the next one, whichever leaves nearer to `wanted` rows on the left."""
+    time = table[clock]
+    counts = engine.one_row(
+        table.aggregate(
+            before=(time < instant).sum(),
+            until=(time <= instant).sum(),
+            following=time.min(where=time > instant),
+        )
+    )
+    if counts["following"] is not None and abs(counts["until"] - wanted) < abs(counts["before"] - wanted):
+        return counts["following"]
+    return instant
