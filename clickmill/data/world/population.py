@@ -11,9 +11,7 @@ from clickmill.data.world.config import WorldConfig
 from clickmill.data.world.vocabulary import (
     AGE_BUCKETS,
     CATEGORIES,
-    DEVICE_OS,
     FORMATS,
-    GENDERS,
     PAGE_CATEGORIES,
     REGIONS,
     SEGMENTS,
