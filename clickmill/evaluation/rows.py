@@ -63,8 +63,7 @@ class Ranked:
     @cached_property
     def loss(self) -> Floats:
         """(n,) log loss of each row, nats."""
-        p = np.clip(self.p, SMALLEST_P, 1 - SMALLEST_P)
-        return np.where(self.y > 0, -np.log(p), -np.log1p(-p))
+        return row_loss(self.y, self.p)
 
     @cached_property
     def excess(self) -> Floats:
@@ -128,6 +127,12 @@ def codes_of(name: str, values: npt.ArrayLike, n: int) -> tuple[Ints, int]:
             f"({int(missing.sum())} of {n} rows); drop these rows or give them an id"
         )
     return codes.astype(np.int64, copy=False), len(distinct)
+
+
+def row_loss(y: Floats, p: Floats) -> Floats:
+    """(n,) -(y ln p + (1 - y) ln(1 - p)) of labels 0/1, nats."""
+    p = np.clip(p, SMALLEST_P, 1 - SMALLEST_P)
+    return np.where(y > 0, -np.log(p), -np.log1p(-p))
 
 
 def dot(a: Floats, b: Floats) -> float:
