@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from clickmill.contract import FeatureContract, dumps, load
+from clickmill.contract import FeatureContract, Role, dumps, load
 from clickmill.data import engine, files
 from clickmill.data.attribution import join_clicks, join_truth, mature, read_clicks, read_truth
 from clickmill.data.formats import ROW
@@ -25,11 +25,10 @@ from clickmill.data.preparation import (
     _task,
     _workplace,
     _write_splits,
-    require_label,
 )
 from clickmill.data.prepared import CONTRACT, DATASET, DatasetMeta, PreparedDataset
 from clickmill.data.quality import QualityReport, examine, set_aside
-from clickmill.errors import UnreadableData
+from clickmill.errors import UnreadableData, UsageError
 from clickmill.progress import SILENT, Progress
 
 CHECKED, ROWS = "checked.json", "rows.parquet"
@@ -87,7 +86,10 @@ def check_logs(
     `quarantine/quality.json` is written in any case, also before QuarantineOverflow is raised. Raises as `prepare` does.
     """
     options = options or PrepareOptions()
-    require_label(contract, joined=clicks is not None)
+    if clicks is None and contract.of_role(Role.LABEL) is None:
+        raise UsageError(
+            f"contract `{contract.name}` has no label field; give the click log (`clicks`), or add a label field"
+        )
     with _workplace(out) as work, ThreadPoolExecutor(1) as aside:
         digest = aside.submit(files.digest, _sources(contract, impressions, clicks, truth, test))
         con = engine.connect(
