@@ -1,0 +1,126 @@
+"""V2 over gRPC: KServe's service with predictions answered from the buffers, on one host, with message limits."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from clickmill.errors import UsageError
+from serving.kserve_parts import (
+    DataPlane,
+    InferenceServicer,
+    ModelNotFound,
+    ModelNotReady,
+    ModelRepositoryExtension,
+    pb,
+    pb_grpc,
+)
+from serving.predictor import HEADER_DIGEST, HEADER_VERSION, BundleModel
+from serving.refusals import NotOffered, NotReady, UnknownModel, refusal_of, words_of
+
+log = logging.getLogger(__name__)
+
+
+class BundleServicer(InferenceServicer):
+    """KServe's servicer; the rest of its calls (health, metadata) go to its data plane."""
+
+    def __init__(self, data_plane: DataPlane, model: BundleModel, run: Callable[..., Awaitable[Any]]) -> None:
+        super().__init__(data_plane, ModelRepositoryExtension(data_plane.model_registry))
+        self._model, self._run = model, run
+        self._seconds = model.metrics.request_seconds.labels(model.name, "grpc")
+        self._in_flight = model.metrics.in_flight.labels(model.name)
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:  # noqa: N802
+        """Score the inputs of a request."""
+        start = time.perf_counter()
+        self._in_flight.inc()
+        try:
+            if request.model_name != self._model.name:
+                raise UnknownModel(
+                    f"no model `{request.model_name}` here; this server has `{self._model.name}`"
+                )
+            response = await self._run(self._model.answer_grpc, request)
+        except Exception as error:  # the edge: every error becomes a status, bugs are logged
+            refusal = refusal_of(error)
+            if refusal.grpc == "INTERNAL":
+                log.error("gRPC request failed", exc_info=error)
+            self._model.metrics.rejected.labels(self._model.name, "grpc", refusal.reason).inc()
+            await context.abort(grpc.StatusCode[refusal.grpc], words_of(error))
+            raise  # abort raises; for the type checker
+        finally:
+            self._in_flight.dec()
+        context.set_trailing_metadata(
+            (
+                (HEADER_DIGEST, response.parameters["bundle_digest"].string_param),
+                (HEADER_VERSION, response.model_version),
+            )
+        )
+        self._seconds.observe(time.perf_counter() - start)
+        return response
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Whether the model answers; NOT_FOUND for a name not served."""
+        return await self._known(super().ModelReady, request, context)
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Inputs and outputs; NOT_FOUND for a name not served, UNAVAILABLE before a bundle is loaded."""
+        return await self._known(super().ModelMetadata, request, context)
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Not offered: bundles come from the watched folder."""
+        await self._not_offered(context)
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Not offered: it would take the endpoint away from everybody."""
+        await self._not_offered(context)
+
+    async def _known(self, call: Callable[..., Awaitable[Any]], request: Any, context: Any) -> Any:
+        try:
+            return await call(request, context)
+        except ModelNotFound as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        except (ModelNotReady, NotReady) as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+
+    async def _not_offered(self, context: Any) -> None:
+        error = NotOffered("bundles are loaded from the watched folder; deploy a bundle there instead")
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error))
+
+
+class GrpcServer:
+    """A gRPC server on one address, on the running event loop."""
+
+    def __init__(self, servicer: BundleServicer, host: str, port: int, *, max_bytes: int) -> None:
+        self._servicer, self._address, self._max_bytes = servicer, f"{host}:{port}", max_bytes
+        self._server: Any = None
+
+    async def start(self) -> None:
+        """Bind and listen. Raises UsageError when the port is taken meanwhile."""
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", self._max_bytes),
+                ("grpc.max_send_message_length", self._max_bytes),
+                # off: two servers would share the port and each would see half of the requests
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        pb_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
+        try:
+            self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise UsageError(
+                f"gRPC cannot listen on {self._address}: {error}; choose another --grpc-port"
+            ) from error
+        await self._server.start()
+
+    async def wait(self) -> None:
+        """Until stopped."""
+        await self._server.wait_for_termination()
+
+    async def stop(self, grace: float) -> None:
+        """Take no more calls and give those in flight `grace` seconds."""
+        await self._server.stop(grace)

@@ -1,0 +1,37 @@
+"""Names, labels and edges of the endpoint's metrics; nothing else in the project spells them."""
+
+from __future__ import annotations
+
+MODEL = "model_name"
+PROTOCOL = "protocol"
+REASON = "reason"
+BUNDLE = "bundle"
+VERSION = "version"
+DIGEST = "digest"
+
+REQUEST_SECONDS = "clickmill_request_seconds"
+CANDIDATES = "clickmill_request_candidates"
+PCTR = "clickmill_pctr"
+PREDICTIONS = "clickmill_predictions"
+REJECTED = "clickmill_requests_rejected"
+IN_FLIGHT = "clickmill_requests_in_flight"
+NOT_FINITE = "clickmill_not_finite_predictions"
+BUNDLE_INFO = "clickmill_bundle_info"
+BUNDLE_LOADED = "clickmill_bundle_loaded_timestamp_seconds"
+RELOADS = "clickmill_bundle_reloads"
+REFUSED = "clickmill_bundle_refused"
+READY = "clickmill_ready"
+
+LATENCY_EDGES = (
+    0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.008, 0.010, 0.012, 0.016, 0.025, 0.05, 0.1, 0.25, 1.0,
+)  # fmt: skip
+"""Seconds, dense around the promise of 10 ms: an alert at 10 ms needs an edge there and neighbours to interpolate."""
+
+CANDIDATE_EDGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000)
+
+PCTR_EDGES = (
+    1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7e-3, 1e-2, 1.5e-2, 2e-2, 3e-2, 5e-2, 7e-2, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0,
+)  # fmt: skip
+"""Log-spaced: click probabilities live between 0.1 % and 10 %, where equal widths would see one bucket."""
+
+PROTOCOLS = ("v1", "v2", "grpc")

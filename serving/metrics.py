@@ -1,0 +1,117 @@
+"""The endpoint's Prometheus metrics, in the process-wide registry that KServe's /metrics exposes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+import numpy as np
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from serving import metric_names as names
+
+_BUNDLES_KEPT = 3
+"""Bundles whose pCTR series stay exposed: the one in service, the one before, and one to compare. More is cardinality."""
+
+
+class ArrayHistogram(Collector):
+    """A histogram fed by whole arrays: one bincount per request where the stock one takes a Python call per value."""
+
+    def __init__(
+        self, name: str, documentation: str, edges: Iterable[float], labels: tuple[str, ...]
+    ) -> None:
+        self._name, self._documentation, self._labels = name, documentation, labels
+        self._edges = np.asarray(tuple(edges), dtype=np.float64)
+        self._series: dict[tuple[str, ...], tuple[np.ndarray, float]] = {}
+        self._lock = threading.Lock()
+
+    def observe(self, values: np.ndarray, *labels: str) -> None:
+        """Count finite `values` (n,) under the label values, in the order the labels were declared."""
+        # side="left": an edge belongs to its own bucket, Prometheus' `le` is inclusive
+        counts = np.bincount(
+            self._edges.searchsorted(values, side="left"), minlength=len(self._edges) + 1
+        ).astype(np.int64)
+        total = float(values.sum(dtype=np.float64))
+        with self._lock:
+            known = self._series.pop(labels, None)
+            if known is not None:
+                counts, total = counts + known[0], total + known[1]
+            self._series[labels] = (counts, total)  # last again: the order is that of use
+            while len(self._series) > _BUNDLES_KEPT:
+                self._series.pop(next(iter(self._series)))
+
+    def collect(self) -> Iterator[Metric]:
+        """Snapshot for a scrape."""
+        family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
+        with self._lock:
+            series = dict(self._series)
+        for labels, (counts, total) in series.items():
+            cumulative = counts.cumsum()
+            buckets = [(str(float(edge)), int(n)) for edge, n in zip(self._edges, cumulative, strict=False)]
+            family.add_metric(labels, buckets=[*buckets, ("+Inf", int(cumulative[-1]))], sum_value=total)
+        yield family
+
+    def describe(self) -> Iterator[Metric]:
+        """Names only, so that registering does not read the data."""
+        yield HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
+
+
+class Metrics:
+    """All metrics of an endpoint in one registry."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        model, protocol = names.MODEL, names.PROTOCOL
+        self.request_seconds = Histogram(
+            names.REQUEST_SECONDS,
+            "Time from the last byte of a request to its answer, by protocol.",
+            [model, protocol],
+            buckets=names.LATENCY_EDGES,
+            registry=registry,
+        )
+        self.candidates = Histogram(
+            names.CANDIDATES,
+            "Candidates (rows) in a request.",
+            [model],
+            buckets=names.CANDIDATE_EDGES,
+            registry=registry,
+        )
+        self.pctr = ArrayHistogram(
+            names.PCTR, "Predicted click probability, by bundle.", names.PCTR_EDGES, (model, names.BUNDLE)
+        )
+        registry.register(self.pctr)
+        self.predictions = Counter(names.PREDICTIONS, "Rows scored.", [model], registry=registry)
+        self.rejected = Counter(
+            names.REJECTED,
+            "Requests without a prediction.",
+            [model, protocol, names.REASON],
+            registry=registry,
+        )
+        self.in_flight = Gauge(names.IN_FLIGHT, "Requests being answered.", [model], registry=registry)
+        self.not_finite = Counter(
+            names.NOT_FINITE, "Predictions that came out NaN or infinite.", [model], registry=registry
+        )
+        self.bundle_info = Gauge(
+            names.BUNDLE_INFO,
+            "1 for the bundle in service.",
+            [model, names.DIGEST, names.VERSION],
+            registry=registry,
+        )
+        self.bundle_loaded = Gauge(
+            names.BUNDLE_LOADED, "When the bundle in service was swapped in.", [model], registry=registry
+        )
+        self.reloads = Counter(
+            names.RELOADS, "Bundles swapped in, the first included.", [model], registry=registry
+        )
+        self.refused = Counter(
+            names.REFUSED, "Bundles refused, by reason.", [model, names.REASON], registry=registry
+        )
+        self.ready = Gauge(names.READY, "1 when warm and not draining.", [model], registry=registry)
+
+
+@cache
+def process_metrics() -> Metrics:
+    """The metrics of this process: a registry takes each name once."""
+    return Metrics()

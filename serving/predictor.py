@@ -1,0 +1,247 @@
+"""The model behind the endpoint: one bundle in service at a time, asked through V1, V2 or gRPC, by one set of rules.
+
+A request takes its reference to the bundle once, at its start, and is validated, scored and labelled with that one;
+a swap is one assignment, so whatever is in flight ends on the bundle it began on.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+
+from clickmill.contract import FeatureContract
+from clickmill.errors import RequestError
+from clickmill.features.tensors import from_rows
+from serving import tensors, v1, v2, v2_grpc
+from serving.kserve_parts import (
+    PREDICT_HIST_TIME,
+    InferOutput,
+    InferRequest,
+    InferResponse,
+    InvalidInput,
+    kserve,
+    pb,
+)
+from serving.limits import Limits
+from serving.metrics import Metrics, process_metrics
+from serving.refusals import NotFinite, NotReady, UnknownModel
+
+Raw = dict[str, np.ndarray]
+Scores = dict[str, np.ndarray]
+
+HEADER_DIGEST = "x-clickmill-bundle"
+HEADER_VERSION = "x-clickmill-version"
+
+
+class Scorer(Protocol):
+    """What the endpoint needs of a bundle; `clickmill.bundle.Bundle` has it."""
+
+    @property
+    def contract(self) -> FeatureContract: ...
+    @property
+    def digest(self) -> str: ...
+    def predict(self, raw: Raw) -> Scores: ...
+
+
+@dataclass(frozen=True)
+class InService:
+    """A bundle as requests see it. `version` is its number in the store, or the first 12 digits of its digest."""
+
+    scorer: Scorer
+    version: str
+
+    @cached_property
+    def headers(self) -> dict[str, str]:
+        return {HEADER_DIGEST: self.scorer.digest, HEADER_VERSION: self.version}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Body of an HTTP answer; `json_length` where buffers follow the JSON."""
+
+    body: bytes
+    headers: dict[str, str]
+    json_length: int | None = None
+
+
+class BundleModel(kserve.Model):
+    """KServe model over a bundle. Runs in our server and, more slowly, in a stock `kserve.ModelServer`."""
+
+    def __init__(self, name: str, *, limits: Limits | None = None, metrics: Metrics | None = None) -> None:
+        super().__init__(name, return_response_headers=True)
+        self.limits = limits or Limits()
+        self.metrics = metrics or process_metrics()
+        self.draining = False
+        self._in_service: InService | None = None
+        self._predictions = self.metrics.predictions.labels(name)
+        self._candidates = self.metrics.candidates.labels(name)
+        self._predict_seconds = PREDICT_HIST_TIME.labels(model_name=name)
+        self.metrics.ready.labels(name).set(0)
+
+    @property
+    def in_service(self) -> InService:
+        """The bundle that answers now. Raises NotReady before the first one."""
+        served = self._in_service
+        if served is None:
+            raise NotReady(
+                f"model {self.name} is not ready: its bundle is still being loaded and warmed; try again"
+            )
+        return served
+
+    def swap(self, scorer: Scorer, version: str) -> None:
+        """Put a verified and warm bundle in service. Raises nothing and blocks nobody."""
+        former = self._in_service
+        self._in_service = InService(scorer, version)
+        self.ready = True
+        metrics = self.metrics
+        if former is not None:
+            metrics.bundle_info.remove(self.name, former.scorer.digest, former.version)
+        metrics.bundle_info.labels(self.name, scorer.digest, version).set(1)
+        metrics.bundle_loaded.labels(self.name).set_to_current_time()
+        metrics.reloads.labels(self.name).inc()
+        metrics.ready.labels(self.name).set(not self.draining)
+
+    def drain(self) -> None:
+        """Say not ready from now on; requests are still answered."""
+        self.draining = True
+        self.metrics.ready.labels(self.name).set(0)
+
+    async def healthy(self) -> bool:
+        """Ready: a bundle is in service and the server does not drain."""
+        return self._in_service is not None and not self.draining
+
+    def load(self) -> bool:
+        """Nothing to do when KServe asks: the watcher loads bundles."""
+        return self._in_service is not None
+
+    def start(self) -> None:
+        """KServe would say ready here; the watcher says it, when a bundle is warm."""
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """Inputs by the contract, for the model metadata."""
+        return v2.input_types(self.in_service.scorer.contract)
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """Outputs of every bundle."""
+        return v2.output_types()
+
+    def answer_v1(self, body: bytes) -> Answer:
+        """Answer a V1 JSON body. Raises RequestError and NotReady."""
+        served = self.in_service
+        predictions = self._v1(served, v1.parse_json(body))
+        return Answer(orjson.dumps(predictions), served.headers)
+
+    def answer_v2(self, body: bytes, json_length: int | None, version: str | None = None) -> Answer:
+        """Answer a V2 body, JSON or binary. Raises RequestError, NotReady and UnknownModel (version)."""
+        served = self._of_version(version)
+        request = v2.parse(body, json_length)
+        scores = self._v2(served, request.tensors)
+        text, length = v2.answer(
+            request,
+            scores,
+            model_name=self.name,
+            model_version=served.version,
+            digest=served.scorer.digest,
+        )
+        return Answer(text, served.headers, length)
+
+    def answer_grpc(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+        """Answer a V2 gRPC message. Raises RequestError, NotReady and UnknownModel (version)."""
+        served = self._of_version(request.model_version)
+        v2.requested([output.name for output in request.outputs])
+        scores = self._v2(served, v2_grpc.tensors_of(request))
+        return v2_grpc.answer(
+            request,
+            scores,
+            model_name=self.name,
+            model_version=served.version,
+            digest=served.scorer.digest,
+        )
+
+    async def predict(
+        self,
+        payload: dict[str, Any] | InferRequest,
+        headers: dict[str, str] | None = None,
+        response_headers: dict[str, str] | None = None,
+    ) -> dict[str, Any] | InferResponse:
+        """KServe's own path (stock server, CloudEvents). Raises kserve's InvalidInput where we raise RequestError."""
+        served = self.in_service
+        if response_headers is not None:
+            response_headers.update(served.headers)
+        try:
+            if isinstance(payload, InferRequest):
+                return self._stock_v2(served, payload)
+            return self._v1(served, payload)
+        except RequestError as error:
+            raise InvalidInput(str(error)) from error
+
+    async def postprocess(
+        self,
+        result: Any,
+        headers: dict[str, str] | None = None,
+        response_headers: dict[str, str] | None = None,
+    ) -> Any:
+        """Nothing to add."""
+        return result
+
+    def _of_version(self, version: str | None) -> InService:
+        served = self.in_service
+        if version and version not in (served.version, served.scorer.digest):
+            raise UnknownModel(f"model {self.name} serves version {served.version} now, not {version}")
+        return served
+
+    def _v1(self, served: InService, payload: Any) -> dict[str, Any]:
+        rows = v1.rows_of(payload, self.limits)
+        raw = from_rows(rows, served.scorer.contract)
+        v1.check_strings(raw, self.limits)
+        scores = self._score(served, raw, len(rows))
+        return v1.predictions(scores["pctr"], scores["logit"])
+
+    def _v2(self, served: InService, named: list[tensors.NamedTensor]) -> Scores:
+        raw, rows = tensors.to_raw(named, served.scorer.contract, self.limits)
+        return self._score(served, raw, rows)
+
+    def _score(self, served: InService, raw: Raw, rows: int) -> Scores:
+        start = time.perf_counter()
+        scores = served.scorer.predict(raw)
+        self._predict_seconds.observe(time.perf_counter() - start)
+        pctr = scores["pctr"]
+        if not np.isfinite(pctr).all():
+            broken = int((~np.isfinite(pctr)).sum())
+            self.metrics.not_finite.labels(self.name).inc(broken)
+            raise NotFinite(f"{broken} of {rows} predictions of bundle {served.version} are not finite")
+        self._candidates.observe(rows)
+        self._predictions.inc(rows)
+        self.metrics.pctr.observe(pctr, self.name, served.scorer.digest[:12])
+        return scores
+
+    def _stock_v2(self, served: InService, request: InferRequest) -> InferResponse:
+        named = []
+        for item in request.inputs:
+            data = item.data
+            if data is None or item._raw_data is not None:
+                named.append(tensors.from_buffer(item.name, item.datatype, item.shape, item._raw_data or b""))
+            elif data and type(data[0]) is bytes:  # BYTES off gRPC; text off JSON is str
+                named.append(
+                    tensors.NamedTensor(item.name, item.datatype, tuple(item.shape), tensors.objects(data))
+                )
+            else:
+                named.append(tensors.from_list(item.name, item.datatype, item.shape, data))
+        scores = self._v2(served, named)
+        outputs = [InferOutput(name, [len(scores[name])], "FP32", scores[name]) for name in v2.OUTPUTS]
+        return InferResponse(
+            response_id=request.id or "",
+            model_name=self.name,
+            model_version=served.version,
+            infer_outputs=outputs,
+            requested_outputs=request.request_outputs,
+            use_binary_outputs=request.use_binary_outputs,
+        )
+
+
+__all__ = ["HEADER_DIGEST", "HEADER_VERSION", "Answer", "BundleModel", "InService", "Scorer"]

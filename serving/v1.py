@@ -1,0 +1,75 @@
+"""KServe's V1 protocol: `{"instances": [{field: value, ...}, ...]}` in, `{"predictions": [{"pctr", "logit"}, ...]}` out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+
+from clickmill.errors import RequestError, RequestTooLarge
+from serving.limits import Limits
+from serving.refusals import MalformedRequest
+
+_KEYS = {"instances", "signature_name"}
+_SIGNATURE = "serving_default"
+_EXAMPLE = '{"instances": [{"field": "value"}]}'
+
+
+def parse_json(body: bytes | memoryview) -> Any:
+    """JSON of a request. Raises MalformedRequest with the parser's line and column."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedRequest(f"the body is not valid JSON: {error}") from None
+
+
+def rows_of(payload: Any, limits: Limits) -> list[dict[str, Any]]:
+    """The instances of a parsed body, each a dict; their fields are not looked at yet.
+
+    Raises MalformedRequest for another shape, RequestError for no instances, RequestTooLarge for too many.
+    """
+    if not isinstance(payload, dict) or "instances" not in payload:
+        raise MalformedRequest(f"the body must be an object with `instances`: {_EXAMPLE}")
+    unknown = payload.keys() - _KEYS
+    if unknown:
+        raise MalformedRequest(f"unknown key `{sorted(unknown)[0]}` beside `instances`; remove it")
+    if payload.get("signature_name", _SIGNATURE) != _SIGNATURE:
+        raise MalformedRequest(f"`signature_name` must be `{_SIGNATURE}` or absent; the bundle has no other")
+    rows = payload["instances"]
+    if not isinstance(rows, list):
+        raise MalformedRequest(
+            f"`instances` must be a list of objects; got {type(rows).__name__}: {_EXAMPLE}"
+        )
+    if not rows:
+        raise RequestError("`instances` is empty; send at least one")
+    if len(rows) > limits.max_rows:
+        raise RequestTooLarge(
+            f"{len(rows):,} instances, the limit is {limits.max_rows:,} a request; split it"
+        )
+    for index, row in enumerate(rows):
+        if type(row) is not dict:
+            raise RequestError(
+                f"row {index}: must be an object of fields; got {type(row).__name__}: {_EXAMPLE}"
+            )
+    return rows
+
+
+def check_strings(raw: dict[str, np.ndarray], limits: Limits) -> None:
+    """Hold the strings of checked rows to the length limit. Raises RequestTooLarge naming field and row."""
+    for name, values in raw.items():
+        if values.dtype != object:
+            continue
+        lengths = np.fromiter(map(len, values.ravel().tolist()), np.int64, values.size)
+        if lengths.size and lengths.max() > limits.max_string_bytes:
+            row = int(lengths.argmax()) // (values.size // len(values))
+            raise RequestTooLarge(
+                f"field `{name}`, row {row}: a string of {lengths.max():,} bytes, "
+                f"the limit is {limits.max_string_bytes:,}"
+            )
+
+
+def predictions(pctr: np.ndarray, logit: np.ndarray) -> dict[str, Any]:
+    """The answer as KServe has it; floats are exact doubles of the float32 outputs."""
+    pairs = zip(pctr.tolist(), logit.tolist(), strict=True)
+    return {"predictions": [{"pctr": p, "logit": z} for p, z in pairs]}

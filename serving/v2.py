@@ -1,0 +1,163 @@
+"""KServe's V2 (Open Inference Protocol) over REST: JSON tensors and the binary tensor extension.
+
+A binary request is JSON followed by the buffers of the inputs that carry `binary_data_size`, in their order; the
+header `Inference-Header-Content-Length` says where the JSON ends. The answer uses buffers where the request asks
+for them (`binary_data` of an output, or `binary_data_output` of the request).
+
+https://github.com/kserve/open-inference-protocol
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from clickmill.contract import FeatureContract
+from clickmill.errors import RequestError
+from serving.refusals import MalformedRequest
+from serving.tensors import DATATYPE, NamedTensor, from_buffer, from_list
+from serving.v1 import parse_json
+
+OUTPUTS = ("pctr", "logit")
+_MOST_INPUTS = 10_000
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A parsed request: tensors not yet held to the contract; `outputs` are (name, as a buffer?)."""
+
+    id: str | None
+    tensors: list[NamedTensor]
+    outputs: tuple[tuple[str, bool], ...]
+
+
+def parse(body: bytes, json_length: int | None) -> Inference:
+    """Read a REST body. Raises MalformedRequest for the form, RequestError for values and names."""
+    if json_length is not None and not 0 < json_length <= len(body):
+        raise MalformedRequest(
+            f"Inference-Header-Content-Length is {json_length}, the body has {len(body):,} bytes"
+        )
+    view = memoryview(body)
+    payload = parse_json(view if json_length is None else view[:json_length])
+    if not isinstance(payload, dict) or not isinstance(payload.get("inputs"), list):
+        raise MalformedRequest("the body must be an object with a list `inputs` of tensors")
+    if len(payload["inputs"]) > _MOST_INPUTS:
+        raise MalformedRequest(f"{len(payload['inputs']):,} inputs; the contract has far fewer")
+    at = len(body) if json_length is None else json_length
+    tensors = []
+    for index, item in enumerate(payload["inputs"]):
+        tensor, at = _tensor(item, index, view, at)
+        tensors.append(tensor)
+    if at != len(body):
+        raise MalformedRequest(
+            f"{len(body) - at:,} bytes follow the last buffer; each needs its `binary_data_size`"
+        )
+    identity = payload.get("id")
+    if identity is not None and not isinstance(identity, str):
+        raise MalformedRequest(f"`id` must be a string; got {type(identity).__name__}")
+    binary = _parameters(payload, "the request").get("binary_data_output", False) is True
+    return Inference(identity, tensors, _requested(payload.get("outputs"), binary))
+
+
+def requested(names: list[str]) -> tuple[str, ...]:
+    """Names of the outputs asked for, all when none are named. Raises RequestError for an unknown one."""
+    for name in names:
+        if name not in OUTPUTS:
+            raise RequestError(f"output `{name}` is unknown; the bundle gives: {', '.join(OUTPUTS)}")
+    return tuple(dict.fromkeys(names)) or OUTPUTS
+
+
+def answer(
+    request: Inference, scores: dict[str, np.ndarray], *, model_name: str, model_version: str, digest: str
+) -> tuple[bytes, int | None]:
+    """Body of the answer and the length of its JSON part, None when there are no buffers."""
+    outputs, buffers = [], []
+    for name, binary in request.outputs:
+        values = np.ascontiguousarray(scores[name], dtype=np.float32)
+        tensor: dict[str, Any] = {"name": name, "shape": [len(values)], "datatype": "FP32"}
+        if binary:
+            buffers.append(values.tobytes())
+            tensor["parameters"] = {"binary_data_size": len(buffers[-1])}
+        else:
+            tensor["data"] = values
+        outputs.append(tensor)
+    head = {
+        "model_name": model_name,
+        "model_version": model_version,
+        "id": request.id or "",
+        "parameters": {"bundle_digest": digest},
+        "outputs": outputs,
+    }
+    text = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)
+    return (b"".join([text, *buffers]), len(text)) if buffers else (text, None)
+
+
+def input_types(contract: FeatureContract) -> list[dict[str, Any]]:
+    """Metadata of the inputs, from the contract; -1 is any number of rows."""
+    return [
+        {
+            "name": name,
+            "datatype": DATATYPE[field.dtype],
+            "shape": [-1, -1] if field.dtype.is_list else [-1],
+        }
+        for name, field in contract.inputs.items()
+        if field.dtype is not None
+    ]
+
+
+def output_types() -> list[dict[str, Any]]:
+    """Metadata of the outputs."""
+    return [{"name": name, "datatype": "FP32", "shape": [-1]} for name in OUTPUTS]
+
+
+def _tensor(item: Any, index: int, body: memoryview, at: int) -> tuple[NamedTensor, int]:
+    """The tensor and where the next buffer begins."""
+    if not isinstance(item, dict):
+        raise MalformedRequest(f"inputs[{index}] must be an object; got {type(item).__name__}")
+    name, datatype, shape = item.get("name"), item.get("datatype"), item.get("shape")
+    if not isinstance(name, str) or not isinstance(datatype, str):
+        raise MalformedRequest(f"inputs[{index}] needs the strings `name` and `datatype`")
+    if not isinstance(shape, list) or not all(type(side) is int for side in shape):
+        raise MalformedRequest(f"input `{name}`: `shape` must be a list of integers; got {str(shape)[:60]}")
+    data = item.get("data")
+    if data is not None:
+        if not isinstance(data, list):
+            raise MalformedRequest(f"input `{name}`: `data` must be a list; got {type(data).__name__}")
+        return from_list(name, datatype, shape, data), at
+    size = _parameters(item, f"input `{name}`").get("binary_data_size")
+    if type(size) is not int or size < 0:
+        raise MalformedRequest(
+            f"input `{name}` has neither `data` nor a `binary_data_size`; send one of them"
+        )
+    if at + size > len(body):
+        raise MalformedRequest(
+            f"input `{name}`: its buffer of {size:,} bytes runs past the end of the body; "
+            "does Inference-Header-Content-Length fit the JSON?"
+        )
+    return from_buffer(name, datatype, shape, body[at : at + size]), at + size
+
+
+def _parameters(item: dict[str, Any], of: str) -> dict[str, Any]:
+    parameters = item.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise MalformedRequest(f"`parameters` of {of} must be an object; got {type(parameters).__name__}")
+    return parameters
+
+
+def _requested(items: Any, binary: bool) -> tuple[tuple[str, bool], ...]:
+    if items is None:
+        return tuple((name, binary) for name in OUTPUTS)
+    if not isinstance(items, list) or not all(
+        isinstance(item, dict) and isinstance(item.get("name"), str) for item in items
+    ):
+        raise MalformedRequest("`outputs` must be a list of objects with a `name`")
+    wish = {
+        item["name"]: _parameters(item, f"output `{item['name']}`").get("binary_data", binary) is True
+        for item in items
+    }
+    return tuple((name, wish.get(name, binary)) for name in requested(list(wish)))

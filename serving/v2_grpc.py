@@ -1,0 +1,68 @@
+"""KServe's V2 over gRPC: messages to named tensors and back, straight from the buffers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from serving.kserve_parts import pb
+from serving.refusals import MalformedRequest
+from serving.tensors import NamedTensor, from_buffer, objects
+from serving.v2 import requested
+
+_CONTENTS: dict[str, tuple[str, Any]] = {
+    "BYTES": ("bytes_contents", None),
+    "INT64": ("int64_contents", np.int64),
+    "FP32": ("fp32_contents", np.float32),
+    "BOOL": ("bool_contents", np.bool_),
+}
+
+
+def tensors_of(request: pb.ModelInferRequest) -> list[NamedTensor]:
+    """The inputs of a request, not yet held to the contract.
+
+    Raises MalformedRequest when buffers and typed contents are mixed or their number is not that of the inputs.
+    """
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise MalformedRequest(
+            f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs; send one for each"
+        )
+    tensors = []
+    for index, item in enumerate(request.inputs):
+        shape = tuple(item.shape)
+        if raw:
+            if item.HasField("contents"):
+                raise MalformedRequest(
+                    f"input `{item.name}` has contents beside raw_input_contents; send one of them"
+                )
+            tensors.append(from_buffer(item.name, item.datatype, shape, raw[index]))
+            continue
+        attribute, dtype = _CONTENTS.get(item.datatype, ("bytes_contents", None))
+        values = getattr(item.contents, attribute)
+        array = objects(list(values)) if dtype is None else np.array(values, dtype=dtype)
+        tensors.append(NamedTensor(item.name, item.datatype, shape, array))
+    return tensors
+
+
+def answer(
+    request: pb.ModelInferRequest,
+    scores: dict[str, np.ndarray],
+    *,
+    model_name: str,
+    model_version: str,
+    digest: str,
+) -> pb.ModelInferResponse:
+    """The message back: buffers for a request that came in buffers, typed contents for the other kind."""
+    names = requested([output.name for output in request.outputs])
+    response = pb.ModelInferResponse(id=request.id, model_name=model_name, model_version=model_version)
+    response.parameters["bundle_digest"].string_param = digest
+    for name in names:
+        values = np.ascontiguousarray(scores[name], dtype=np.float32)
+        output = response.outputs.add(name=name, datatype="FP32", shape=[len(values)])
+        if request.raw_input_contents:
+            response.raw_output_contents.append(values.tobytes())
+        else:
+            output.contents.fp32_contents.extend(values.tolist())
+    return response

@@ -1,0 +1,19 @@
+"""One small bundle for all tests of the room: exporting it takes seconds, reading it none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.serving.small_bundle import load_small, write_small_bundle
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_bundle(tmp_path_factory.mktemp("bundle") / "small")
+
+
+@pytest.fixture(scope="session")
+def small_scorer(small_bundle: Path):
+    return load_small(small_bundle).scorer
