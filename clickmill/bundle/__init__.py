@@ -1,1 +1,36 @@
-"""The bundle: one trained, calibrated model as an immutable folder. May import everything below `command`."""
+"""The bundle: one trained, calibrated model as an immutable folder: write, verify, load, score, keep versions.
+
+May import everything in the library but `clickmill.command` and `clickmill.release`. TensorFlow, jinja2 and matplotlib are
+loaded by the functions that need them: reading a manifest and verifying stay quick.
+"""
+
+from clickmill.bundle.calibration_report import CalibrationReport, CalibrationStep
+from clickmill.bundle.candidate import build_bundle, calibrate
+from clickmill.bundle.load import Bundle, load
+from clickmill.bundle.manifest import FileEntry, Lineage, Manifest, ModelFacts, SplitFacts, verify
+from clickmill.bundle.manifest import read as read_manifest
+from clickmill.bundle.score import evaluate_bundle, evaluate_predictions, score
+from clickmill.bundle.store import Deployed, Store
+from clickmill.bundle.write import write
+
+__all__ = [
+    "Bundle",
+    "CalibrationReport",
+    "CalibrationStep",
+    "Deployed",
+    "FileEntry",
+    "Lineage",
+    "Manifest",
+    "ModelFacts",
+    "SplitFacts",
+    "Store",
+    "build_bundle",
+    "calibrate",
+    "evaluate_bundle",
+    "evaluate_predictions",
+    "load",
+    "read_manifest",
+    "score",
+    "verify",
+    "write",
+]

@@ -83,15 +83,6 @@ class Lineage(_Record):
     """The rows of train, validation, calibration and test."""
 
 
-class Versions(_Record):
-    """Libraries the bundle was written with."""
-
-    python: str
-    tensorflow: str
-    keras: str
-    numpy: str
-
-
 class Manifest(_Record):
     """The record at the root of a bundle (`manifest.json`)."""
 
@@ -107,7 +98,8 @@ class Manifest(_Record):
     """Every file but the manifest, by path relative to the bundle, with forward slashes."""
     model: ModelFacts
     lineage: Lineage
-    versions: Versions
+    versions: dict[str, str]
+    """Libraries the bundle was written with: python, tensorflow, keras, numpy."""
     metrics: dict[str, float | None]
     """Summary on the test split: the figures a list of bundles shows."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clickmill.bundle import manifest as manifests
-from clickmill.bundle.manifest import Lineage, Manifest, ModelFacts, SplitFacts, Versions
+from clickmill.bundle.manifest import Lineage, Manifest, ModelFacts, SplitFacts
 
 FILES = {
     "contract.yaml": b"name: toy\n",
@@ -38,7 +38,7 @@ def write_manifest(folder: Path, created: datetime = datetime(2026, 11, 24, 9, 3
             positive_weight=1.0,
             splits={"test": SplitFacts(start=day, end=day, rows=10, clicks=1)},
         ),
-        versions=Versions(python="3.11", tensorflow="2.21", keras="3.15", numpy="2.4"),
+        versions={"python": "3.11", "tensorflow": "2.21", "keras": "3.15", "numpy": "2.4"},
         metrics={"auc": 0.8, "gauc": None},
     )
     (folder / "manifest.json").write_bytes(manifest.to_bytes())

@@ -27,9 +27,13 @@ def test_the_folder_appears_only_when_the_block_has_ended(tmp_path: Path):
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
 def test_an_error_and_a_ctrl_c_leave_nothing_and_pass_through(tmp_path: Path, error):
-    with pytest.raises(type(error)), whole_folder(tmp_path / "bundle") as temp:
-        (temp / "half.txt").write_text("half")
-        raise error
+    def write_half() -> None:
+        with whole_folder(tmp_path / "bundle") as temp:
+            (temp / "half.txt").write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        write_half()
     assert list(tmp_path.iterdir()) == []
 
 

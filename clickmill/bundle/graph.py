@@ -1,0 +1,79 @@
+"""A loaded SavedModel, numpy in and numpy out, run the way TensorFlow Serving runs it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clickmill.bundle.export import LOGIT, PCTR, SIGNATURE
+from clickmill.errors import BundleCorrupt, RequestError
+
+
+class ClickGraph:
+    """`graph(raw)` gives {"pctr": (n,), "logit": (n,)} float32. Safe to call from many threads at once.
+
+    A session with its feeds and fetches bound once takes the arrays as they are; calling the signature of
+    `tf.saved_model.load` first makes a tensor of every input and a dict of keywords, which costs a third more at one row
+    (0.70 against 0.47 ms with 26 inputs on 2 cores).
+    """
+
+    def __init__(self, saved_model: Path) -> None:
+        """Raises BundleCorrupt when the folder holds no SavedModel with our signature."""
+        import tensorflow as tf
+
+        v1 = tf.compat.v1
+        graph = tf.Graph()
+        self._session = v1.Session(graph=graph)
+        try:
+            with graph.as_default(), _without_deprecation_notice():
+                loaded = v1.saved_model.loader.load(self._session, ["serve"], str(saved_model))
+            signature = loaded.signature_def[SIGNATURE]
+            fetches = [signature.outputs[name].name for name in (PCTR, LOGIT)]
+        except (OSError, KeyError, RuntimeError, tf.errors.OpError) as error:
+            raise BundleCorrupt(
+                f"{saved_model}: holds no graph with the signature {SIGNATURE} and outputs {PCTR}, {LOGIT} ({error}). "
+                "Verify the bundle and write it again."
+            ) from error
+        self.inputs: tuple[str, ...] = tuple(sorted(signature.inputs))
+        """Names of the fields a request carries."""
+        self._call: Any = self._session.make_callable(
+            fetches, feed_list=[signature.inputs[name].name for name in self.inputs]
+        )
+
+    def __call__(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All inputs by name, (n,) or (n, L), in the dtypes of `features.tensors`. Raises RequestError when they are not."""
+        try:
+            pctr, logit = self._call(*(raw[name] for name in self.inputs))
+        except KeyError as error:
+            raise RequestError(
+                f"field `{error.args[0]}` is missing; the graph reads {', '.join(self.inputs)}"
+            ) from None
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"an input has the wrong type or shape: {error}") from error
+        return {PCTR: pctr, LOGIT: logit}
+
+    def close(self) -> None:
+        """Free the graph's memory now; without it the garbage collector does."""
+        self._session.close()
+
+
+@contextmanager
+def _without_deprecation_notice() -> Iterator[None]:
+    """TensorFlow calls its session loader deprecated on every load. The package pins the minor version of TensorFlow, so the
+    loader cannot vanish unseen; what else is logged meanwhile goes through."""
+    import tensorflow as tf
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "is deprecated and will be removed" not in str(record.msg)
+
+    logger = tf.get_logger()
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)

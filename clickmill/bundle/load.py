@@ -1,0 +1,125 @@
+"""A bundle as an object: what it says of itself, and its predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from clickmill.bundle import golden, reference, warmup
+from clickmill.bundle import manifest as manifests
+from clickmill.bundle.calibration_report import REPORT, CalibrationReport
+from clickmill.bundle.graph import ClickGraph
+from clickmill.bundle.manifest import Manifest
+from clickmill.calibration import Calibration
+from clickmill.contract import FeatureContract
+from clickmill.contract import load as load_contract
+from clickmill.errors import BundleCorrupt
+from clickmill.evaluation import Evaluation
+
+CONTRACT, CALIBRATION, METRICS = "contract.yaml", "calibration.json", "metrics.json"
+SAVED_MODEL = "model/1"
+"""`model/` is a base path of TensorFlow Serving, and 1 its version there."""
+
+
+def load(path: str | Path, *, verify: bool = True) -> Bundle:
+    """Open a bundle. With `verify` every byte is checked first; without, only the manifest's own seal.
+
+    The graph is loaded at the first prediction. Raises BundleCorrupt, and BundleError when there is no bundle.
+    """
+    folder = Path(path)
+    manifest = manifests.verify(folder) if verify else manifests.read(folder)
+    return Bundle(folder, manifest)
+
+
+class Bundle:
+    """An immutable folder made by `write`. Files are read when they are asked for."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    def __repr__(self) -> str:
+        return f"Bundle({str(self.path)!r}, {self.manifest.model.name}, digest {self.digest[:12]})"
+
+    @property
+    def digest(self) -> str:
+        """Identity of the bundle."""
+        return self.manifest.digest
+
+    @property
+    def name(self) -> str:
+        """Name of the contract, also of the model endpoints serve it under."""
+        return self.manifest.name
+
+    @property
+    def saved_model(self) -> Path:
+        """Folder of the SavedModel."""
+        return self.path / SAVED_MODEL
+
+    @cached_property
+    def contract(self) -> FeatureContract:
+        """What a request must look like."""
+        return load_contract(self.path / CONTRACT)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Prior correction and calibrator: already inside the graph, here to be looked at."""
+        return self._json(CALIBRATION, Calibration)
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """The model on its test split."""
+        return self._json(METRICS, Evaluation)
+
+    @cached_property
+    def calibration_report(self) -> CalibrationReport:
+        """What calibration did, and why this calibrator."""
+        return self._json(REPORT, CalibrationReport)
+
+    @cached_property
+    def golden_rows(self) -> int:
+        """Number of golden predictions."""
+        return int(pq.read_metadata(self.path / golden.GOLDEN).num_rows)
+
+    @cached_property
+    def graph(self) -> ClickGraph:
+        """The loaded SavedModel."""
+        return ClickGraph(self.saved_model)
+
+    def predict(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """{"pctr": (n,), "logit": (n,)} float32 for raw rows as `features.tensors` makes them; one run of the graph.
+
+        Raises RequestError for a missing field or one of the wrong type.
+        """
+        return self.graph(raw)
+
+    def check_golden(self, tolerance: float = golden.TOLERANCE) -> int:
+        """Ask the graph for its golden predictions again; returns how many there are.
+
+        Raises GoldenMismatch naming the row that moved most, what was expected and what came.
+        """
+        return golden.check(self.path, self.contract, self.predict, tolerance=tolerance)
+
+    def warm(self) -> None:
+        """Run every warm-up request once: the first run of each batch size plans and allocates."""
+        for request in warmup.read(self.saved_model):
+            self.predict(warmup.raw_of(request))
+
+    def reference(self) -> pa.Table:
+        """The drift reference: columns of the contract of up to 50,000 calibration rows, and their pctr."""
+        return reference.read(self.path)
+
+    def _json(self, name: str, kind: type[Any]) -> Any:
+        path = self.path / name
+        assert issubclass(kind, BaseModel), "bundles hold pydantic records"
+        try:
+            return kind.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise BundleCorrupt(f"{path}: cannot be read as {kind.__name__}: {error}") from error

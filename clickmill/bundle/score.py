@@ -1,0 +1,152 @@
+"""A bundle on a prepared dataset: predictions of a split, and what they are worth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clickmill.bundle.export import PCTR
+from clickmill.contract import ContractField, Dtype, Hash, Role, Vocabulary
+from clickmill.evaluation import Evaluation, evaluate
+from clickmill.features import tensors
+from clickmill.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from clickmill.bundle.load import Bundle
+    from clickmill.data import PreparedDataset
+
+BATCH = 8192
+MOST_VALUES = 20
+"""A field with at most this many values in the split is sliced by; more values leave too few clicks each."""
+
+
+def score(
+    bundle: Bundle, dataset: PreparedDataset, split: str, *, batch: int = BATCH, progress: Progress = SILENT
+) -> np.ndarray:
+    """pctr (n,) float32 of all rows of a split, in its order. Streams: only `batch` rows are in memory.
+
+    Raises SchemaMismatch when the dataset lacks a field the bundle reads.
+    """
+    parts = [np.empty(0, np.float32)]
+    names = list(bundle.contract.inputs)
+    progress.start(f"score {split}", dataset.meta.splits[split].rows, "rows")
+    for table in dataset.scan(split, columns=names, batch_rows=batch):
+        parts.append(bundle.predict(tensors.from_arrow(table, bundle.contract))[PCTR])
+        progress.advance(len(table))
+    progress.finish()
+    return np.concatenate(parts)
+
+
+def evaluate_bundle(
+    bundle: Bundle,
+    dataset: PreparedDataset,
+    split: str = "test",
+    *,
+    pctr: np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = 200,
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Judge a bundle on a split: slices, GAUC by user and request, weights and the truth where the contract names them.
+
+    `pctr` (n,) float32 saves scoring again. Raises UndefinedMetric when the split has one class only.
+    """
+    if pctr is None:
+        pctr = score(bundle, dataset, split, progress=progress)
+    return evaluate_predictions(pctr, dataset, split, seed=seed, resamples=resamples)
+
+
+def evaluate_predictions(
+    pctr: np.ndarray, dataset: PreparedDataset, split: str, *, seed: int = 0, resamples: int = 200
+) -> Evaluation:
+    """Judge predictions (n,) for the rows of a split, cut and grouped as the contract says."""
+    truth = dataset.contract.of_role(Role.TRUTH)
+    return evaluate(
+        labels(dataset, split),
+        np.asarray(pctr, np.float64),
+        groups=groups(dataset, split),
+        slices=slices(dataset, split),
+        truth=_numbers(dataset, split, truth) if truth else None,
+        weight=weights(dataset, split),
+        seed=seed,
+        resamples=resamples,
+    )
+
+
+def weights(dataset: PreparedDataset, split: str) -> np.ndarray | None:
+    """Importance weights (n,) float64 of a split, nulls 1; None where the contract has none."""
+    name = dataset.contract.of_role(Role.WEIGHT)
+    return _numbers(dataset, split, name, fill=1.0) if name else None
+
+
+def labels(dataset: PreparedDataset, split: str) -> np.ndarray:
+    """Clicks (n,) int8 of a split."""
+    column = dataset.columns(split, [dataset.label])[dataset.label]
+    return column.cast(pa.int8()).to_numpy()
+
+
+def slices(dataset: PreparedDataset, split: str) -> dict[str, np.ndarray]:
+    """Values (n,) of every categorical input with 2 to 20 values in the split, by name; the position included."""
+    found = {}
+    for name, field in dataset.contract.inputs.items():
+        if not _is_categorical(field):
+            continue
+        column = dataset.columns(split, [name])[name]
+        if 2 <= pc.count_distinct(column, mode="all").as_py() <= MOST_VALUES:
+            found[name] = _ids(column)
+    return found
+
+
+def groups(dataset: PreparedDataset, split: str) -> dict[str, np.ndarray]:
+    """Ids (n,) to compute GAUC within: `request` by the contract's request id, `user` by the user field of most values.
+
+    A field of at most 20 values is a segment, not a user; with one impression per group no group has both classes.
+    """
+    found = {}
+    request = dataset.contract.of_role(Role.REQUEST_ID)
+    if request is not None:
+        found["request"] = _codes(dataset.columns(split, [request])[request])[0]
+    users = {
+        name: _codes(dataset.columns(split, [name])[name])
+        for name, field in dataset.contract.inputs.items()
+        if field.role is Role.USER and _is_categorical(field)
+    }
+    if users:
+        name = max(users, key=lambda user: len(users[user][1]))
+        if len(users[name][1]) > MOST_VALUES:
+            found["user"] = users[name][0]
+    return {kind: ids for kind, ids in found.items() if np.bincount(ids).max() > 1}
+
+
+def _is_categorical(field: ContractField) -> bool:
+    if field.role is Role.POSITION:
+        return True
+    return isinstance(field.encoding, Vocabulary | Hash) and field.dtype in (
+        Dtype.STRING,
+        Dtype.INT64,
+        Dtype.BOOL,
+    )
+
+
+def _numbers(dataset: PreparedDataset, split: str, name: str, fill: float | None = None) -> np.ndarray:
+    column = dataset.columns(split, [name])[name].cast(pa.float64())
+    return (column if fill is None else column.fill_null(fill)).to_numpy()
+
+
+def _ids(column: pa.ChunkedArray) -> np.ndarray:
+    """Values as text, None where missing."""
+    codes, values = _codes(column)
+    return np.array([*values, None], dtype=object)[codes]
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[Any]]:
+    """Number of each row's value (n,), nulls last, and the values."""
+    encoded = column.combine_chunks()
+    encoded = pa.chunked_array([encoded]) if isinstance(encoded, pa.Array) else encoded
+    dictionary = encoded.dictionary_encode().combine_chunks()
+    dictionary = dictionary.chunk(0) if isinstance(dictionary, pa.ChunkedArray) else dictionary
+    values = [str(value) for value in dictionary.dictionary.to_pylist()]
+    return dictionary.indices.fill_null(len(values)).to_numpy(), values
