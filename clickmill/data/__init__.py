@@ -1,8 +1,10 @@
 """From logs to prepared splits: readers, contract check, click join, time splits, sampling; may import `clickmill.contract`, `clickmill.errors`, `clickmill.progress`."""
 
 from clickmill.data.attribution import JoinReport, join_clicks, read_clicks, read_truth
+from clickmill.data.checked import CheckedLogs, check_logs, prepare_checked
 from clickmill.data.engine import connect
-from clickmill.data.preparation import PrepareOptions, prepare
+from clickmill.data.options import PrepareOptions
+from clickmill.data.preparation import prepare
 from clickmill.data.prepared import DatasetMeta, PreparedDataset, SplitInfo
 from clickmill.data.quality import Breach, Clock, QualityReport, check
 from clickmill.data.reading import read
@@ -11,6 +13,7 @@ from clickmill.data.splits import SPLITS, CutTimes, Fractions
 __all__ = [
     "SPLITS",
     "Breach",
+    "CheckedLogs",
     "Clock",
     "CutTimes",
     "DatasetMeta",
@@ -21,9 +24,11 @@ __all__ = [
     "QualityReport",
     "SplitInfo",
     "check",
+    "check_logs",
     "connect",
     "join_clicks",
     "prepare",
+    "prepare_checked",
     "read",
     "read_clicks",
     "read_truth",

@@ -152,7 +152,6 @@ def join_clicks(
         }
         log_end = engine.one_row(judged.aggregate(end=judged["at"].max()))["end"]
         joined = int(attributed.count().to_pyarrow().as_py())
-        con.drop_table(judged.get_name())
     report = JoinReport(
         window_s=window.total_seconds(),
         clicks=sum(counts.values()),

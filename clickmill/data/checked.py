@@ -11,24 +11,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from clickmill.contract import FeatureContract, Role, dumps, load
+from clickmill.contract import FeatureContract, dumps, load
 from clickmill.data import engine, files
-from clickmill.data.attribution import join_clicks, join_truth, mature, read_clicks, read_truth
-from clickmill.data.formats import ROW
-from clickmill.data.preparation import (
-    _TEST,
-    PrepareOptions,
-    _put_in_place,
-    _refuse_foreign,
-    _Source,
-    _sources,
-    _task,
-    _workplace,
-    _write_splits,
-)
-from clickmill.data.prepared import CONTRACT, DATASET, DatasetMeta, PreparedDataset
-from clickmill.data.quality import QualityReport, examine, set_aside
-from clickmill.errors import UnreadableData, UsageError
+from clickmill.data.options import PrepareOptions
+from clickmill.data.preparation import assemble, connection, judge
+from clickmill.data.prepared import CONTRACT, DATASET, PreparedDataset
+from clickmill.data.quality import QualityReport, set_aside
+from clickmill.data.source import Logs
+from clickmill.data.whole_folder import put_in_place, refuse_foreign, workplace
+from clickmill.errors import UnreadableData
 from clickmill.progress import SILENT, Progress
 
 CHECKED, ROWS = "checked.json", "rows.parquet"
@@ -86,35 +77,22 @@ def check_logs(
     `quarantine/quality.json` is written in any case, also before QuarantineOverflow is raised. Raises as `prepare` does.
     """
     options = options or PrepareOptions()
-    if clicks is None and contract.of_role(Role.LABEL) is None:
-        raise UsageError(
-            f"contract `{contract.name}` has no label field; give the click log (`clicks`), or add a label field"
-        )
-    with _workplace(out) as work, ThreadPoolExecutor(1) as aside:
-        digest = aside.submit(files.digest, _sources(contract, impressions, clicks, truth, test))
-        con = engine.connect(
-            memory_limit=options.memory_limit, threads=options.threads, temp_directory=work / "spill"
-        )
-        try:
-            source = _Source(con, contract, work, joined=clicks is not None, with_truth=truth is not None)
-            with _task(progress, "reading"):
-                table, rejects, origin = source.rows(impressions, test)
-            with _task(progress, "checking the contract"):
-                verdict = examine(table, contract, rejects=rejects, latest=options.latest, origin=origin)
-                quarantine.mkdir(parents=True, exist_ok=True)
-                (quarantine / QUALITY).write_text(verdict.report.model_dump_json(indent=2))
-                quality = set_aside(verdict, quarantine / BAD_ROWS, options.max_quarantine_share)
-                (quarantine / QUALITY).write_text(quality.model_dump_json(indent=2))
-            good = verdict.good
-            if test is not None:
-                good = good.mutate(**{_TEST: good[ROW] >= source.first_test_row})
+    refuse_foreign(out, CHECKED)
+    logs = Logs(impressions, clicks, truth, test)
+    logs.require_label(contract)
+    with workplace(out) as work, ThreadPoolExecutor(1) as aside:
+        digest = aside.submit(files.digest, logs.files(contract))
+        with connection(options, work) as con:
+            verdict = judge(logs, contract, con, work, options, progress)
+            quarantine.mkdir(parents=True, exist_ok=True)
+            (quarantine / QUALITY).write_text(verdict.report.model_dump_json(indent=2))
+            quality = set_aside(verdict, quarantine / BAD_ROWS, options.max_quarantine_share)
+            (quarantine / QUALITY).write_text(quality.model_dump_json(indent=2))
             checked = work / "checked"
             checked.mkdir()
             progress.start("writing the good rows", quality.rows - quality.quarantined, "rows")
-            progress.advance(engine.copy_to_parquet(good, checked / ROWS))
+            progress.advance(engine.copy_to_parquet(verdict.good, checked / ROWS))
             progress.finish()
-        finally:
-            con.disconnect()
         meta = CheckedMeta(
             contract_digest=contract.digest,
             data_digest=digest.result(),
@@ -124,7 +102,7 @@ def check_logs(
         )
         (checked / CONTRACT).write_text(dumps(contract))
         (checked / CHECKED).write_text(meta.model_dump_json(indent=2))
-        _put_in_place(checked, out, work)
+        put_in_place(checked, out, work)
     return CheckedLogs.open(out)
 
 
@@ -134,38 +112,15 @@ def prepare_checked(
     """The second half of `prepare`: join, split by time, sample, write. Raises as `prepare` does."""
     options = options or PrepareOptions()
     contract, meta = checked.contract, checked.meta
-    _refuse_foreign(out)
-    with _workplace(out) as work:
-        con = engine.connect(
-            memory_limit=options.memory_limit, threads=options.threads, temp_directory=work / "spill"
-        )
-        try:
-            good, join = con.read_parquet(str(checked.root / ROWS)), None
-            if meta.clicks is not None:
-                with _task(progress, "joining clicks"):
-                    log = read_clicks(meta.clicks, contract, con=con)
-                    good, join = join_clicks(good, log, contract=contract, window=options.window)
-                    if options.mature_only:
-                        good = mature(good, contract, join)
-            if meta.truth is not None:
-                good = join_truth(good, read_truth(meta.truth, contract, con=con), contract)
-            dataset = work / "dataset"
-            dataset.mkdir()
-            splits = _write_splits(good, contract, dataset, options, progress, meta.quality)
-        finally:
-            con.disconnect()
-        prepared = DatasetMeta(
-            contract_digest=contract.digest,
-            data_digest=meta.data_digest,
-            negatives_kept=contract.source.negatives_kept * options.negatives_kept,
-            seed=options.seed,
-            splits=splits,
-            join=join,
-            quality=meta.quality,
-        )
-        (dataset / CONTRACT).write_text(dumps(contract))
-        (dataset / DATASET).write_text(prepared.model_dump_json(indent=2))
-        _put_in_place(dataset, out, work)
+    refuse_foreign(out, DATASET)
+    logs = Logs((), clicks=meta.clicks, truth=meta.truth)
+    with workplace(out) as work:
+        with connection(options, work) as con:
+            good = con.read_parquet(str(checked.root / ROWS))
+            dataset = assemble(
+                good, logs, contract, con, work, options, progress, meta.quality, lambda: meta.data_digest
+            )
+        put_in_place(dataset, out, work)
     return PreparedDataset.open(out)
 
 

@@ -18,12 +18,20 @@ from clickmill.errors import DataError, UnreadableData
 DEFAULT_MEMORY = "1500MB"
 """What DuckDB may hold before it spills. Parquet writers and Python come on top: peak RSS stays under 3 GiB."""
 
+
 # ibis 12 calls the Arrow results of a connection by names that DuckDB 2 has dropped. Same methods, old names.
-_OLD_NAMES = {
-    "fetch_arrow_table": lambda con: con.to_arrow_table(),
-    "fetch_record_batch": lambda con, rows_per_batch=1_000_000: con.to_arrow_reader(rows_per_batch),
-}
-for _name, _method in _OLD_NAMES.items():
+def _fetch_arrow_table(con: Any) -> Any:
+    return con.to_arrow_table()
+
+
+def _fetch_record_batch(con: Any, rows_per_batch: int = 1_000_000) -> Any:
+    return con.to_arrow_reader(rows_per_batch)
+
+
+for _name, _method in (
+    ("fetch_arrow_table", _fetch_arrow_table),
+    ("fetch_record_batch", _fetch_record_batch),
+):
     if not hasattr(duckdb.DuckDBPyConnection, _name):
         setattr(duckdb.DuckDBPyConnection, _name, _method)
 # DuckDB 2 advises another API than the one ibis uses; what comes through here is schemas and small aggregates.

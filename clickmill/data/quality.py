@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from clickmill.contract import FeatureContract, Format, Role
 from clickmill.data import engine
 from clickmill.data.conform import IBIS_TYPES, OPTIONAL_ROLES
-from clickmill.data.formats import REJECTS, ROW
+from clickmill.data.formats import REJECTS, ROW, TEST
 from clickmill.data.rules import Rule, rules_of
 from clickmill.errors import QuarantineOverflow, SchemaMismatch, UnreadableData
 
@@ -198,7 +198,7 @@ def examine(
     if key is not None and key in table.columns:
         found, duplicates = _duplicates(table, key, found, con)
         breaches += duplicates
-    columns = [name for name in contract.columns if name in table.columns] + [ROW]
+    columns = [name for name in (*contract.columns, TEST, ROW) if name in table.columns]
     quarantined = int(found.count().to_pyarrow().as_py())
     good = table.select(columns)
     if quarantined:

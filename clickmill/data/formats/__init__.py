@@ -13,7 +13,7 @@ from clickmill.data.formats import (
     open_bandit,
     parquet,
 )
-from clickmill.data.formats.scanned import MALFORMED, REJECTS, ROW, Scanned
+from clickmill.data.formats.scanned import MALFORMED, REJECTS, ROW, TEST, Scanned
 
 READERS: dict[Format, Callable[..., Scanned]] = {
     Format.PARQUET: parquet.scan,
@@ -27,4 +27,4 @@ READERS: dict[Format, Callable[..., Scanned]] = {
 }
 """`scan(con, files, contract, first_row)` per format."""
 
-__all__ = ["MALFORMED", "READERS", "REJECTS", "ROW", "Scanned"]
+__all__ = ["MALFORMED", "READERS", "REJECTS", "ROW", "TEST", "Scanned"]

@@ -14,6 +14,9 @@ from clickmill.data.engine import engine_errors, identifier, quoted
 ROW = "__row__"
 """Number of the row in the source, from 0, counted over all files in their order."""
 
+TEST = "__test__"
+"""True on the rows of separate test files, where there are any."""
+
 MALFORMED = "__malformed__"
 """Text of a line that is not of the format; null where the line is fine."""
 

@@ -1,0 +1,151 @@
+"""The rows of a dataset cut by time into splits, sampled, sorted and written; each split judged for both classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import ibis
+
+from clickmill.contract import FeatureContract, Role
+from clickmill.data import engine
+from clickmill.data.attribution import label_of
+from clickmill.data.formats import ROW, TEST
+from clickmill.data.options import PrepareOptions
+from clickmill.data.prepared import SplitInfo
+from clickmill.data.sampling import keep_negatives
+from clickmill.data.splits import SPLITS, starts_by_share
+from clickmill.errors import DataError, DegenerateLabels, UsageError
+from clickmill.progress import Progress
+
+
+def write_splits(
+    good: ibis.Table,
+    contract: FeatureContract,
+    dataset: Path,
+    options: PrepareOptions,
+    progress: Progress,
+    rows: int,
+) -> dict[str, SplitInfo]:
+    """Write a folder of Parquet per split below `dataset`; `rows` is about how many there are, for the progress.
+
+    Raises DegenerateLabels for a split without clicks or without anything else, DataError when test begins before calibration
+    ends or when time is too coarse to cut, UsageError for cuts that do not fit.
+    """
+    event_time = contract.of_role(Role.EVENT_TIME)
+    clock = event_time or ROW
+    label = label_of(contract)
+    columns = list(contract.columns)
+    columns += [label] if label not in columns else []
+    key = contract.of_role(Role.IMPRESSION_ID) or ROW
+    splits: dict[str, SplitInfo] = {}
+    parts = _split_tables(good, contract, clock, options)
+    progress.start("writing", rows, "rows")
+    for name, part in parts.items():
+        share = options.negatives_kept if name in ("train", "validation") else 1.0
+        kept_rows = keep_negatives(part, label, part[key], share, options.seed)
+        ordered = kept_rows.order_by([clock] if clock == ROW else [clock, ROW])
+        path = dataset / name / "part-00000.parquet"
+        path.parent.mkdir()
+        written = engine.copy_to_parquet(ordered.select(columns), path)
+        kept = share * _kept_by_source(name, contract, separate_test=TEST in good.columns)
+        splits[name] = _describe(good.get_backend(), path, label, event_time, kept)
+        progress.advance(written)
+        _require_both_classes(name, splits[name])
+    progress.finish()
+    _require_order(splits, options)
+    return splits
+
+
+def _split_tables(
+    good: ibis.Table, contract: FeatureContract, clock: str, options: PrepareOptions
+) -> Mapping[str, ibis.Table]:
+    if TEST not in good.columns:
+        return _cut(good, clock, options, SPLITS)
+    main, test = good.filter(~good[TEST]), good.filter(good[TEST])
+    if contract.source.negatives_kept < 1:
+        # The train files were sampled by whoever made them. A calibrator must see the true rate, which only the
+        # test files have: calibration is their beginning.
+        return {**_cut(main, clock, options, SPLITS[:2]), **_cut(test, clock, options, SPLITS[2:])}
+    return {**_cut(main, clock, options, SPLITS[:3]), "test": test}
+
+
+def _cut(
+    table: ibis.Table, clock: str, options: PrepareOptions, names: Sequence[str]
+) -> dict[str, ibis.Table]:
+    """`names` in order of time, each from its start to the start of the next."""
+    starts = _starts(table, clock, options, names)
+    parts: dict[str, ibis.Table] = {}
+    for name, following in zip(names, [*names[1:], None], strict=True):
+        rows = table
+        if name in starts:
+            rows = rows.filter(rows[clock] >= starts[name])
+        if following is not None:
+            rows = rows.filter(rows[clock] < starts[following])
+        parts[name] = rows
+    return parts
+
+
+def _starts(table: ibis.Table, clock: str, options: PrepareOptions, names: Sequence[str]) -> dict[str, Any]:
+    cuts = options.cut_times
+    if cuts is None:
+        shares = {name: getattr(options.fractions, name) for name in names}
+        if not all(shares.values()):
+            raise UsageError("fractions.test is 0 and there are no separate test files; give one of the two")
+        return starts_by_share(
+            table, clock, {name: share / sum(shares.values()) for name, share in shares.items()}
+        )
+    if clock == ROW:
+        raise UsageError("cut times need a field of role event_time in the contract; use fractions")
+    times = {name: getattr(cuts, name) for name in names[1:]}
+    if None in times.values():
+        raise UsageError("cut_times.test is absent; say where test begins, or give separate test files")
+    return {name: time if time.tzinfo else time.replace(tzinfo=UTC) for name, time in times.items()}
+
+
+def _kept_by_source(name: str, contract: FeatureContract, *, separate_test: bool) -> float:
+    from_test_files = separate_test and name in ("calibration", "test")
+    return 1.0 if from_test_files else contract.source.negatives_kept
+
+
+def _describe(con: Any, path: Path, label: str, event_time: str | None, kept: float) -> SplitInfo:
+    table = con.read_parquet(str(path))
+    figures = {"rows": table.count(), "clicks": table[label].cast("int64").sum()}
+    if event_time is not None:
+        figures |= {"start": table[event_time].min(), "end": table[event_time].max()}
+    found = engine.one_row(table.aggregate(**figures))
+    return SplitInfo(**{**found, "clicks": found["clicks"] or 0}, negatives_kept=kept)
+
+
+def _require_both_classes(name: str, split: SplitInfo) -> None:
+    if 0 < split.clicks < split.rows:
+        return
+    span = (
+        f" ({split.start:%Y-%m-%d %H:%M} to {split.end:%Y-%m-%d %H:%M} UTC)"
+        if split.start and split.end
+        else ""
+    )
+    what = "no rows" if split.rows == 0 else "no click" if split.clicks == 0 else "nothing but clicks"
+    raise DegenerateLabels(
+        f"split {name}: {what} in {split.rows:,} rows with {split.clicks:,} clicks{span}; nothing can be learned or judged "
+        "on one class. Check that the label (or the click log and its window) is the right one, give a longer log, or "
+        "move the cuts."
+    )
+
+
+def _require_order(splits: Mapping[str, SplitInfo], options: PrepareOptions) -> None:
+    test, calibration = splits["test"], splits["calibration"]
+    if (
+        options.allow_overlap
+        or test.start is None
+        or calibration.end is None
+        or test.start >= calibration.end
+    ):
+        return
+    raise DataError(
+        f"the test files begin at {test.start:%Y-%m-%d %H:%M:%S} UTC, before calibration ends "
+        f"({calibration.end:%Y-%m-%d %H:%M:%S} UTC): a model would be judged on a past it has learned from. Give later test "
+        "files, or say `allow_overlap` if that is meant."
+    )
