@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -12,7 +11,6 @@ from clickmill.contract import (
     Bucketize,
     ContractField,
     Dtype,
-    FeatureContract,
     ListOf,
     Log1p,
     Role,
@@ -22,26 +20,21 @@ from clickmill.contract import (
 from clickmill.errors import UnreadableData
 from clickmill.features.space import FeatureSpace, Moments
 
+if TYPE_CHECKING:
+    from clickmill.data import PreparedDataset
+
 MOST_POSITIONS = 1000
 """Deeper positions share the last bias: nobody scrolls that far often enough to learn from."""
 
 
-class TrainSplit(Protocol):
-    """The part of a prepared dataset that learning reads."""
-
-    @property
-    def contract(self) -> FeatureContract: ...
-    def path(self, split: str) -> Path: ...
-
-
-def fit(dataset: TrainSplit) -> FeatureSpace:
+def fit(dataset: PreparedDataset) -> FeatureSpace:
     """Learn vocabularies, bucket edges, moments and the number of positions from the train split.
 
     Missing values count as the value that stands in for them (`ContractField.fill`), as they will in training and at the endpoint.
     Deterministic: the same rows, in any order, give the same space. Raises UnreadableData when the split has no rows.
     """
     folder = dataset.path("train")
-    files = sorted(str(file) for file in folder.glob("*.parquet"))
+    files = [str(file) for file in dataset.parts("train")]
     if not files:
         raise UnreadableData(f"{folder}: no Parquet file; prepare the dataset first")
     contract = dataset.contract

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,24 +22,12 @@ from clickmill.features import tensors
 from clickmill.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    from clickmill.data import PreparedDataset
     from clickmill.features import Encoder
 
 Batch = dict[str, np.ndarray]
 BLOCK_ROWS = 2048
 """Rows read together when a split is too large to shuffle as a whole: large enough for sequential disk reads."""
-
-
-class Dataset(Protocol):
-    """The part of a prepared dataset (clickmill.data.PreparedDataset) that training reads."""
-
-    @property
-    def contract(self) -> FeatureContract: ...
-    @property
-    def meta(self) -> Any: ...
-    @property
-    def negatives_kept(self) -> float: ...
-    def path(self, split: str) -> Path: ...
-    def scan(self, split: str) -> Iterator[pa.Table]: ...
 
 
 @dataclass(frozen=True)
@@ -103,13 +91,13 @@ class EncodedSplit:
 
 
 def encode(
-    dataset: Dataset, split: str, encoder: Encoder, folder: Path, *, progress: Progress = SILENT
+    dataset: PreparedDataset, split: str, encoder: Encoder, folder: Path, *, progress: Progress = SILENT
 ) -> EncodedSplit:
     """Encode a split into `folder`, or open it when it was encoded from the same rows by the same space already.
 
     Streams block by block; memory does not grow with the split. Raises UnreadableData for a split without rows.
     """
-    files = sorted(dataset.path(split).glob("*.parquet"))
+    files = dataset.parts(split)
     rows = sum(pq.read_metadata(file).num_rows for file in files)
     if rows == 0:
         raise UnreadableData(f"{dataset.path(split)}: the {split} split has no rows; prepare more data")
@@ -135,10 +123,10 @@ def encode_blocks(tables: Iterator[pa.Table], encoder: Encoder) -> Iterator[Batc
             yield {key: value.numpy() for key, value in encoded.items()}
 
 
-def labels_and_weights(table: pa.Table, contract: FeatureContract) -> Batch:
+def labels_and_weights(table: pa.Table, contract: FeatureContract, label: str) -> Batch:
     """`label` float32 (n,) of 0 and 1 and, where the contract has the role, `weight` float32 (n,), nulls 1."""
     found: Batch = {}
-    label, weight = contract.of_role(Role.LABEL) or "label", contract.of_role(Role.WEIGHT)
+    weight = contract.of_role(Role.WEIGHT)
     column = table.column(label)
     if column.null_count:
         raise TrainingError(
@@ -151,7 +139,7 @@ def labels_and_weights(table: pa.Table, contract: FeatureContract) -> Batch:
 
 
 def _write(
-    dataset: Dataset, split: str, encoder: Encoder, folder: Path, rows: int, progress: Progress
+    dataset: PreparedDataset, split: str, encoder: Encoder, folder: Path, rows: int, progress: Progress
 ) -> None:
     arrays: dict[str, Any] = {}
     start = 0
@@ -161,7 +149,7 @@ def _write(
             continue
         block = {
             **next(encode_blocks(iter([table]), encoder)),
-            **labels_and_weights(table, dataset.contract),
+            **labels_and_weights(table, dataset.contract, dataset.label),
         }
         if not arrays:
             arrays = {

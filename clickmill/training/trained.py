@@ -16,12 +16,12 @@ from clickmill.contract import FeatureContract
 from clickmill.errors import UnreadableData
 from clickmill.features import FeatureSpace, tensors
 from clickmill.models import build
-from clickmill.training.encoded import Dataset
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from clickmill.data import PreparedDataset
     from clickmill.features import Encoder
 
 _ROWS = 16_384
@@ -82,7 +82,7 @@ class TrainedModel:
         ]
         return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
 
-    def raw_logits_of(self, dataset: Dataset, split: str) -> np.ndarray:
+    def raw_logits_of(self, dataset: PreparedDataset, split: str) -> np.ndarray:
         """Logits (n,) float32 of a split's rows in their order; streams, so memory does not grow with the split's width."""
         return self.raw_logits_in(dataset.scan(split))
 

@@ -20,13 +20,15 @@ from clickmill.models import ModelConfig, build, configure
 from clickmill.progress import SILENT, Progress
 from clickmill.training.checkpoint import Checkpoints, EpochRecord, RunState
 from clickmill.training.config import TrainingConfig
-from clickmill.training.encoded import Dataset, EncodedSplit, encode
+from clickmill.training.encoded import EncodedSplit, encode
 from clickmill.training.interruption import Interruption
 from clickmill.training.loss import prior_shift
 from clickmill.training.trained import TrainedModel
 
 if TYPE_CHECKING:
     import keras
+
+    from clickmill.data import PreparedDataset
     from clickmill.training.step import TrainStep
 
 Predict = Callable[[EncodedSplit], np.ndarray]
@@ -34,7 +36,7 @@ _PREDICT_ROWS = 16_384
 
 
 def train(
-    dataset: Dataset,
+    dataset: PreparedDataset,
     space: FeatureSpace,
     model: str,
     *,
@@ -76,7 +78,8 @@ def train(
         "space_digest": space.digest,
         "data_digest": dataset.meta.data_digest,
     }
-    identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    decides = json.dumps(settings, sort_keys=True) + dataset.meta.model_dump_json()
+    identity = hashlib.sha256(decides.encode()).hexdigest()
     checkpoints = Checkpoints(work, stepper.variables, identity)
     state = checkpoints.restore() or RunState()
     predict = _predictor(keras_model)
