@@ -76,6 +76,21 @@ class WorldReport(BaseModel):
     last_click: datetime | None
     """Time of the last row of the click log; None without clicks."""
 
+    @property
+    def impressions(self) -> int:
+        """Rows of the impression log."""
+        return self.ceiling.impressions
+
+    @property
+    def clicks(self) -> int:
+        """Impressions that were clicked; duplicates and orphans do not count."""
+        return self.ceiling.clicks
+
+    @property
+    def ctr(self) -> float:
+        """clicks / impressions."""
+        return self.clicks / self.impressions
+
 
 def write(
     config: WorldConfig,
