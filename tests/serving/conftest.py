@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.small_bundle import load_small, write_small_bundle
+from serving.watcher import load_verified
+from tests.serving.small_bundle import write_small_bundle
 
 
 @pytest.fixture(scope="session")
@@ -16,4 +17,4 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_scorer(small_bundle: Path):
-    return load_small(small_bundle).scorer
+    return load_verified(small_bundle).scorer

@@ -166,30 +166,3 @@ def complete(folder: Path) -> None:
         metrics={},
     )
     (folder / manifests.MANIFEST).write_bytes(manifest.to_bytes())
-
-
-class SmallScorer:
-    """What `clickmill.bundle.load` gives, over a small bundle: real SavedModel, verified bytes, golden check."""
-
-    def __init__(self, path: Path) -> None:
-        import tensorflow as tf
-
-        self.digest = manifests.verify(path).digest
-        self.contract = contracts.load(path / "contract.yaml")
-        self._loaded = tf.saved_model.load(str(path / "model" / "1"))
-        self._graph = self._loaded.signatures[export.SIGNATURE]
-
-    def predict(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        import tensorflow as tf
-
-        answers = self._graph(**{name: tf.constant(values) for name, values in raw.items()})
-        return {name: value.numpy() for name, value in answers.items()}
-
-
-def load_small(path: Path) -> Any:
-    """The `load` seam of the watcher and of `serve`, for small bundles."""
-    from serving.watcher import Loaded
-
-    scorer = SmallScorer(path)
-    golden.check(path, scorer.contract, scorer.predict)
-    return Loaded(scorer, raw_rows(16))
