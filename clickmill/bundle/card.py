@@ -14,6 +14,7 @@ from typing import Any
 
 from clickmill.bundle import card_words
 from clickmill.bundle.card_words import CardFacts
+from clickmill.evaluation import Evaluation
 
 MARKDOWN, HTML = "card.md", "card.html"
 PLOTS = "plots"
@@ -21,10 +22,11 @@ PLOTS = "plots"
 
 @dataclass(frozen=True)
 class PlotWords:
-    """Title of a plot and the sentence under it."""
+    """Title of a plot, the sentence under it, and whether it takes the whole width of the page."""
 
     title: str
     caption: str
+    wide: bool = False
 
 
 PLOT_WORDS: dict[str, PlotWords] = {
@@ -36,13 +38,41 @@ PLOT_WORDS: dict[str, PlotWords] = {
     "roc": PlotWords(
         "ROC", "Share of clicks against share of non-clicks above each threshold; the area is the AUC."
     ),
-    "lift": PlotWords("Lift", "Click rate of the best-scored tenths over the mean click rate."),
+    "lift": PlotWords(
+        "Lift",
+        "Left: click rate and mean prediction of each tenth of the impressions, best-scored first. Right: the share of the "
+        "clicks among them.",
+        wide=True,
+    ),
+    "slices": PlotWords(
+        "Calibration by slice",
+        "Calibration ratio of each slice; where the interval leaves 1 out, it is off beyond chance.",
+        wide=True,
+    ),
     "learning": PlotWords(
         "NE by epoch",
-        "Normalized entropy in training; training stops when the validation rows no longer gain.",
+        "Normalized entropy of the validation rows after each pass over the train split; training stops when it no longer "
+        "falls.",
     ),
 }
 """Plots in the order of the card; a bundle may hold fewer."""
+
+
+def draw(evaluation: Evaluation, meta: Mapping[str, Any]) -> dict[str, bytes]:
+    """Every plot of the card as SVG bytes, by name. `meta`: history and best_epoch of the training."""
+    from clickmill.evaluation import plots
+
+    drawn = {
+        "reliability": plots.reliability_diagram(evaluation),
+        "roc": plots.roc_plot(evaluation),
+        "lift": plots.lift_curve(evaluation),
+        "learning": plots.entropy_history(
+            [epoch["ne"] for epoch in meta["history"]], best_epoch=meta["best_epoch"]
+        ),
+    }
+    if evaluation.slices:
+        drawn["slices"] = plots.slice_forest(evaluation)
+    return drawn
 
 
 def render(facts: CardFacts, plots: Mapping[str, bytes]) -> dict[str, str]:
@@ -52,6 +82,7 @@ def render(facts: CardFacts, plots: Mapping[str, bytes]) -> dict[str, str]:
         {
             "title": words.title,
             "caption": words.caption,
+            "wide": words.wide,
             "path": f"{PLOTS}/{name}.svg",
             "data_uri": "data:image/svg+xml;base64," + base64.b64encode(plots[name]).decode(),
         }

@@ -27,6 +27,7 @@ class ClickGraph:
         import tensorflow as tf
 
         v1 = tf.compat.v1
+        self._malformed: Any = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
         graph = tf.Graph()
         self._session = v1.Session(graph=graph)
         try:
@@ -55,6 +56,10 @@ class ClickGraph:
             ) from None
         except (TypeError, ValueError) as error:
             raise RequestError(f"an input has the wrong type or shape: {error}") from error
+        except self._malformed as error:
+            raise RequestError(
+                f"the rows of the inputs do not fit together: {error.message.splitlines()[0]}"
+            ) from error
         return {PCTR: pctr, LOGIT: logit}
 
     def close(self) -> None:

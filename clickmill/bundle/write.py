@@ -85,7 +85,7 @@ def write(
         _write_rows(temp, trained, calibration, dataset, graph, seed)
         steps.done("model card")
         facts = _facts(trained, evaluation, report, dataset, parent, created)
-        drawn = draw_plots(evaluation, trained.meta["history"]) if plots is None else plots
+        drawn = card.draw(evaluation, trained.meta) if plots is None else plots
         (temp / card.PLOTS).mkdir()
         for name, svg in drawn.items():
             (temp / card.PLOTS / f"{name}.svg").write_bytes(svg)
@@ -96,11 +96,6 @@ def write(
         (temp / manifests.MANIFEST).write_bytes(_manifest(temp, facts).to_bytes())
         steps.finish()
     return load(out, verify=False)
-
-
-def draw_plots(evaluation: Evaluation, history: list[dict[str, Any]]) -> dict[str, bytes]:
-    """SVG of every plot of the card, by name."""
-    return {}
 
 
 class _Steps:
