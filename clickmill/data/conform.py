@@ -24,13 +24,13 @@ UNPARSED = "__unparsed__"
 OPTIONAL_ROLES = frozenset({Role.CLICK_TIME, Role.TRUTH})
 """Fields a log need not have: they are null where they are absent."""
 
-UTC = dt.Timestamp(timezone="UTC", scale=6)
+UTC_MICROSECONDS = dt.Timestamp(timezone="UTC", scale=6)
 IBIS_TYPES: dict[Dtype, dt.DataType] = {
     Dtype.STRING: dt.string,
     Dtype.INT64: dt.int64,
     Dtype.FLOAT32: dt.float32,
     Dtype.BOOL: dt.boolean,
-    Dtype.TIMESTAMP: UTC,
+    Dtype.TIMESTAMP: UTC_MICROSECONDS,
     Dtype.STRING_LIST: dt.Array(dt.string),
     Dtype.INT64_LIST: dt.Array(dt.int64),
 }
@@ -45,7 +45,7 @@ def _try_strptime(text: str, layout: str) -> dt.Timestamp(scale=6):  # type: ign
 
 
 @ibis.udf.scalar.builtin(name="make_timestamptz")
-def _from_microseconds(microseconds: int) -> UTC:  # type: ignore[valid-type]
+def _from_microseconds(microseconds: int) -> UTC_MICROSECONDS:  # type: ignore[valid-type]
     """DuckDB: the instant so many microseconds after 1970-01-01 UTC."""
 
 
@@ -173,8 +173,8 @@ def _parsed(cell: Any, dtype: Dtype, scanned: Scanned, contract: FeatureContract
         if layout in _EPOCHS:
             return _from_microseconds((cell.try_cast("float64") * _EPOCHS[layout]).round().cast("int64"))
         if layout is not None:
-            return _try_strptime(cell, layout).cast(UTC)
-        return cell.try_cast(UTC)
+            return _try_strptime(cell, layout).cast(UTC_MICROSECONDS)
+        return cell.try_cast(UTC_MICROSECONDS)
     if dtype.is_list:
         items = cell.split(contract.source.list_delimiter)
         return items if dtype is Dtype.STRING_LIST else items.try_cast(IBIS_TYPES[dtype])
@@ -183,7 +183,7 @@ def _parsed(cell: Any, dtype: Dtype, scanned: Scanned, contract: FeatureContract
 
 def _time(cell: Any, found: dt.DataType, scanned: Scanned, contract: FeatureContract) -> Any:
     if found.is_timestamp() or found.is_date():
-        return cell.cast(UTC)
+        return cell.cast(UTC_MICROSECONDS)
     layout = contract.source.timestamp_format or scanned.timestamp_format
     if found.is_numeric() and layout in _EPOCHS:
         factor = _EPOCHS[layout]

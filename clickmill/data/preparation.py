@@ -117,7 +117,15 @@ def assemble(
         good = join_truth(good, read_truth(logs.truth, contract, con=con), contract)
     dataset = work / "dataset"
     dataset.mkdir()
-    splits = write_splits(good, contract, dataset, options, progress, quality.rows - quality.quarantined)
+    splits = write_splits(
+        good,
+        contract,
+        dataset,
+        options,
+        progress,
+        quality.rows - quality.quarantined,
+        in_order=quality.clock.backward_steps == 0,
+    )
     meta = DatasetMeta(
         contract_digest=contract.digest,
         data_digest=data_digest(),

@@ -14,12 +14,17 @@ from pydantic import BaseModel
 
 from clickmill.contract import FeatureContract, Format, Role
 from clickmill.data import engine
-from clickmill.data.conform import IBIS_TYPES, OPTIONAL_ROLES
+from clickmill.data.conform import IBIS_TYPES, OPTIONAL_ROLES, UTC_MICROSECONDS
 from clickmill.data.formats import REJECTS, ROW, TEST
 from clickmill.data.rules import Rule, rules_of
 from clickmill.errors import QuarantineOverflow, SchemaMismatch, UnreadableData
 
 FIELD, REASON = "__field__", "__reason__"
+
+
+@ibis.udf.scalar.builtin(name="epoch_us")
+def _microseconds(instant: UTC_MICROSECONDS) -> int:  # type: ignore[valid-type]
+    """DuckDB: microseconds since 1970."""
 
 
 class Breach(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -356,7 +361,7 @@ def _clock(table: ibis.Table, contract: FeatureContract, latest: datetime, con: 
             start=seen.t.min(),
             end=seen.t.max(),
             steps=(seen.t < seen.before).sum(),
-            largest=(seen.before.epoch_seconds() - seen.t.epoch_seconds()).max(),
+            largest=(_microseconds(seen.before) - _microseconds(seen.t)).max(),
         )
     )
     if totals["start"] is None:
@@ -365,7 +370,7 @@ def _clock(table: ibis.Table, contract: FeatureContract, latest: datetime, con: 
         start=totals["start"],
         end=totals["end"],
         backward_steps=int(totals["steps"] or 0),
-        largest_step_s=max(float(totals["largest"] or 0), 0.0),
+        largest_step_s=max(totals["largest"] or 0, 0) / 1e6,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
@@ -61,6 +62,10 @@ def starts_by_share(table: ibis.Table, clock: str, shares: Mapping[str, float]) 
     Of the two ways to put the rows of the instant at a cut, the one nearer to the share is taken. Raises DataError when
     there are fewer distinct instants than splits.
     """
+    # All that follows asks for times only: they are read once, 8 bytes a row, and DuckDB spills them if it must.
+    table = engine.backend_of(table).create_table(
+        f"clock_{uuid.uuid4().hex}", table.select(**{clock: table[clock]}), temp=True
+    )
     names = list(shares)
     rows = int(table.count().to_pyarrow().as_py())
     cumulative = 0.0
@@ -70,7 +75,7 @@ def starts_by_share(table: ibis.Table, clock: str, shares: Mapping[str, float]) 
     for name in names[:-1]:
         cumulative += shares[name]
         targets.append(cumulative)
-    quantiles = _instants_at(table, clock, targets, rows)
+    quantiles = _instants_at(table, clock, targets)
     for name, target, instant in zip(names[1:], targets, quantiles, strict=True):
         start = _nearer_cut(table, clock, instant, target * rows)
         if start is None or previous is None or start <= previous:
@@ -84,13 +89,16 @@ def starts_by_share(table: ibis.Table, clock: str, shares: Mapping[str, float]) 
     return starts
 
 
-def _instants_at(table: ibis.Table, clock: str, targets: list[float], rows: int) -> list[Any]:
+def _instants_at(table: ibis.Table, clock: str, targets: list[float]) -> list[Any]:
     """The event time of the row at each share of the rows, in order of time."""
     # A rank over the sorted times would sort everything; DuckDB's discrete quantile selects.
     query = ibis.to_sql(table.select(t=table[clock]), dialect="duckdb")
-    values = ", ".join(f"quantile_disc(t, {min(max(target, 0.0), 1.0)!r})" for target in targets)
+    shares = [min(max(target, 0.0), 1.0) for target in targets]
     with engine.engine_errors(None):
-        return list(engine.backend_of(table).raw_sql(f"SELECT {values} FROM ({query})").fetchall()[0])
+        rows = (
+            engine.backend_of(table).raw_sql(f"SELECT quantile_disc(t, {shares!r}) FROM ({query})").fetchall()
+        )
+    return list(rows[0][0])
 
 
 def _nearer_cut(table: ibis.Table, clock: str, instant: Any, wanted: float) -> Any:

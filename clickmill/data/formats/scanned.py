@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +39,15 @@ class Scanned:
 
 
 def relation(con: Any, files: Sequence[Path], query: str) -> ibis.Table:
-    """`query` as a lazy table; DuckDB looks at the files here to learn their columns."""
+    """`query` as a lazy table; DuckDB looks at the files here to learn their columns.
+
+    A view rather than SQL text inside the expression: ibis parses text anew in every query, and a list of thousands of
+    files is long.
+    """
+    name = f"scan_{uuid.uuid4().hex}"
     with engine_errors(files[0]):
-        return con.sql(query)
+        con.raw_sql(f"CREATE TEMPORARY VIEW {name} AS {query}")
+        return con.table(name, database=("temp", "main"))
 
 
 def file_list(files: Sequence[Path]) -> str:
