@@ -26,7 +26,7 @@ from clickmill.errors import UndefinedMetric, UsageError
 from clickmill.evaluation.estimate import Estimate
 from clickmill.evaluation.gauc import auc_by_group
 from clickmill.evaluation.metric import METRICS, Metric, metric_named
-from clickmill.evaluation.rows import Floats, Ranked, Rows, check_rows, codes_of, dot
+from clickmill.evaluation.rows import Floats, Ranked, Rows, check_rows, cluster_codes, dot
 
 RESAMPLES = 200
 """At 200 the ends of a 95 % interval wander by about a tenth of its length from seed to seed."""
@@ -62,7 +62,7 @@ def bootstrap(
     """Value and interval of each metric.
 
     y, p, weight, cluster: (n,). Give `cluster` ids when rows of one user or request are not independent: the interval by
-    row is then too narrow. Raises UndefinedMetric when a metric has no value on the rows themselves.
+    row is then too narrow; a row without an id (None, NaN) stands alone. Raises UndefinedMetric when a metric has no value on the rows themselves.
 
     >>> print(bootstrap([0, 0, 0, 1] * 50, [0.1, 0.1, 0.2, 0.6] * 50, metrics=["auc"])["auc"])
     1.0000 [1.0000, 1.0000]
@@ -155,7 +155,7 @@ def _draws(
         raise UsageError(f"resamples must be at least 20, got {resamples}")
     n = len(models[0].y)
     rng = np.random.default_rng(seed)
-    codes, units = (None, n) if cluster is None else codes_of("cluster", cluster, n)
+    codes, units = (None, n) if cluster is None else cluster_codes(cluster, n)
     draws = np.empty((len(models), len(metrics), resamples))
     weight = np.empty(n)
     for r in range(resamples):

@@ -3,8 +3,8 @@
     GAUC = sum_g W_g AUC_g / sum_g W_g       over groups g with both a click and a non-click; W_g weight of impressions
 
 Zhou et al., "Deep Interest Network", KDD 2018, eq. 7. Range [0, 1], 0.5 is chance, higher is better. It cannot be
-raised by knowing which users click more, as AUC can. Groups of one class say nothing and are left out; `coverage` is
-the share of impressions that remain. Undefined when no group has both.
+raised by knowing which users click more, as AUC can. Groups of one class say nothing and are left out, as are rows
+without an id; `coverage` is the share of impressions that remain. Undefined when no group has both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class GroupedAuc:
 def gauc(
     y: npt.ArrayLike, p: npt.ArrayLike, group: npt.ArrayLike, weight: npt.ArrayLike | None = None
 ) -> GroupedAuc:
-    """Arguments: (n,); `group` holds ids of any type. Raises UndefinedMetric when no group has both classes.
+    """Arguments: (n,); `group` holds ids of any type, None or NaN for none. Raises UndefinedMetric when no group has both classes.
 
     User "a" is ranked right, user "b" wrong on twice as many rows, user "c" never clicked:
 
@@ -50,7 +50,11 @@ def auc_by_group(rows: Rows, group: npt.ArrayLike) -> tuple[Floats, Floats]:
     The groups come in the order of their first appearance and depend on labels and weights only, never on `p`: two
     models on the same rows get the same groups, so their values can be subtracted.
     """
-    codes, _ = codes_of("group", group, len(rows.y))
+    codes = codes_of("group", group, len(rows.y))
+    if codes.min() < 0:
+        rows, codes = rows.take(codes >= 0), codes[codes >= 0]
+        if not len(codes):
+            return np.empty(0), np.empty(0)
     order = np.lexsort((rows.p, codes))
     code, p = codes[order], rows.p[order]
     weight = rows.weight[order]

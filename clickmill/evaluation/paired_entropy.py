@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from clickmill.errors import UndefinedMetric
 from clickmill.evaluation.estimate import Estimate
-from clickmill.evaluation.rows import check_rows, codes_of, dot, row_loss
+from clickmill.evaluation.rows import check_rows, cluster_codes, dot, row_loss
 
 
 def normalized_entropy_difference(
@@ -46,7 +46,7 @@ def normalized_entropy_difference(
     slope = mean / entropy * math.log((1 - rate) / rate)
     influence = w * ((gap - mean) - slope * (champion.y - rate)) / (entropy * total)
     if cluster is not None:
-        codes, count = codes_of("cluster", cluster, len(w))
+        codes, count = cluster_codes(cluster, len(w))
         influence = np.bincount(codes, influence, minlength=count).astype(np.float64)
     half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(dot(influence, influence))
     return Estimate(value=mean / entropy, low=mean / entropy - half, high=mean / entropy + half)

@@ -109,24 +109,27 @@ def check_rows(y: npt.ArrayLike, p: npt.ArrayLike, weight: npt.ArrayLike | None 
     return Rows(labels, probabilities, weights)
 
 
-def codes_of(name: str, values: npt.ArrayLike, n: int) -> tuple[Ints, int]:
-    """Numbers 0..k-1 of the distinct `values` (n,) of any type, in order of appearance, and k.
+def codes_of(name: str, values: npt.ArrayLike, n: int) -> Ints:
+    """(n,) numbers 0, 1, ... of the distinct `values` of any type, in order of appearance; -1 where missing (None, NaN).
 
-    Raises DataError when the length is not n or a value is missing (None, NaN).
+    Raises DataError when the shape is not (n,).
     """
     import pandas as pd
 
     array = np.asarray(values)
     if array.shape != (n,):
         raise DataError(f"{name} must be of shape ({n},) like y, got {array.shape}")
-    codes, distinct = pd.factorize(array)
-    missing = codes < 0
-    if missing.any():
-        raise DataError(
-            f"{name} must be present in every row, got a missing value in row {int(missing.argmax())} "
-            f"({int(missing.sum())} of {n} rows); drop these rows or give them an id"
-        )
-    return codes.astype(np.int64, copy=False), len(distinct)
+    codes, _ = pd.factorize(array)
+    return codes.astype(np.int64, copy=False)
+
+
+def cluster_codes(cluster: npt.ArrayLike, n: int) -> tuple[Ints, int]:
+    """Numbers (n,) of the clusters and how many there are; a row without an id is a cluster of its own."""
+    codes = codes_of("cluster", cluster, n)
+    named = int(codes.max(initial=-1)) + 1
+    alone = codes < 0
+    codes[alone] = named + np.arange(int(alone.sum()))
+    return codes, named + int(alone.sum())
 
 
 def row_loss(y: Floats, p: Floats) -> Floats:

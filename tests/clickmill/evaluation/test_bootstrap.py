@@ -62,6 +62,19 @@ def test_intervals_cover_the_true_value_as_often_as_they_say(rows, names):
         assert 0.8 <= hit / trials <= 0.99, (name, hit / trials)
 
 
+def test_the_interval_of_a_small_ece_reaches_down_to_it():
+    # Noise puts the estimate far above the truth and each resample further up: percentiles would never reach down.
+    big_y, big_p = world(np.random.default_rng(99), 1_000_000, shift=0.1)
+    truth = bootstrap(big_y, big_p, metrics=["ece_equal_mass"], resamples=20)["ece_equal_mass"].value
+    hits = 0
+    for trial in range(40):
+        y, p = world(np.random.default_rng(trial), 1_000, shift=0.1)
+        estimate = bootstrap(y, p, metrics=["ece_equal_mass"], seed=trial)["ece_equal_mass"]
+        assert estimate.value > truth
+        hits += estimate.low <= truth
+    assert hits > 20
+
+
 def test_the_interval_of_the_calibration_ratio_is_the_normal_one():
     y, p = world(np.random.default_rng(5), 20_000)
     estimate = bootstrap(y, p, metrics=["calibration_ratio"], resamples=1000)["calibration_ratio"]
@@ -113,6 +126,7 @@ def test_rows_that_come_in_clusters_have_wider_intervals():
 def test_clusters_of_one_row_are_rows():
     y, p = world(np.random.default_rng(6), 300)
     assert bootstrap(y, p, cluster=np.arange(300)) == bootstrap(y, p)
+    assert bootstrap(y, p, cluster=[None] * 300) == bootstrap(y, p)  # without an id each row stands alone
 
 
 def test_gauc_intervals_hold_the_value_and_pair():

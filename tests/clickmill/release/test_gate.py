@@ -169,10 +169,10 @@ def test_slices_without_enough_clicks_have_no_guard_but_are_named():
 
 def test_guards_share_one_error_rate():
     # 200 harmless slices: at 95 % each some five would be shown worse than 0, together almost never.
-    y, z, _ = market(200_000, seed=5)
+    y, z, _ = market(40_000, seed=5)
     rng = np.random.default_rng(6)
     a, b = (sigmoid(z + rng.normal(0, 0.2, len(z))) for _ in range(2))
-    policy = GatePolicy(max_p99_ratio=None, slice_ne_margin=0, slice_min_clicks=50, slice_top=200)
+    policy = GatePolicy(max_p99_ratio=None, slice_ne_margin=0, slice_min_clicks=8, slice_top=200)
     decision = judge(Scores(a), Scores(b), y, slices={"ad": rng.integers(0, 200, len(y))}, policy=policy)
     guards = [check for check in decision.checks if check.name.startswith("slice:")]
     assert len(guards) == 200
