@@ -1,0 +1,3 @@
+"""The steps of the pipelines, one folder each: a thin typed shell around the library. May import `clickmill` only."""
+
+__all__ = ["calibrate", "deploy", "preprocess", "report", "train", "validate_data", "validate_model"]

@@ -1,0 +1,69 @@
+"""The `train` step."""
+
+from typing import Any, Dict  # noqa: UP035  kfp knows these
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train(
+    dataset: dsl.Input[dsl.Dataset],
+    model: str,
+    model_configs: Dict[str, Any],  # noqa: UP006
+    training: Dict[str, Any],  # noqa: UP006
+    positive_weight: float,
+    seed: int,
+    work: str,
+    trained: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    history: dsl.Output[dsl.Markdown],
+):
+    """Train one model on the train split and stop when normalized entropy on the validation split no longer falls.
+
+    Given a work folder, an interrupted step saves a checkpoint there and its next attempt goes on from it.
+
+    Args:
+        dataset: Prepared dataset with its feature space.
+        model: Name of the model: lr, fm, wide_deep, dcn_v2.
+        model_configs: Hyperparameters by model name; this step takes its own.
+        training: Settings of the training run (epochs, batch_size, learning_rate, ...).
+        positive_weight: Weight of a click in the loss, 1 to 100.
+        seed: Seed of initial weights, order of the rows and dropout.
+        work: Folder for unfinished training, on this machine or on a mounted volume; empty: in the output itself.
+        trained: The trained model: weights, feature space, settings and history.
+        metrics: Epochs run and the best normalized entropy on the validation split.
+        history: The course of training, epoch by epoch.
+    """
+    from pathlib import Path
+
+    from clickmill import training as library
+    from clickmill.data import PreparedDataset
+    from clickmill.features import FeatureSpace
+    from components.metrics import log_metrics
+    from components.step import step
+    from components.train.settings import settings
+    from components.train.summary import figures_of, history_page, sentence
+    from components.train.workplace import workplace
+
+    with step(f"train {model}") as running:
+        prepared = PreparedDataset.open(dataset.path)
+        space = FeatureSpace.load(Path(dataset.path) / "space")
+        config = settings(training, positive_weight=positive_weight, seed=seed)
+        chosen = model_configs.get(model, {})
+        digest = prepared.meta.data_digest
+        with workplace(work, Path(trained.path), space, digest, model, chosen, config) as out:
+            done = library.train(
+                prepared,
+                space,
+                model,
+                model_config=chosen,
+                config=config,
+                out=out,
+                progress=running.progress,
+            )
+        trained.metadata["model"] = model
+        log_metrics(metrics, figures_of(done.meta))
+        Path(history.path).write_text(history_page(model, done.meta))
+        running.note(sentence(done.meta))
