@@ -23,7 +23,7 @@ FIELD, REASON = "__field__", "__reason__"
 
 
 @ibis.udf.scalar.builtin(name="epoch_us")
-def _microseconds(instant: UTC_MICROSECONDS) -> int:  # type: ignore[valid-type]
+def _microseconds(instant: UTC_MICROSECONDS) -> int:  # type: ignore[valid-type,empty-body]
     """DuckDB: microseconds since 1970."""
 
 
@@ -125,6 +125,7 @@ def check(
     Raises SchemaMismatch; UnreadableData when there are no rows; QuarantineOverflow above `max_quarantine_share`, after the
     quarantine is written and before `out` is.
     """
+    out.parent.mkdir(parents=True, exist_ok=True)
     staging = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.staged")
     try:
         staged, rejects = stage(table, contract, staging)

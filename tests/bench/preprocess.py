@@ -51,7 +51,7 @@ def write_impressions(path: Path, rows: int, *, shuffled: bool = False) -> Featu
         SELECT md5(i::VARCHAR) AS impression_id,
             to_timestamp(1767571200 + t * 864000.0 / {rows}) AS event_time,
             (hash(i, 1) % 1000 < 30)::BIGINT AS label,
-            1 + hash(i, 2) % 10::UBIGINT AS position,
+            (1 + hash(i, 2) % 10)::BIGINT AS position,
             ((hash(i, 3) % 1000) / 500.0)::FLOAT AS bid,
             'u' || (hash(i, 4) % 200000) AS user_id,
             (18 + hash(i, 5) % 60)::BIGINT AS age,
