@@ -90,14 +90,14 @@ def select(
             notes.append(f"{method} is out: {error}")
     if not losses:
         raise DegenerateLabels(f"no method of {', '.join(methods)} can be fitted: {'; '.join(notes)}")
-    chosen, words = _simplest(losses, rows.weight)
     entropy = _entropy(rows)
+    chosen, words = _simplest(losses, rows.weight, entropy)
     return Selection(
         calibrator=fitted[chosen],
         ne_by_method={
             method: float(np.average(loss, weights=rows.weight)) / entropy for method, loss in losses.items()
         },
-        reason="; ".join([words(entropy), *notes]),
+        reason="; ".join([words, *notes]),
     )
 
 
@@ -161,36 +161,26 @@ def _folds(y: Floats, folds: int, seed: int) -> npt.NDArray[np.int64]:
     return fold
 
 
-def _simplest(losses: dict[Method, Floats], weight: Floats) -> tuple[Method, Callable[[float], str]]:
-    """The simplest method within one standard error of the best, and the reason given the entropy of the labels."""
-    mean = {method: float(np.average(loss, weights=weight)) for method, loss in losses.items()}
-    best = min(mean, key=lambda method: mean[method])
+def _simplest(losses: dict[Method, Floats], weight: Floats, entropy: float) -> tuple[Method, str]:
+    """The simplest method within one standard error of the best, and why in words."""
+    ne = {method: float(np.average(loss, weights=weight)) / entropy for method, loss in losses.items()}
+    best = min(ne, key=lambda method: ne[method])
     for method, loss in losses.items():
-        difference = loss - losses[best]
-        excess = mean[method] - mean[best]
+        difference = (loss - losses[best]) / entropy
+        excess = ne[method] - ne[best]
         error = float(np.sqrt(np.sum((weight * (difference - excess)) ** 2)) / weight.sum())
         if excess <= error:
             break
-    if method == best:
-        others = ", ".join(f"{m} {mean[m]:.6f}" for m in mean if m != best)
-        return (
-            method,
-            lambda h: (
-                f"{best} has the best NE on held-out folds, {mean[best] / h:.5f}"
-                + (
-                    f", by more than a standard error against simpler methods (log loss {mean[best]:.6f}; {others})"
-                    if others
-                    else ""
-                )
-            ),
+    if method != best:
+        return method, (
+            f"{method} is simpler than {best} and within one standard error of it: NE on held-out folds {ne[method]:.5f} "
+            f"against {ne[best]:.5f}, difference {excess:.5f}, standard error {error:.5f}"
         )
-    return (
-        method,
-        lambda h: (
-            f"{method} is simpler than {best} and within one standard error of it: NE on held-out folds {mean[method] / h:.5f} "
-            f"against {mean[best] / h:.5f}, difference {excess / h:.5f}, standard error {error / h:.5f}"
-        ),
-    )
+    if len(ne) == 1:
+        return best, f"{best} is the only method that was judged: NE on held-out folds {ne[best]:.5f}"
+    others = ", ".join(f"{other} {value:.5f}" for other, value in ne.items() if other != best)
+    simpler = "" if best == next(iter(ne)) else "; simpler ones are worse by more than a standard error"
+    return best, f"{best} has the best NE on held-out folds: {ne[best]:.5f} against {others}{simpler}"
 
 
 def _entropy(rows: LogitRows) -> float:

@@ -90,7 +90,7 @@ def _paint(
             column, y = s.column, y + 0.9
         found = s.metrics.get(metric)
         if found is None:
-            _text(axes, 0.01, y, s.reason, ha="left", color=QUIET, fontstyle="italic", bbox=_PAPER)
+            _text(axes, 0.99, y, s.reason, ha="right", color=QUIET, fontstyle="italic", bbox=_PAPER)
         else:
             colour = VERMILION if _apart(found, reference) else BLUE
             axes.plot([found.low, found.high], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")

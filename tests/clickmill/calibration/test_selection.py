@@ -42,7 +42,8 @@ def test_a_straight_distortion_is_given_to_platt():
 def test_a_bent_distortion_is_given_to_isotonic():
     selection = select(*traffic(80_000, bent))
     assert selection.calibrator.kind == "isotonic"
-    assert selection.reason.startswith("isotonic has the best NE on held-out folds")
+    assert selection.reason.startswith("isotonic has the best NE on held-out folds: 0.")
+    assert selection.reason.endswith("simpler ones are worse by more than a standard error")
     assert selection.held_out_ne == min(selection.ne_by_method.values())
 
 
@@ -88,6 +89,7 @@ def test_few_clicks_leave_isotonic_out_and_fewer_leave_nothing_to_fit():
     assert 0 < y.sum() < 50
     selection = select(z, y)
     assert selection.calibrator.kind == "none"
+    assert selection.reason.startswith("none is the only method that was judged: NE on held-out folds ")
     assert f"platt was not considered: {y.sum()} clicks, 50 needed" in selection.reason
     with pytest.raises(DegenerateLabels, match=r"isotonic was not considered.*allow method none"):
         select(z, y, methods=("isotonic",))
