@@ -7,6 +7,7 @@ time, empty and full lists, every position.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -38,8 +39,6 @@ _UNKNOWN_STRING = "☃ never seen in training"
 _UNKNOWN_INT = -987_654_321_012_345
 _TIMES = (0, -1, 1_709_251_199, 4_102_444_799)
 """Epoch, the second before it (floor division of negatives), the end of a leap day, the end of the century."""
-_LARGE = 1e9
-"""Stands for "very large" where the contract sets no range: far outside any training data, and its square is finite."""
 
 
 def pick(real: Mapping[str, np.ndarray], contract: FeatureContract, *, seed: int) -> tuple[Raw, list[str]]:
@@ -185,7 +184,8 @@ def _unknown(field: ContractField) -> np.ndarray | None:
 
 
 def _ends(field: ContractField) -> tuple[object, ...]:
-    """The least, some between and the greatest legal value of a number, time, flag or set."""
+    """The least and greatest legal value of a number (that its type holds, where the contract sets no range) with 0 between
+    them; some of a time, flag or set."""
     if field.dtype is Dtype.TIMESTAMP:
         return _TIMES
     if field.dtype is Dtype.BOOL:
@@ -195,13 +195,20 @@ def _ends(field: ContractField) -> tuple[object, ...]:
         return (field.allowed[0], field.allowed[-1])
     if not field.dtype.is_number:
         return ()
-    least = field.range.min if field.range and field.range.min is not None else -_LARGE
-    greatest = field.range.max if field.range and field.range.max is not None else _LARGE
-    between = [0.0] if least < 0 < greatest else []
-    values = [least, *between, greatest]
+    bounds = field.range
+    low, high = (bounds.min, bounds.max) if bounds else (None, None)
     if field.dtype is Dtype.INT64:
-        return tuple(int(v) for v in values)
-    return tuple(_float32_inside(v, least, greatest) for v in values)
+        holds = np.iinfo(np.int64)
+        ends: tuple[float, float] = (
+            holds.min if low is None else math.ceil(low),
+            holds.max if high is None else math.floor(high),
+        )
+    else:
+        most = float(np.finfo(np.float32).max)
+        low, high = -most if low is None else low, most if high is None else high
+        ends = (_float32_inside(low, low, high), _float32_inside(high, low, high))
+    between = [0] if ends[0] < 0 < ends[1] else []
+    return (ends[0], *between, ends[1])
 
 
 def _float32_inside(value: float, least: float, greatest: float) -> float:

@@ -28,22 +28,23 @@ SAVED_MODEL = "model/1"
 """`model/` is a base path of TensorFlow Serving, and 1 its version there."""
 
 
-def load(path: str | Path, *, verify: bool = True) -> Bundle:
+def load(path: str | Path, *, verify: bool = True, in_caller_thread: bool = False) -> Bundle:
     """Open a bundle. With `verify` every byte is checked first; without, only the manifest's own seal.
 
-    The graph is loaded at the first prediction. Raises BundleCorrupt, and BundleError when there is no bundle.
+    `in_caller_thread` is how the graph will run (see ClickGraph): true for endpoints. The graph is loaded at the first prediction. Raises BundleCorrupt, and BundleError when there is no bundle.
     """
     folder = Path(path)
     manifest = manifests.verify(folder) if verify else manifests.read(folder)
-    return Bundle(folder, manifest)
+    return Bundle(folder, manifest, in_caller_thread=in_caller_thread)
 
 
 class Bundle:
     """An immutable folder made by `write`. Files are read when they are asked for."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, *, in_caller_thread: bool = False) -> None:
         self.path = path
         self.manifest = manifest
+        self._in_caller_thread = in_caller_thread
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r}, {self.manifest.model.name}, digest {self.digest[:12]})"
@@ -91,7 +92,7 @@ class Bundle:
     @cached_property
     def graph(self) -> ClickGraph:
         """The loaded SavedModel."""
-        return ClickGraph(self.saved_model)
+        return ClickGraph(self.saved_model, in_caller_thread=self._in_caller_thread)
 
     def predict(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """{"pctr": (n,), "logit": (n,)} float32 for raw rows as `features.tensors` makes them; one run of the graph.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -101,7 +101,7 @@ def slices(dataset: PreparedDataset, split: str) -> dict[str, np.ndarray]:
 
 
 def groups(dataset: PreparedDataset, split: str) -> dict[str, np.ndarray]:
-    """Ids (n,) to compute GAUC within: `request` by the contract's request id, `user` by the user field of most values.
+    """Ids (n,) float64 to compute GAUC within, NaN where there is none: `request` by the contract's request id, `user` by the user field of most values.
 
     A field of at most 20 values is a segment, not a user; with one impression per group no group has both classes.
     """
@@ -115,10 +115,15 @@ def groups(dataset: PreparedDataset, split: str) -> dict[str, np.ndarray]:
         if field.role is Role.USER and _is_categorical(field)
     }
     if users:
-        name = max(users, key=lambda user: len(users[user][1]))
-        if len(users[name][1]) > MOST_VALUES:
-            found["user"] = users[name][0]
-    return {kind: ids for kind, ids in found.items() if np.bincount(ids).max() > 1}
+        codes, values = max(users.values(), key=lambda user: len(user[1]))
+        if len(values) > MOST_VALUES:
+            found["user"] = codes
+    return {kind: ids for kind, ids in found.items() if _repeats(ids)}
+
+
+def _repeats(codes: np.ndarray) -> bool:
+    known = codes[~np.isnan(codes)].astype(np.int64)
+    return len(known) > 0 and bool(np.bincount(known).max() > 1)
 
 
 def _is_categorical(field: ContractField) -> bool:
@@ -137,16 +142,17 @@ def _numbers(dataset: PreparedDataset, split: str, name: str, fill: float | None
 
 
 def _ids(column: pa.ChunkedArray) -> np.ndarray:
-    """Values as text, None where missing."""
+    """Values as text (n,) object, None where missing."""
     codes, values = _codes(column)
-    return np.array([*values, None], dtype=object)[codes]
+    return np.array([*values, None], dtype=object)[np.where(np.isnan(codes), -1, codes).astype(np.int64)]
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[Any]]:
-    """Number of each row's value (n,), nulls last, and the values."""
-    encoded = column.combine_chunks()
-    encoded = pa.chunked_array([encoded]) if isinstance(encoded, pa.Array) else encoded
-    dictionary = encoded.dictionary_encode().combine_chunks()
-    dictionary = dictionary.chunk(0) if isinstance(dictionary, pa.ChunkedArray) else dictionary
-    values = [str(value) for value in dictionary.dictionary.to_pylist()]
-    return dictionary.indices.fill_null(len(values)).to_numpy(), values
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """Number of each row's value (n,) float64, NaN where missing, and the values as text."""
+    dictionary = (
+        column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    )
+    whole = pa.concat_arrays(dictionary.unify_dictionaries().chunks)
+    return whole.indices.cast(pa.float64()).to_numpy(zero_copy_only=False), [
+        str(v) for v in whole.dictionary.to_pylist()
+    ]

@@ -25,6 +25,9 @@ from clickmill.contract import (
 from clickmill.features.space import EMPTY_LINE, FeatureSpace, ListSlot, vocabulary_text
 from clickmill.features.tensors import PAD_INT64, signature
 
+_FARTHEST = 1e4
+"""Deviations from the mean beyond which a number counts as this far. No row of a train split of up to 1e8 rows lies farther
+(|z| <= sqrt(n - 1), Samuelson 1968), so training is untouched; a request may, and its crosses would overflow to NaN."""
 Raw = dict[str, tf.Tensor]
 Lookup = Callable[[tf.Tensor], tf.Tensor]
 
@@ -138,7 +141,8 @@ class Encoder(tf.Module):
         else:
             assert isinstance(f.encoding, Standardize)
         moments = self._space.moments[name]
-        return tf.cast((x - moments.mean) / moments.deviation, tf.float32)
+        z = (x - moments.mean) / moments.deviation
+        return tf.cast(tf.clip_by_value(z, -_FARTHEST, _FARTHEST), tf.float32)
 
 
 def _text(values: tf.Tensor) -> tf.Tensor:

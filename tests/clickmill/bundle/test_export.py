@@ -159,3 +159,11 @@ def test_many_threads_get_their_own_answers(bundle: Bundle, raw):
         got = list(pool.map(lambda row: bundle.predict(row)["pctr"][0], rows))
     whole = bundle.predict({name: v[:64] for name, v in raw.items()})["pctr"]
     np.testing.assert_allclose(got, whole, atol=1e-6)
+
+
+def test_a_number_however_large_gets_a_probability(bundle, raw):
+    row = {name: v[:1] for name, v in raw.items()}
+    for far in (np.finfo(np.float32).max, np.finfo(np.float32).min):
+        answers = bundle.predict({**row, "quality": np.array([far], np.float32)})
+        assert np.isfinite(answers["logit"]).all()
+        assert 0 <= answers["pctr"][0] <= 1
