@@ -9,7 +9,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LIMIT = 400
 PYTHON = sorted(
-    p for room in ("clickmill", "components", "pipelines", "serving", "monitoring") for p in (ROOT / room).rglob("*.py")
+    p
+    for room in ("clickmill", "components", "pipelines", "serving", "monitoring")
+    for p in (ROOT / room).rglob("*.py")
 )
 
 
@@ -28,7 +30,16 @@ def test_an_arrow_that_runs_up_breaks_the_build(tmp_path: Path) -> None:
     for room in ("clickmill", "components", "pipelines", "serving", "monitoring"):
         (tmp_path / room).mkdir()
         (tmp_path / room / "__init__.py").touch()
-    for package in ("command", "bundle", "release", "training", "models", "calibration", "features", "evaluation"):
+    for package in (
+        "command",
+        "bundle",
+        "release",
+        "training",
+        "models",
+        "calibration",
+        "features",
+        "evaluation",
+    ):
         (tmp_path / "clickmill" / f"{package}.py").touch()
     for package in ("data", "contract", "errors", "progress"):
         (tmp_path / "clickmill" / f"{package}.py").touch()
@@ -47,6 +58,8 @@ def test_a_file_holds_one_subject(path: Path) -> None:
     assert lines <= LIMIT, f"{path} has {lines} lines; split it by subject"
 
 
-@pytest.mark.parametrize("package", [p for p in PYTHON if p.name == "__init__.py"], ids=lambda p: str(p.parent.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "package", [p for p in PYTHON if p.name == "__init__.py"], ids=lambda p: str(p.parent.relative_to(ROOT))
+)
 def test_every_package_opens_with_what_it_is(package: Path) -> None:
     assert package.read_text().lstrip().startswith('"""'), f"{package} has no opening sentence"

@@ -20,7 +20,7 @@ EXIT_INTERRUPTED = 130
 class _Group(TyperGroup):
     """Ends the program with the exit code that the error tree gives, and the error's own words."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except ClickmillError as error:
@@ -61,7 +61,8 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def clickmill(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Ad logs in, a served and calibrated click probability out.

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from clickmill.command.console import AsJson, print_facts, print_json, words
+from clickmill.command.tensorflow_start import start_tensorflow
 
 app = typer.Typer(no_args_is_help=True, help="Look into bundles and verify them.")
 
@@ -49,7 +50,8 @@ def show(path: BundlePath, json: AsJson = False) -> None:
 def verify(
     path: BundlePath,
     golden: Annotated[
-        bool, typer.Option("--golden/--no-golden", help="Also load the graph and replay its golden predictions.")
+        bool,
+        typer.Option("--golden/--no-golden", help="Also load the graph and replay its golden predictions."),
     ] = True,
     json: AsJson = False,
 ) -> None:
@@ -62,11 +64,16 @@ def verify(
     manifest = bundles.verify(path)
     rows = None
     if golden:
+        start_tensorflow()
         loaded = bundles.load(path, verify=False)
         loaded.check_golden()
         rows = loaded.golden_rows
     if json:
-        print_json({"digest": manifest.digest, "files": len(manifest.files), "golden_rows": rows, "sound": True})
+        print_json(
+            {"digest": manifest.digest, "files": len(manifest.files), "golden_rows": rows, "sound": True}
+        )
         return
     replayed = f", {rows} golden predictions reproduced" if golden else ""
-    words.print(f"{path}: sound; {len(manifest.files)} files as written{replayed}; digest {manifest.digest[:12]}")
+    words.print(
+        f"{path}: sound; {len(manifest.files)} files as written{replayed}; digest {manifest.digest[:12]}"
+    )

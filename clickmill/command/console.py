@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 words = Console(stderr=True, highlight=False)
@@ -47,19 +47,20 @@ def show(value: Any) -> str:
 
 
 class Bars:
-    """The command's `clickmill.progress.Progress`: one bar per task on stderr, with the latest figures beside it."""
+    """The command's `clickmill.progress.Progress`: a bar for the running task, and a line for each that has ended."""
 
     def __init__(self) -> None:
         self._progress = Progress(
-            TextColumn("{task.description:<28}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
+            TextColumn("  {task.description:<26}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[done]}"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[figures]}", style="dim"),
             console=words,
+            transient=True,
         )
         self._task: TaskID | None = None
+        self._unit = ""
 
     def __enter__(self) -> Bars:
         self._progress.start()
@@ -69,12 +70,17 @@ class Bars:
         self._progress.stop()
 
     def start(self, task: str, total: int | None, unit: str) -> None:
-        self._task = self._progress.add_task(task, total=total, unit=unit, figures="")
+        self._drop()
+        self._unit = unit
+        self._task = self._progress.add_task(task, total=total, done="", figures="")
 
     def advance(self, n: int = 1, **figures: float) -> None:
         if self._task is None:
             return
         self._progress.advance(self._task, n)
+        task = self._running()
+        total = "" if task.total is None else f" of {task.total:,.0f}"
+        self._progress.update(self._task, done=f"{task.completed:,.0f}{total} {self._unit}")
         if figures:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
             self._progress.update(self._task, figures=shown)
@@ -82,6 +88,17 @@ class Bars:
     def finish(self) -> None:
         if self._task is None:
             return
-        task = next(t for t in self._progress.tasks if t.id == self._task)
-        self._progress.update(self._task, total=task.total or task.completed, completed=task.total or task.completed)
+        task = self._running()
+        words.print(
+            f"[dim]  {task.description:<26} {task.completed:>12,.0f} {self._unit:<12} {task.elapsed or 0:6.1f} s  "
+            f"{task.fields['figures']}[/]"
+        )
+        self._drop()
+
+    def _running(self) -> Task:
+        return next(task for task in self._progress.tasks if task.id == self._task)
+
+    def _drop(self) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
         self._task = None

@@ -39,7 +39,11 @@ def check(
         with tempfile.TemporaryDirectory() as scratch:
             table = tables.read(data, loaded).limit(rows)
             quality = tables.check(
-                table, loaded, max_quarantine_share=1.0, quarantine=Path(scratch) / "bad", out=Path(scratch) / "good"
+                table,
+                loaded,
+                max_quarantine_share=1.0,
+                quarantine=Path(scratch) / "bad",
+                out=Path(scratch) / "good",
             )
     if json:
         print_json(
@@ -52,7 +56,9 @@ def check(
             }
         )
         return
-    table_ = Table("field", "role", "dtype", "encoding", "legal", "default", "owner", box=None, pad_edge=False)
+    table_ = Table(
+        "field", "role", "dtype", "encoding", "legal", "default", "owner", box=None, pad_edge=False
+    )
     for name, field in loaded.fields.items():
         legal = ""
         if field.range:
@@ -67,7 +73,7 @@ def check(
     result.print(table_)
     words.print(f"{contract}: sound; {len(loaded.features)} features, digest {loaded.digest[:12]}")
     if quality:
-        words.print(str(quality), markup=False)
+        words.print(quality.message, markup=False)
 
 
 @app.command()
@@ -84,8 +90,12 @@ def schema() -> None:
 @app.command()
 def init(
     file: Annotated[Path, typer.Argument(help="Parquet or CSV file, or a folder of them.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write it; stdout when absent.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the contract and its model; default: the file's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write it; stdout when absent.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the contract and its model; default: the file's.")
+    ] = None,
     force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
 ) -> None:
     """Draft a contract from a data file: roles, types and encodings guessed from names and values.
@@ -103,4 +113,6 @@ def init(
     if out.exists() and not force:
         raise UsageError(f"{out} exists; choose another --out, or --force to overwrite it")
     out.write_text(drafted)
-    words.print(f"{out}: drafted; check roles and encodings, then `clickmill contract check {out} --data {file}`")
+    words.print(
+        f"{out}: drafted; check roles and encodings, then `clickmill contract check {out} --data {file}`"
+    )

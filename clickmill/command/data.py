@@ -15,7 +15,9 @@ app = typer.Typer(no_args_is_help=True, help="Simulate, check and prepare impres
 
 @app.command()
 def world(
-    out: Annotated[Path, typer.Argument(help="Folder to write impressions/, clicks/, truth/ and world.json to.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder to write impressions/, clicks/, truth/ and world.json to.")
+    ],
     impressions: Annotated[int, typer.Option(min=1000, help="Impressions to simulate.")] = 1_000_000,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     json: AsJson = False,
@@ -43,7 +45,13 @@ def world(
             "ceiling NE": ceiling.ne,
         },
     )
-    words.print("next: clickmill run", out / "impressions", "--clicks", out / "clicks", "--contract contracts/world.yaml")
+    words.print(
+        "next: clickmill run",
+        out / "impressions",
+        "--clicks",
+        out / "clicks",
+        "--contract contracts/world.yaml",
+    )
 
 
 @app.command()
@@ -71,14 +79,16 @@ def check(
     if json:
         print_json(report.model_dump(mode="json"))
     else:
-        words.print(str(report), markup=False)
+        words.print(report.message, markup=False)
 
 
 @app.command()
 def prepare(
     impressions: Annotated[list[Path], typer.Argument(help="Files or folders of the impression log.")],
     contract: Annotated[Path, typer.Option("--contract", "-c", help="Contract YAML.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the prepared data set; must not exist.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the prepared data set; must not exist.")
+    ],
     clicks: Annotated[
         list[Path] | None, typer.Option(help="Click log (Parquet or CSV: impression id, click time).")
     ] = None,
@@ -86,7 +96,8 @@ def prepare(
         float, typer.Option(min=0, help="Attribution window: a later click counts as none.")
     ] = 72.0,
     negatives_kept: Annotated[
-        float, typer.Option(min=1e-4, max=1, help="Share of non-clicks kept for training; recorded and corrected.")
+        float,
+        typer.Option(min=1e-4, max=1, help="Share of non-clicks kept for training; recorded and corrected."),
     ] = 1.0,
     max_quarantine_share: Annotated[
         float, typer.Option(min=0, max=1, help="Stop when a larger share of rows breaks the contract.")

@@ -1,0 +1,152 @@
+"""`clickmill run`: the pipeline on this machine, from logs to a deployed bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clickmill.command.console import AsJson, Bars, print_facts, print_json, words
+from clickmill.command.settings import nested
+
+if TYPE_CHECKING:
+    from pipelines.local import RunOptions, RunResult
+    from pipelines.local_steps import StepEvent
+
+TOPICS = ("training", "model", "preparation", "gate")
+
+
+def run(
+    impressions: Annotated[list[str], typer.Argument(help="Impression log: files, folders or patterns.")],
+    contract: Annotated[
+        Path, typer.Option("--contract", "-c", help="Contract YAML (clickmill contract init).")
+    ],
+    workspace: Annotated[
+        Path,
+        typer.Option(
+            "--workspace", "-w", help="Folder for all it writes; the same again resumes and reuses."
+        ),
+    ] = Path("out/run"),
+    clicks: Annotated[
+        list[str] | None,
+        typer.Option(help="Click log to join; without it the impressions carry their label."),
+    ] = None,
+    truth: Annotated[
+        list[str] | None, typer.Option(help="True probabilities of a simulated market; evaluation only.")
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(help="Test files, when the test split is not cut by time.")
+    ] = None,
+    models: Annotated[
+        str, typer.Option(help="Models to train, comma-separated: lr, fm, wide_deep, dcn_v2.")
+    ] = "lr,dcn_v2",
+    negatives_kept: Annotated[
+        float,
+        typer.Option(
+            min=1e-4, max=1, help="Share of non-clicks kept for training; corrected in closed form."
+        ),
+    ] = 1.0,
+    positive_weight: Annotated[
+        float,
+        typer.Option(min=1, max=100, help="Weight of a click in the loss (w+); corrected in closed form."),
+    ] = 1.0,
+    max_quarantine_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Stop when a larger share of rows breaks the contract.")
+    ] = 0.01,
+    store: Annotated[
+        Path | None, typer.Option(help="Model store that the endpoint watches; default: WORKSPACE/store.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="TOPIC.NAME=VALUE",
+            help="Any other setting, such as training.epochs=3, gate.max_ece=0.05.",
+        ),
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Skip steps whose inputs have not changed.")
+    ] = True,
+    json: AsJson = False,
+) -> None:
+    """Train on a log and deploy the result if it beats the champion.
+
+    Steps: validate, preprocess, train and calibrate each model, judge the best against the champion, deploy. The same
+    pipeline runs on Kubeflow (pipelines/compiled/ctr.yaml). Ctrl-C saves what training has; the same command goes on from it.
+
+    [bold]Exit status[/bold]: 0 deployed, 3 the gate kept the champion, 1 a step failed, 130 interrupted.
+    """
+    from clickmill.errors import GateRefused
+    from pipelines.local import RunOptions
+
+    topics = nested(settings or [], TOPICS)
+    options = RunOptions(
+        contract=contract,
+        impressions=tuple(impressions),
+        workspace=workspace,
+        clicks=tuple(clicks or ()),
+        truth=tuple(truth or ()),
+        test=tuple(test or ()),
+        models=tuple(name.strip() for name in models.split(",") if name.strip()),
+        model_configs=topics["model"],
+        training=topics["training"],
+        preparation=topics["preparation"],
+        negatives_kept=negatives_kept,
+        positive_weight=positive_weight,
+        max_quarantine_share=max_quarantine_share,
+        seed=seed,
+        gate=topics["gate"],
+        store=store,
+        cache=cache,
+    )
+    result = run_watched(options)
+    if json:
+        print_json(result.__dict__)
+    else:
+        print_facts("Run", facts(result))
+    if result.version is None:
+        raise GateRefused("; ".join(result.reasons))
+
+
+def run_watched(options: RunOptions) -> RunResult:
+    """Run the pipeline with a bar and a line per step on stderr."""
+    from pipelines.local import run as run_pipeline
+
+    with Bars() as bars:
+        return run_pipeline(options, progress=bars, watch=_telling(bars))
+
+
+def _telling(bars: Bars) -> Callable[[StepEvent], None]:
+    marks = {
+        "done": "[green]✓[/]",
+        "cached": "[blue]=[/]",
+        "failed": "[red]✗[/]",
+        "interrupted": "[yellow]![/]",
+    }
+
+    def tell(event: StepEvent) -> None:
+        if event.state == "started":
+            return
+        time = "from an earlier run" if event.state == "cached" else f"{event.seconds:.1f} s"
+        words.print(f"{marks[event.state]} {event.step:<24} [dim]{time}[/]")
+
+    return tell
+
+
+def facts(result: RunResult) -> dict[str, Any]:
+    """What a person wants to know first, and where to look next."""
+    deployed = f"version {result.version} in {result.store}" if result.version is not None else "no"
+    return {
+        "decision": result.decision,
+        "because": "\n".join(result.reasons),
+        "best model": result.best_model,
+        **{name: value for name, value in result.metrics.items() if isinstance(value, int | float)},
+        "deployed": deployed,
+        "bundle": result.best,
+        "model card": result.card,
+        "data quality": result.quality_report,
+        "report": result.report,
+    }

@@ -1,0 +1,59 @@
+"""`clickmill serve`: a bundle, or a model store, behind V1, V2 REST and V2 gRPC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A bundle, or a model store (folder of numbered bundles; the newest sound one is served)."
+        ),
+    ],
+    model_name: Annotated[
+        str | None, typer.Option(help="Model name in URLs; default: the name of the bundle's contract.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    http_port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="Port of V1 and V2 REST and of /metrics; 0 takes a free one."),
+    ] = 8080,
+    grpc_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of V2 gRPC; 0 takes a free one.")
+    ] = 8081,
+    watch_seconds: Annotated[
+        float, typer.Option(min=0.1, help="How often to look for a newer bundle, in seconds.")
+    ] = 2.0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="0 answers single requests soonest; more score in parallel.")
+    ] = 0,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM while saying not ready.")
+    ] = 0.0,
+) -> None:
+    """Serve click probabilities.
+
+    Not ready until the bundle is verified, its golden predictions are reproduced and the graph is warm. A newer bundle in
+    the store takes over without a failed request; one that fails its checks is refused and the old one goes on.
+    """
+    from clickmill.command.tensorflow_start import start_tensorflow
+    from serving.server import serve as serve_forever
+
+    if path.is_dir():  # a wrong path shall be named at once, not after TensorFlow's seconds
+        start_tensorflow()
+
+    serve_forever(
+        path,
+        model_name=model_name,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        watch_seconds=watch_seconds,
+        threads=threads,
+        drain_seconds=drain_seconds,
+    )

@@ -1,0 +1,40 @@
+"""Settings on the command line that have no option of their own: `--set training.epochs=3`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from clickmill.errors import UsageError
+
+
+def nested(assignments: Sequence[str], topics: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`topic.name=value` assignments as one dictionary per topic; values are read as YAML (numbers, lists, true).
+
+    Deeper names nest: `model.dcn_v2.embedding_dim=8` gives {"model": {"dcn_v2": {"embedding_dim": 8}}}.
+    Raises UsageError for an assignment without `=`, without a dot, or of an unknown topic.
+
+    >>> nested(["training.epochs=3", "gate.max_ece=0.05"], ["training", "gate"])
+    {'training': {'epochs': 3}, 'gate': {'max_ece': 0.05}}
+    """
+    settings: dict[str, dict[str, Any]] = {topic: {} for topic in topics}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        parts = path.strip().split(".")
+        if not equals or len(parts) < 2 or not all(parts):
+            raise UsageError(
+                f"--set {assignment}: must look like topic.name=value, such as {topics[0]}.seed=1"
+            )
+        if parts[0] not in settings:
+            raise UsageError(f"--set {assignment}: no topic {parts[0]!r}; topics: {', '.join(topics)}")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {assignment}: {text!r} is not a YAML value: {error}") from error
+        place: dict[str, Any] = settings
+        for part in parts[:-1]:
+            place = place.setdefault(part, {})
+        place[parts[-1]] = value
+    return settings
