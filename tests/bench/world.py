@@ -47,6 +47,7 @@ def ladder(root: Path, report: WorldReport) -> None:
     """Print AUC and NE of each rung beside the ceiling, on the last fifth of the log."""
     import duckdb
     import numpy as np
+    import pandas as pd
     import scipy.sparse as sp
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss, roc_auc_score
@@ -56,10 +57,10 @@ def ladder(root: Path, report: WorldReport) -> None:
     # The sums over a history are written for one list column; list_position is 1-based and the latest is last.
     rows = duckdb.sql(
         f"""
-        select i.*, true_pctr, c.impression_id is not null as clicked,
+        select i.* exclude (history_categories, history_ads), true_pctr, c.impression_id is not null as clicked,
                hour(event_time at time zone 'UTC') as hour, len(history_categories) as clicks_before,
-               list_sum(list_transform(history_categories, lambda x, at: case when x = category
-                        then {1 - decay} * {decay} ** (len(history_categories) - at) else 0 end)) as recent_match,
+               list_sum(list_transform(history_categories, lambda x, place: case when x = category
+                        then {1 - decay} * {decay} ** (len(history_categories) - place) else 0 end)) as recent_match,
                len(list_filter(history_categories, lambda x: x = category))
                    / greatest(len(history_categories), 1) as bag_match,
                coalesce(history_categories[-1], 'none') as last_category,
@@ -76,13 +77,15 @@ def ladder(root: Path, report: WorldReport) -> None:
         ne = log_loss(clicked, pctr) / -(ctr * np.log(ctr) + (1 - ctr) * np.log(1 - ctr))
         print(f"{name:44s} AUC {roc_auc_score(clicked, pctr):.4f}   NE {ne:.4f}", flush=True)
 
-    def onehot(*pairs: str) -> sp.csr_matrix:
-        columns = np.column_stack(
-            [
-                rows[pair.split("*")].astype(str).agg("|".join, axis=1).astype("category").cat.codes
-                for pair in pairs
-            ]
-        )
+    def codes(names: str) -> np.ndarray:
+        code = np.zeros(n, dtype=np.int64)
+        for name in names.split("*"):
+            level, values = pd.factorize(rows[name])
+            code = code * len(values) + level
+        return code
+
+    def onehot(*crosses: str) -> sp.csr_matrix:
+        columns = np.column_stack([codes(names) for names in crosses])
         encoder = OneHotEncoder(handle_unknown="ignore", min_frequency=5, dtype=np.float32)
         return encoder.fit(columns[:cut]).transform(columns)
 
@@ -113,7 +116,7 @@ def ladder(root: Path, report: WorldReport) -> None:
         ("+ crosses + history in its order", main_effects + crosses + sequence),
     ):
         matrix = sp.hstack(blocks).tocsr()
-        model = LogisticRegression(C=0.1, max_iter=300, tol=1e-6).fit(matrix[:cut], y[:cut])
+        model = LogisticRegression(C=0.1, max_iter=150).fit(matrix[:cut], y[:cut])
         judge(name, model.predict_proba(matrix[test:])[:, 1])
     judge("ceiling: the true probability", rows["true_pctr"].to_numpy()[test:])
 

@@ -177,13 +177,16 @@ class WorldConfig(BaseModel):
     """P(the user looks at the slot), by position from 1. P(click) = examination x relevance. Not steeper than eye tracking
     shows; position 1 at 1 makes relevance the click probability at the top."""
     target_ctr: float = Field(0.036, gt=0, lt=0.5)
-    """Clicks per impression to aim at. The intercept is fitted to it on a pilot; expect it within a tenth."""
+    """Clicks per impression to aim at. The intercept is fitted to it on a pilot; expect it within 15 %, since histories sharpen as the log runs."""
     target_auc: float | None = Field(0.832, gt=0.5, lt=1)
     """AUC of the true probability to aim at: all effects are scaled by one factor fitted on the same pilot, so that one
     seed is as hard as the next. Histories sharpen while the log runs; expect up to 0.01 more. None takes the effects as
     they are."""
-    user_zipf: float = Field(0.7, ge=0)
-    """Exponent of user popularity: weight of rank r is r ** -exponent."""
+    user_zipf: float = Field(0.8, ge=0)
+    """Exponent of user popularity: weight of rank r is (r + user_zipf_head) ** -exponent."""
+    user_zipf_head: float = Field(20.0, ge=0)
+    """Flattens the head of user popularity: without it the first of 20,000 users alone would make 1.5 % of all requests,
+    more than a person can."""
     ad_zipf: float = Field(0.8, ge=0)
     """Exponent of ad popularity."""
     new_user_share: float = Field(0.1, ge=0, lt=1)

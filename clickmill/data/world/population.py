@@ -82,9 +82,9 @@ class Population:
     sites: Sites
 
 
-def zipf(n: int, exponent: float, rng: np.random.Generator) -> Floats:
-    """(n,) weights r ** -exponent in random order, adding up to 1."""
-    weights = np.arange(1, n + 1, dtype=np.float64) ** -exponent
+def zipf(n: int, exponent: float, rng: np.random.Generator, head: float = 0.0) -> Floats:
+    """(n,) weights (r + head) ** -exponent in random order, adding up to 1 (Zipf-Mandelbrot)."""
+    weights = (np.arange(1, n + 1, dtype=np.float64) + head) ** -exponent
     weights /= weights.sum()
     return np.asarray(rng.permutation(weights))
 
@@ -123,7 +123,7 @@ def _users(config: WorldConfig, rng: np.random.Generator) -> Users:
     os_given = np.cumsum(rng.dirichlet((6.0, 5.0, 3.0, 1.5), len(SEGMENTS)), axis=1)
     affinity = rng.normal(0, 0.5, len(SEGMENTS))[segment] + rng.normal(0, 0.5, n)
     return Users(
-        weight=zipf(n, config.user_zipf, rng),
+        weight=zipf(n, config.user_zipf, rng, config.user_zipf_head),
         arrives_h=_arrivals(n, config.new_user_share, config.hours, rng, past_days=120),
         segment=segment,
         age=draw_rows(age_given, segment, rng),
