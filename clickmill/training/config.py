@@ -17,7 +17,8 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     embedding_learning_rate: float = Field(default=0.05, gt=0, le=10)
     """Adagrad's step for embedding rows. Larger than the dense one: a row is touched seldom, and its step shrinks with each touch."""
     l2: float = Field(default=0.0, ge=0, le=10)
-    """Pull of every row a batch touches towards zero, added to its gradient as l2 times the row."""
+    """Pull towards zero of every row a batch touches: l2 times the row is added to the summed gradient of its impressions. Rare
+    rows, touched by one impression at a time, feel it most."""
     positive_weight: float = Field(default=1.0, ge=1, le=100)
     """w+: weight of a click in the loss. Predictions are corrected for it in closed form afterwards."""
     patience: int = Field(default=1, ge=0, le=1000)

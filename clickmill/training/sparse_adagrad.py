@@ -1,8 +1,10 @@
 """Adagrad that reads and writes only the rows a batch touches.
 
-    A_r <- A_r + g_r^2,    w_r <- w_r - lr g_r / (sqrt(A_r) + eps)      for each row r of the batch, element by element
+    A_r <- A_r + g_r^2,    w_r <- w_r - lr g_r / sqrt(A_r),    A_r = 1 at first      for each row r of the batch, element by element
 
-Duchi, Hazan, Singer, "Adaptive Subgradient Methods", JMLR 2011 (diagonal form). A dense optimizer sweeps the whole table each
+g_r is the gradient of the SUM of the batch's losses: in these units a click moves a bias by about 1, so the 1 that A starts with is
+one click's worth of caution (the beta = 1 of McMahan et al., KDD 2013, section 3), and the learning rate does not depend on the
+batch size. Duchi, Hazan, Singer, "Adaptive Subgradient Methods", JMLR 2011 (diagonal form). A dense optimizer sweeps the whole table each
 step, which costs more than the model itself; this one's cost does not depend on the table's size.
 """
 
@@ -10,8 +12,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-INITIAL_ACCUMULATOR = 0.1
-"""TensorFlow's own default. At zero the first step of each row would be a full learning rate in every direction."""
+INITIAL_ACCUMULATOR = 1.0
+"""At zero, the first step of each row would be a full learning rate in every direction, whatever the gradient."""
 _EPSILON = 1e-7
 
 
@@ -27,10 +29,11 @@ class SparseAdagrad(tf.Module):
             tf.fill(table.shape, INITIAL_ACCUMULATOR), trainable=False, name="accumulator"
         )
 
-    def apply(self, gradient: tf.IndexedSlices) -> None:
-        """One step. The gradient may name a row many times; each row is updated once, with the sum."""
+    def apply(self, gradient: tf.IndexedSlices, examples: tf.Tensor) -> None:
+        """One step. `gradient` is that of the mean loss over so many `examples` (float32); it may name a row many times, each
+        row is updated once, with the sum."""
         rows, place = tf.unique(gradient.indices)
-        summed = tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows))
+        summed = tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows)) * examples
         if self.l2:
             summed += self.l2 * tf.gather(self._table, rows)
         tf.raw_ops.ResourceSparseApplyAdagradV2(

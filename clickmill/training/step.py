@@ -50,7 +50,7 @@ class TrainStep:
         gradients, sparse = tape.gradient(loss, (dense, self._tables))
         self._adam.apply(gradients, self._dense)
         for adagrad, gradient in zip(self._adagrad, sparse, strict=True):
-            adagrad.apply(gradient)
+            adagrad.apply(gradient, tf.cast(tf.shape(logit)[0], tf.float32))
         return loss
 
     @property

@@ -82,7 +82,7 @@ def train(
     identity = hashlib.sha256(decides.encode()).hexdigest()
     checkpoints = Checkpoints(work, stepper.variables, identity)
     state = checkpoints.restore() or RunState()
-    predict = _predictor(keras_model)
+    predict = _predictor(keras_model, splits["validation"])
     with Interruption() as interruption:
         while not _finished(state, config):
             state = _epoch(state, stepper, splits["train"], config, checkpoints, interruption, progress)
@@ -179,10 +179,16 @@ def _finished(state: RunState, config: TrainingConfig) -> bool:
     return state.epoch >= config.epochs or (best is not None and state.epoch - best.epoch > config.patience)
 
 
-def _predictor(model: keras.Model) -> Predict:
+def _predictor(model: keras.Model, split: EncodedSplit) -> Predict:
+    """The model as a function of a split like this one; traced once."""
     import tensorflow as tf
 
-    @tf.function(reduce_retracing=True)
+    spec = {
+        key: tf.TensorSpec([None, *split.arrays[key].shape[1:]], split.arrays[key].dtype)
+        for key in split.inputs
+    }
+
+    @tf.function(input_signature=[spec])
     def logits(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         return model(batch, training=False)
 
