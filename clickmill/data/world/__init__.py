@@ -1,4 +1,4 @@
-"""A simulated ad market whose true click probabilities are known; may import only `clickmill.errors`.
+"""A simulated ad market whose true click probabilities are known; may import `clickmill.errors` and `clickmill.progress`.
 
     for batch in generate(WorldConfig(impressions=100_000)):     # hour by hour, nothing touches the disk
         batch.impressions, batch.clicks, batch.truth             # pyarrow tables
@@ -6,7 +6,7 @@
 
 The market is `population` (who and what there is), `preference` (why people click: the truth), `traffic` (who
 comes when), `policy` (which ads are shown where), `journey` (what users have seen and clicked so far) and
-`clicks` (when the click log hears of it). `tables` lays that out as logs, `ceiling` says how good any model can be.
+`clicks` (when the click log hears of it), its difficulty set by `tuning`. `tables` lays that out as logs, `ceiling` says how good any model can be.
 """
 
 from clickmill.data.world.ceiling import Ceiling

@@ -94,7 +94,7 @@ def test_a_market_without_effects_has_nothing_to_learn_but_position():
     )
     relevance = np.concatenate([batch.truth["relevance"].to_numpy() for batch in generate(config)])
     assert np.ptp(relevance) < 1e-12
-    assert relevance[0] == pytest.approx(0.034 / 0.65, rel=0.2)  # mean examination is about 0.65
+    assert relevance[0] == pytest.approx(0.036 / 0.65, rel=0.2)  # mean examination is about 0.65
 
 
 def test_crosses_beat_main_effects_and_histories_beat_none(big_world):
