@@ -71,19 +71,18 @@ def write(
             f"{out}: exists already; bundles are never overwritten. Give a new path, or remove the old one yourself."
         )
     created = created or datetime.now(UTC)
+    progress.start("write bundle", 4, "parts")  # graph, rows with answers, card, manifest and disk
     with whole_folder(out) as temp:
-        steps = _Steps(progress)
         (temp / CONTRACT).write_text(dumps(trained.contract))
         (temp / CALIBRATION).write_text(_json(calibration))
         (temp / REPORT).write_text(_json(report))
         (temp / METRICS).write_text(_json(evaluation))
         (temp / HISTORY).write_text(json.dumps(trained.meta["history"], indent=2) + "\n")
-        steps.done("export the graph")
         export(trained, calibration, temp / SAVED_MODEL)
         graph = ClickGraph(temp / SAVED_MODEL)
-        steps.done("golden predictions")
+        progress.advance()
         _write_rows(temp, trained, calibration, dataset, graph, seed)
-        steps.done("model card")
+        progress.advance()
         facts = _facts(trained, evaluation, report, dataset, parent, created)
         drawn = card.draw(evaluation, trained.meta) if plots is None else plots
         (temp / card.PLOTS).mkdir()
@@ -91,29 +90,12 @@ def write(
             (temp / card.PLOTS / f"{name}.svg").write_bytes(svg)
         for name, text in card.render(facts, drawn).items():
             (temp / name).write_text(text, encoding="utf-8")
-        steps.done("manifest")
+        progress.advance()
         graph.close()
         (temp / manifests.MANIFEST).write_bytes(_manifest(temp, facts).to_bytes())
-        steps.finish()
+        progress.advance()
+    progress.finish()
     return load(out, verify=False)
-
-
-class _Steps:
-    """Reports each part of the writing as it begins."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        progress.start("write bundle", 4, "parts")
-        self._begun = False
-
-    def done(self, _next: str) -> None:
-        if self._begun:
-            self._progress.advance(1)
-        self._begun = True
-
-    def finish(self) -> None:
-        self._progress.advance(1)
-        self._progress.finish()
 
 
 def _write_rows(
