@@ -112,9 +112,10 @@ def _missing(name: str, field: ContractField, wanted: str, available: Sequence[s
     )
     if not close and len(shown) > 12:
         hint += f" and {len(shown) - 12} more"
+    also = ", or give the click log that the label comes from (`clicks`)" if field.role is Role.LABEL else ""
     return (
         f"column `{wanted}` (field `{name}`, {field.dtype}) is missing; {hint}. "
-        f"Name the right column in `fields.{name}.column`, or remove the field"
+        f"Name the right column in `fields.{name}.column`, or remove the field{also}"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +125,7 @@ def _starts(table: ibis.Table, clock: str, options: PrepareOptions, names: Seque
     times = {name: getattr(cuts, name) for name in names[1:]}
     if None in times.values():
         raise UsageError("cut_times.test is absent; say where test begins, or give separate test files")
-    return {name: time if time.tzinfo else time.replace(tzinfo=UTC) for name, time in times.items()}
+    return times
 
 
 def _kept_by_source(name: str, contract: FeatureContract, *, separate_test: bool) -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
 import ibis
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from clickmill.data import engine
 from clickmill.errors import DataError
@@ -48,6 +48,11 @@ class CutTimes(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     test: datetime | None = None
     """Start of test; absent only with separate test files."""
 
+    @field_validator("validation", "calibration", "test")
+    @classmethod
+    def _in_utc(cls, time: datetime | None) -> datetime | None:
+        return time if time is None or time.tzinfo else time.replace(tzinfo=UTC)
+
     @model_validator(mode="after")
     def _ascending(self) -> CutTimes:
         times = [t for t in (self.validation, self.calibration, self.test) if t is not None]
@@ -68,23 +73,25 @@ def starts_by_share(table: ibis.Table, clock: str, shares: Mapping[str, float]) 
     )
     names = list(shares)
     rows = int(table.count().to_pyarrow().as_py())
-    cumulative = 0.0
-    starts: dict[str, Any] = {}
-    previous = engine.one_row(table.aggregate(t=table[clock].min()))["t"]
-    targets = []
+    # The latest instant at which each split may begin so that every later one still gets an instant of its own.
+    last = table.select(t=table[clock]).distinct().order_by(ibis.desc("t")).limit(len(names))
+    limits = sorted(row["t"] for row in engine.to_rows(last))
+    if len(limits) < len(names):
+        raise DataError(
+            f"{rows:,} rows at {len(limits)} distinct instants can't be split by time into {', '.join(names)}. "
+            "Give finer event times, more data, or fewer splits."
+        )
+    targets, cumulative = [], 0.0
     for name in names[:-1]:
         cumulative += shares[name]
         targets.append(cumulative)
-    quantiles = _instants_at(table, clock, targets)
-    for name, target, instant in zip(names[1:], targets, quantiles, strict=True):
-        start = _nearer_cut(table, clock, instant, target * rows)
-        if start is None or previous is None or start <= previous:
+    previous = engine.one_row(table.aggregate(t=table[clock].min()))["t"]
+    starts: dict[str, Any] = {}
+    instants = _instants_at(table, clock, targets)
+    for name, target, instant, limit in zip(names[1:], targets, instants, limits[1:], strict=True):
+        start = min(_nearer_cut(table, clock, instant, target * rows), limit)
+        if start <= previous:
             start = engine.one_row(table.aggregate(t=table[clock].min(where=table[clock] > previous)))["t"]
-        if start is None:
-            raise DataError(
-                f"{rows:,} rows at too few distinct instants to be split by time into {', '.join(names)}: nothing is left "
-                f"for {name}. Give finer event times, more data, or fewer splits."
-            )
         starts[name] = previous = start
     return starts
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clickmill.contract import FeatureContract
-from clickmill.data.engine import identifier
+from clickmill.data.engine import engine_errors, identifier
 from clickmill.data.formats.scanned import ROW, Scanned, file_list, relation
 from clickmill.errors import UnreadableData
 
@@ -23,10 +23,17 @@ def scan(con: Any, files: Sequence[Path], contract: FeatureContract, first_row: 
         before += rows_of(file)
     # `file_index` counts from 0, DuckDB's lists from 1.
     number = f"({offsets!r})[file_index::BIGINT + 1] + file_row_number"
-    query = (
-        f"SELECT *, {number} AS {identifier(ROW)} FROM read_parquet({file_list(files)}, "
-        "hive_partitioning = false, union_by_name = true)"
+    source = f"read_parquet({file_list(files)}, hive_partitioning = false, union_by_name = true)"
+    with engine_errors(files[0]):
+        columns = con.raw_sql(f"DESCRIBE SELECT * FROM {source}").fetchall()
+    # pandas writes nanoseconds with a zone, a type of DuckDB that ibis does not know; the contract has microseconds.
+    coarser = ", ".join(
+        f"{identifier(name)}::TIMESTAMPTZ AS {identifier(name)}"
+        for name, kind, *_ in columns
+        if kind in ("TIMESTAMPTZ_NS", "TIMESTAMP WITH TIME ZONE_NS")
     )
+    everything = f"* REPLACE ({coarser})" if coarser else "*"
+    query = f"SELECT {everything}, {number} AS {identifier(ROW)} FROM {source}"
     return Scanned(relation(con, files, query), text=False)
 
 
