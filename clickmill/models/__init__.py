@@ -4,7 +4,11 @@ Imports `clickmill.features`, `clickmill.contract` and `clickmill.errors`. Keras
 """
 
 from clickmill.models.config import DeepConfig, EmbeddingConfig, ModelConfig
+from clickmill.models.dcn import DCNConfig
 from clickmill.models.dcn_v2 import DCNv2Config
+from clickmill.models.dien import DIENConfig
+from clickmill.models.din import DINConfig
+from clickmill.models.dlrm import DLRMConfig
 from clickmill.models.fm import FMConfig
 from clickmill.models.lr import LRConfig
 from clickmill.models.registry import MODELS, ModelEntry, build, configure
@@ -12,7 +16,11 @@ from clickmill.models.wide_deep import WideDeepConfig
 
 __all__ = [
     "MODELS",
+    "DCNConfig",
     "DCNv2Config",
+    "DIENConfig",
+    "DINConfig",
+    "DLRMConfig",
     "DeepConfig",
     "EmbeddingConfig",
     "FMConfig",

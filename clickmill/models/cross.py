@@ -1,4 +1,4 @@
-"""The cross layer of DCN-v2."""
+"""The cross layers of DCN (a vector each) and DCN-v2 (a matrix each)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,30 @@ import keras
 import tensorflow as tf
 
 from clickmill.models.tower import Seeds
+
+
+class VectorCross(keras.layers.Layer):
+    """x_{l+1} = x_0 (x_l' w) + b + x_l: two inputs (b, d) to (b, d), 2 d weights.
+
+    Wang et al., "Deep & Cross Network", ADKDD 2017, arXiv:1708.05123, eq. 3; x_0 x_l' w is computed as x_0 times a number.
+    """
+
+    def __init__(self, seeds: Seeds, *, name: str) -> None:
+        super().__init__(name=name)
+        self._initial = keras.initializers.GlorotNormal(seeds())
+
+    def build(self, x0_shape: tuple[int | None, int], x_shape: object = None) -> None:
+        width = x0_shape[1]
+        self.kernel = self.add_weight(shape=(width, 1), initializer=self._initial, name="kernel")
+        self.bias = self.add_weight(shape=(width,), initializer="zeros", name="bias")
+
+    def call(self, x0: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        return x0 * tf.matmul(x, self.kernel) + self.bias + x
+
+    def compute_output_shape(
+        self, x0_shape: tuple[int | None, int], x_shape: tuple[int | None, int]
+    ) -> tuple[int | None, int]:
+        return x_shape
 
 
 class Cross(keras.layers.Layer):

@@ -56,6 +56,36 @@ class MaskedMean(keras.layers.Layer):
         return (vectors_shape[0], vectors_shape[2])
 
 
+def item_vectors(
+    space: FeatureSpace,
+    inputs: Mapping[str, keras.KerasTensor],
+    width: int,
+    *,
+    deviation: float,
+    seed: int,
+    name: str,
+) -> tuple[keras.KerasTensor | None, dict[str, keras.KerasTensor]]:
+    """Everything the one table holds for a row: its slots' vectors (b, slots, width), and by name of each list its items'
+    (b, length, width), padding included. None and no lists where the contract has neither."""
+    if not space.slots and not space.lists:
+        return None, {}
+    table = FusedEmbedding(space.table_rows, width, deviation=deviation, seed=seed, name=name)
+    slots = table(inputs["slots"]) if space.slots else None
+    return slots, {slot.name: table(inputs[f"list/{slot.name}"]) for slot in space.lists}
+
+
+def side_by_side(
+    slots: keras.KerasTensor | None, lists: Sequence[keras.KerasTensor], *, name: str
+) -> keras.KerasTensor | None:
+    """Slots' vectors (b, slots, d) and, after them, one vector (b, d) per list: (b, fields, d). None without either."""
+    parts = [] if slots is None else [slots]
+    for i, vector in enumerate(lists):
+        parts.append(keras.layers.Reshape((1, vector.shape[1]), name=f"{name}_list_{i}")(vector))
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else keras.layers.Concatenate(axis=1, name=f"{name}_fields")(parts)
+
+
 def field_vectors(
     space: FeatureSpace,
     inputs: Mapping[str, keras.KerasTensor],
@@ -66,12 +96,9 @@ def field_vectors(
     name: str,
 ) -> keras.KerasTensor | None:
     """One vector per slot and, after them, one per list (mean of its items): (b, fields, width). None without either."""
-    if not space.slots and not space.lists:
-        return None
-    table = FusedEmbedding(space.table_rows, width, deviation=deviation, seed=seed, name=name)
-    parts = [table(inputs["slots"])] if space.slots else []
-    for slot in space.lists:
-        rows = inputs[f"list/{slot.name}"]
-        mean = MaskedMean(name=f"{name}_mean_{len(parts)}")(table(rows), rows)
-        parts.append(keras.layers.Reshape((1, width), name=f"{name}_list_{len(parts)}")(mean))
-    return parts[0] if len(parts) == 1 else keras.layers.Concatenate(axis=1, name=f"{name}_fields")(parts)
+    slots, items = item_vectors(space, inputs, width, deviation=deviation, seed=seed, name=name)
+    means = [
+        MaskedMean(name=f"{name}_mean_{i}")(vectors, inputs[f"list/{key}"])
+        for i, (key, vectors) in enumerate(items.items())
+    ]
+    return side_by_side(slots, means, name=name)

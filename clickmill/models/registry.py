@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from clickmill.errors import UsageError
 from clickmill.features import FeatureSpace
-from clickmill.models import dcn_v2, fm, lr, wide_deep
+from clickmill.models import dcn, dcn_v2, dien, din, dlrm, fm, lr, wide_deep
 from clickmill.models.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -53,11 +53,39 @@ MODELS: dict[str, ModelEntry] = {
             "Wide & Deep: linear memory beside a deep tower.",
         ),
         ModelEntry(
+            "dcn",
+            dcn.DCNConfig,
+            dcn.build,
+            "Wang et al., ADKDD 2017, arXiv:1708.05123",
+            "Deep & Cross: crosses of a vector each beside a deep tower.",
+        ),
+        ModelEntry(
             "dcn_v2",
             dcn_v2.DCNv2Config,
             dcn_v2.build,
             "Wang et al., WWW 2021, arXiv:2008.13535",
             "Deep & Cross v2: explicit crosses beside a deep tower.",
+        ),
+        ModelEntry(
+            "dlrm",
+            dlrm.DLRMConfig,
+            dlrm.build,
+            "Naumov et al., 2019, arXiv:1906.00091",
+            "DLRM: products of all pairs of vectors between two towers.",
+        ),
+        ModelEntry(
+            "din",
+            din.DINConfig,
+            din.build,
+            "Zhou et al., KDD 2018, arXiv:1706.06978",
+            "Deep Interest Network: the history weighed by the candidate.",
+        ),
+        ModelEntry(
+            "dien",
+            dien.DIENConfig,
+            dien.build,
+            "Zhou et al., AAAI 2019, arXiv:1809.03672",
+            "Deep Interest Evolution Network: the history as a sequence, towards the candidate.",
         ),
     )
 }

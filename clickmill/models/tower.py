@@ -18,17 +18,19 @@ class Seeds:
         return int(self._generator.integers(1, 2**31 - 1))
 
 
-def mlp(x: keras.KerasTensor, units: Sequence[int], dropout: float, seeds: Seeds) -> keras.KerasTensor:
+def mlp(
+    x: keras.KerasTensor, units: Sequence[int], dropout: float, seeds: Seeds, *, name: str = "deep"
+) -> keras.KerasTensor:
     """a_{l+1} = dropout(relu(W_l a_l + b_l)) for each width in `units`: (b, n) to (b, units[-1]); (b, n) when empty."""
     for i, width in enumerate(units):
         x = keras.layers.Dense(
             width,
             activation="relu",
             kernel_initializer=keras.initializers.HeNormal(seeds()),
-            name=f"deep_{i}",
+            name=f"{name}_{i}",
         )(x)
         if dropout:
-            x = keras.layers.Dropout(dropout, seed=seeds(), name=f"dropout_{i}")(x)
+            x = keras.layers.Dropout(dropout, seed=seeds(), name=f"{name}_dropout_{i}")(x)
     return x
 
 

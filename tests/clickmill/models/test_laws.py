@@ -160,7 +160,9 @@ def test_every_model_names_its_paper_and_explains_its_settings(name):
 
 
 def test_an_unknown_model_is_refused_with_the_names_there_are():
-    with pytest.raises(UsageError, match="no model is called 'xgboost'; there are lr, fm, wide_deep, dcn_v2"):
+    with pytest.raises(
+        UsageError, match="no model is called 'xgboost'; there are lr, fm, wide_deep, dcn, dcn_v2"
+    ):
         configure("xgboost")
 
 

@@ -1,0 +1,146 @@
+"""Attention of a history over the candidate, blind to padding, and which candidate a history attends to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from clickmill.contract import Role
+from clickmill.features import FeatureSpace
+from clickmill.models.dice import Dice, ParametricRelu
+from clickmill.models.tower import Seeds
+
+HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""In items. The age of an item is told by these decays of it, which do not depend on how long a history may be."""
+
+
+def candidate_slots(space: FeatureSpace) -> dict[str, int]:
+    """For each list whose items share the rows of a slot, the place of that slot in `space.slots`: the candidate it attends to.
+
+    Of several such slots an ad's comes first, then the owner of the rows, then the first of the contract.
+    """
+    found = {}
+    for history in space.lists:
+        ranked = sorted(
+            (space.contract.fields[slot.name].role is not Role.AD, slot.name != slot.rows_of, place)
+            for place, slot in enumerate(space.slots)
+            if slot.rows_of == history.rows_of
+        )
+        if ranked:
+            found[history.name] = ranked[0][2]
+    return found
+
+
+def masked_softmax(scores: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
+    """exp(s) / sum exp(s) over the items that are `there`: float32 and bool (b, L) to (b, L); all zero for an empty history."""
+    scores = tf.where(there, scores, scores.dtype.min)
+    weights = tf.where(there, tf.exp(scores - tf.reduce_max(scores, axis=1, keepdims=True)), 0.0)
+    return tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=1, keepdims=True))
+
+
+def age(there: tf.Tensor) -> tf.Tensor:
+    """How many places before the last item each lies: bool (b, L) to float32 (b, L), 0 for the last and for padding."""
+    places = tf.range(1, tf.shape(there)[1] + 1, dtype=tf.float32)
+    last = tf.reduce_max(tf.where(there, places, 0.0), axis=1, keepdims=True)
+    return tf.maximum(last - places, 0.0)
+
+
+class Candidate(keras.layers.Layer):
+    """The vector of one slot: (b, slots, d) to (b, d)."""
+
+    def __init__(self, place: int, *, name: str) -> None:
+        super().__init__(name=name)
+        self.place = place
+
+    def call(self, slots: tf.Tensor) -> tf.Tensor:
+        return slots[:, self.place]
+
+    def compute_output_shape(self, slots_shape: tuple[int | None, int, int]) -> tuple[int | None, int]:
+        return (slots_shape[0], slots_shape[2])
+
+
+class LocalActivationUnit(keras.layers.Layer):
+    """sum_j a(h_j, c) h_j over a history's items: history (b, L, d), candidate (b, d), rows int32 (b, L) to (b, d).
+
+        a(h, c) = v' mlp([h ; c ; h - c ; h * c [; decays of its age]]),    0 where rows are 0
+
+    Zhou et al., KDD 2018, eq. 3, without normalization unless `softmax`: the sum's length tells how strong the interest is. One history
+    may meet many candidates: with history and rows (1, L, ...) and candidates (n, d) the result is (n, d), and what depends on the
+    history alone is computed once.
+    """
+
+    broadcasts = True
+
+    def __init__(
+        self,
+        units: Sequence[int],
+        activation: Literal["prelu", "dice"],
+        seeds: Seeds,
+        *,
+        softmax: bool,
+        recency: bool,
+        name: str,
+    ) -> None:
+        super().__init__(name=name)
+        self.units, self.softmax, self.recency = tuple(units), softmax, recency
+        self._initial = [keras.initializers.GlorotUniform(seeds()) for _ in range(len(units) + 1)]
+        kind = Dice if activation == "dice" else ParametricRelu
+        self.activations = [kind(name=f"{activation}_{i}") for i in range(len(units))]
+
+    def build(
+        self,
+        history_shape: tuple[int | None, int, int],
+        candidate_shape: object = None,
+        rows_shape: object = None,
+    ) -> None:
+        _, length, width = history_shape
+        widths = [4 * width + (len(HALF_LIVES) if self.recency else 0), *self.units, 1]
+        self.kernels, self.biases = [], []
+        for i, (below, above) in enumerate(zip(widths, widths[1:], strict=False)):
+            self.kernels.append(
+                self.add_weight(shape=(below, above), initializer=self._initial[i], name=f"kernel_{i}")
+            )
+            self.biases.append(self.add_weight(shape=(above,), initializer="zeros", name=f"bias_{i}"))
+        for activation, units in zip(self.activations, self.units, strict=True):
+            activation.build((None, length, units))
+
+    def call(
+        self, history: tf.Tensor, candidate: tf.Tensor, rows: tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
+        there = tf.not_equal(rows, 0)
+        s = self._first(history, candidate, there)
+        for i, activation in enumerate(self.activations, 1):
+            s = tf.tensordot(activation(s, there, training=training), self.kernels[i], 1) + self.biases[i]
+        weights = s[:, :, 0]
+        # An item that is not there has no say, whatever the unit makes of its zero vector.
+        weights = masked_softmax(weights, there) if self.softmax else tf.where(there, weights, 0.0)
+        return tf.matmul(weights[:, None, :], history)[:, 0]
+
+    def _first(self, history: tf.Tensor, candidate: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
+        """The first layer's sums (b, L, units[0]), its kernel by blocks: [h ; c ; h - c] K = h (K_h + K_d) + c (K_c - K_d)."""
+        width = history.shape[-1]
+        kernel = tf.convert_to_tensor(self.kernels[0])
+        of_h, of_c, of_difference, of_product = (kernel[i * width : (i + 1) * width] for i in range(4))
+        alone = tf.tensordot(history, of_h + of_difference, 1)
+        if self.recency:
+            decays = tf.pow(0.5, age(there)[:, :, None] / np.array(HALF_LIVES, np.float32))
+            alone += tf.tensordot(decays, kernel[4 * width :], 1)
+        one = candidate[:, None, :]
+        return (
+            alone
+            + tf.tensordot(one, of_c - of_difference, 1)
+            + tf.tensordot(history * one, of_product, 1)
+            + self.biases[0]
+        )
+
+    def compute_output_shape(
+        self,
+        history_shape: tuple[int | None, int, int],
+        candidate_shape: tuple[int | None, int],
+        rows_shape: object = None,
+    ) -> tuple[int | None, int]:
+        return candidate_shape

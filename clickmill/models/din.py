@@ -1,0 +1,70 @@
+"""Deep Interest Network: the history is summed anew for each candidate, each item by how much it bears on the candidate.
+
+    v_U(c) = sum_j a(h_j, c) h_j                                    (eq. 3)
+    logit  = w' mlp([slots ; v_U of each history ; numerics]) + b
+
+Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018, arXiv:1706.06978. h_j are the vectors of a history's
+items, c that of the candidate: a list whose items share the rows of a slot attends to that slot (an ad's before others); other lists
+are averaged. Departs from it: the tower's activation is ReLU (PReLU or Dice stand in the activation unit); `recency` tells the unit how
+old an item is, which the paper's does not know; rows are regularized by the trainer's l2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from clickmill.features import FeatureSpace
+from clickmill.models.config import DeepConfig, Units
+
+if TYPE_CHECKING:
+    import keras
+
+
+class DINConfig(DeepConfig):
+    """Hyperparameters of the Deep Interest Network."""
+
+    attention_units: Units = (36,)
+    """Widths of the activation unit's hidden layers; 36 is the paper's (figure 2)."""
+    activation: Literal["prelu", "dice"] = "prelu"
+    """Activation inside the unit. Dice moves its bend to the mean of its inputs, which pays on very large data."""
+    softmax: bool = False
+    """Make the weights of a history add up to 1. Off as in the paper: the sum's length tells how strong the interest is."""
+    recency: bool = True
+    """Let the unit see how many clicks ago an item was. Off, the order of a history changes nothing, as in the paper."""
+
+
+def build(space: FeatureSpace, config: DINConfig, seed: int) -> keras.Model:
+    """Inputs as the encoder gives them, output (b,) float32 logits."""
+    from clickmill.models.attention import Candidate, LocalActivationUnit, candidate_slots
+    from clickmill.models.embedding import MaskedMean, item_vectors, side_by_side
+    from clickmill.models.inputs import flat, functional, model_inputs
+    from clickmill.models.logit import additive_logit
+    from clickmill.models.tower import Seeds, mlp, scalar
+
+    seeds = Seeds(seed)
+    inputs = model_inputs(space)
+    slots, histories = item_vectors(
+        space, inputs, config.dim, deviation=config.deviation, seed=seeds(), name="embedding"
+    )
+    candidates = candidate_slots(space)
+    pooled = []
+    for i, (name, history) in enumerate(histories.items()):
+        rows = inputs[f"list/{name}"]
+        if name in candidates:
+            unit = LocalActivationUnit(
+                config.attention_units,
+                config.activation,
+                seeds,
+                softmax=config.softmax,
+                recency=config.recency,
+                name=f"attention_{i}",
+            )
+            candidate = Candidate(candidates[name], name=f"candidate_{i}")(slots)
+            pooled.append(unit(history, candidate, rows))
+        else:
+            pooled.append(MaskedMean(name=f"mean_{i}")(history, rows))
+    x = flat(side_by_side(slots, pooled, name="fields"), inputs, name="x")
+    terms = [scalar(mlp(x, config.units, config.dropout, seeds), "deep_logit", seeds)]
+    return functional(inputs, additive_logit(terms, inputs, space), "din")
