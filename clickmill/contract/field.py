@@ -69,7 +69,8 @@ def _parse_duration(value: Any) -> Any:
 
 
 def _write_duration(value: timedelta) -> str:
-    return f"{value.total_seconds():g}s"
+    # `:g` would turn twelve days into 1.0368e+06 s, which is no duration to the reader.
+    return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
 
 
 Duration = Annotated[
