@@ -11,11 +11,11 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import Executor
 from typing import Any
 from urllib.parse import unquote
 
 from clickmill.errors import RequestTooLarge
+from serving.lanes import Lanes
 from serving.limits import Limits
 from serving.predictor import Answer, BundleModel
 from serving.refusals import (
@@ -44,11 +44,11 @@ _BINARY = b"application/octet-stream"
 
 
 class Front:
-    """ASGI application over `app`. `executor` None answers on the event loop itself, which is quicker for small requests."""
+    """ASGI application over `app`."""
 
-    def __init__(self, app: App, model: BundleModel, *, executor: Executor | None = None) -> None:
+    def __init__(self, app: App, model: BundleModel, lanes: Lanes) -> None:
         self.app, self.model, self.limits = app, model, model.limits
-        self._executor = executor
+        self._lanes = lanes
         metrics, name = model.metrics, model.name
         self._seconds = {p: metrics.request_seconds.labels(name, p) for p in ("v1", "v2")}
         self._in_flight = metrics.in_flight.labels(name)
@@ -86,11 +86,11 @@ class Front:
                 raise UnknownModel(f"no model `{unquote(name)}` here; this server has `{self.model.name}`")
             if protocol == "v1":
                 _check_content_type(headers, _JSON)
-                answer = await self._run(self.model.answer_v1, body)
+                answer = await self._lanes.run(len(body), self.model.answer_v1, body)
             else:
                 length = _json_length(headers)
                 _check_content_type(headers, _JSON if length is None else _BINARY)
-                answer = await self._run(self.model.answer_v2, body, length, version)
+                answer = await self._lanes.run(len(body), self.model.answer_v2, body, length, version)
         except Exception as error:  # noqa: BLE001 - the edge: every error becomes an answer, bugs are logged
             await self._fail(protocol, send, error)
         else:
@@ -98,11 +98,6 @@ class Front:
             self._seconds[protocol].observe(time.perf_counter() - start)
         finally:
             self._in_flight.dec()
-
-    async def _run(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
-        if self._executor is None:
-            return function(*arguments)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
     def _headers(self, answer: Answer) -> list[tuple[bytes, bytes]]:
         kind = _JSON if answer.json_length is None else _BINARY

@@ -19,6 +19,7 @@ from serving.kserve_parts import (
     pb,
     pb_grpc,
 )
+from serving.lanes import Lanes
 from serving.predictor import HEADER_DIGEST, HEADER_VERSION, BundleModel
 from serving.refusals import NotOffered, NotReady, UnknownModel, refusal_of, words_of
 
@@ -28,9 +29,9 @@ log = logging.getLogger(__name__)
 class BundleServicer(InferenceServicer):
     """KServe's servicer; the rest of its calls (health, metadata) go to its data plane."""
 
-    def __init__(self, data_plane: DataPlane, model: BundleModel, run: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, data_plane: DataPlane, model: BundleModel, lanes: Lanes) -> None:
         super().__init__(data_plane, ModelRepositoryExtension(data_plane.model_registry))
-        self._model, self._run = model, run
+        self._model, self._lanes = model, lanes
         self._seconds = model.metrics.request_seconds.labels(model.name, "grpc")
         self._in_flight = model.metrics.in_flight.labels(model.name)
 
@@ -43,7 +44,7 @@ class BundleServicer(InferenceServicer):
                 raise UnknownModel(
                     f"no model `{request.model_name}` here; this server has `{self._model.name}`"
                 )
-            response = await self._run(self._model.answer_grpc, request)
+            response = await self._lanes.run(request.ByteSize(), self._model.answer_grpc, request)
         except Exception as error:  # the edge: every error becomes a status, bugs are logged
             refusal = refusal_of(error)
             if refusal.grpc == "INTERNAL":

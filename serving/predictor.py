@@ -59,6 +59,10 @@ class InService:
     def headers(self) -> dict[str, str]:
         return {HEADER_DIGEST: self.scorer.digest, HEADER_VERSION: self.version}
 
+    @cached_property
+    def form(self) -> tensors.Form:
+        return tensors.Form.of(self.scorer.contract)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -203,7 +207,7 @@ class BundleModel(kserve.Model):
         return v1.predictions(scores["pctr"], scores["logit"])
 
     def _v2(self, served: InService, named: list[tensors.NamedTensor]) -> Scores:
-        raw, rows = tensors.to_raw(named, served.scorer.contract, self.limits)
+        raw, rows = tensors.to_raw(named, served.form, self.limits)
         return self._score(served, raw, rows)
 
     def _score(self, served: InService, raw: Raw, rows: int) -> Scores:

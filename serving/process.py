@@ -42,7 +42,7 @@ class Endpoint:
         """Everything it has written so far."""
         return self.log_path.read_text(errors="replace")
 
-    def wait_until_ready(self, seconds: float = 60.0) -> None:
+    def wait_until_ready(self, seconds: float = 180.0) -> None:
         """Return when it would answer a prediction. Raises EndpointFailed."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -75,7 +75,7 @@ def running_server(
     path: str | Path,
     *,
     model_name: str,
-    wait_seconds: float = 60.0,
+    wait_seconds: float = 180.0,
     wait: bool = True,
     log_path: Path | None = None,
     python: str = _RUN,
@@ -84,7 +84,7 @@ def running_server(
     """Serve `path` in a child process for the length of a `with`.
 
     `options` are further arguments of `serving.server.serve` that JSON can carry; ports not given are free ones. With
-    `wait` the body runs when the endpoint is ready. `python` is the child's program; it gets the arguments as JSON.
+    `wait` the body runs when the endpoint is ready (importing TensorFlow takes 5 s, on a busy machine ten times that). `python` is the child's program; it gets the arguments as JSON.
     """
     import json
 

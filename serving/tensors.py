@@ -108,16 +108,28 @@ def objects(values: Sequence[Any]) -> np.ndarray:
     return array
 
 
-def to_raw(
-    tensors: Sequence[NamedTensor], contract: FeatureContract, limits: Limits
-) -> tuple[dict[str, np.ndarray], int]:
+@dataclass(frozen=True)
+class Form:
+    """What a contract asks of tensors, looked up once per bundle: the contract derives it anew at each question."""
+
+    inputs: dict[str, ContractField]
+    ignored: frozenset[str]
+
+    @classmethod
+    def of(cls, contract: FeatureContract) -> Form:
+        """The form of a contract."""
+        inputs = contract.inputs
+        return cls(inputs, frozenset(contract.columns) - inputs.keys())
+
+
+def to_raw(tensors: Sequence[NamedTensor], form: Form, limits: Limits) -> tuple[dict[str, np.ndarray], int]:
     """Arrays for `Bundle.predict` and the number of rows n.
 
     Raises RequestError (unknown or repeated name, datatype, shape, length, NaN, range, allowed set, required input
     missing, text that is not UTF-8) or RequestTooLarge (rows, string length).
     """
     given = {tensor.name: tensor for tensor in tensors}
-    inputs = contract.inputs
+    inputs = form.inputs
     if not tensors:
         raise RequestError(f"`inputs` is empty; send at least one of: {', '.join(inputs)}")
     if len(given) != len(tensors):
@@ -125,7 +137,7 @@ def to_raw(
         twice = next(name for name in names if names.count(name) > 1)
         raise RequestError(f"field `{twice}` is given twice; keep one")
     for name in given:
-        if name not in inputs and name not in contract.columns:
+        if name not in inputs and name not in form.ignored:
             raise RequestError(f"field `{name}` is unknown; fields of a request: {', '.join(inputs)}")
     rows = _row_count(tensors, limits)
     raw = {}

@@ -107,7 +107,7 @@ def load_verified(path: Path) -> Loaded:
     from clickmill import bundle as bundles
     from clickmill.features.tensors import from_arrow
 
-    bundle = bundles.load(path, verify=True)
+    bundle = bundles.load(path, verify=True, in_caller_thread=True)
     bundle.check_golden()
     golden = pq.read_table(path / "golden.parquet", columns=list(bundle.contract.inputs))
     return Loaded(bundle, from_arrow(golden, bundle.contract))

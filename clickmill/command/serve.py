@@ -30,8 +30,11 @@ def serve(
         float, typer.Option(min=0.1, help="How often to look for a newer bundle, in seconds.")
     ] = 2.0,
     threads: Annotated[
-        int, typer.Option(min=0, help="0 answers single requests soonest; more score in parallel.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0, help="Threads for large requests; default: one for each core. 0: all on one thread."
+        ),
+    ] = None,
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM while saying not ready.")
     ] = 0.0,

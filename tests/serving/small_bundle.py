@@ -16,6 +16,7 @@ import numpy as np
 from clickmill import contract as contracts
 from clickmill.bundle import export, golden
 from clickmill.bundle import manifest as manifests
+from clickmill.contract import FeatureContract
 
 CONTRACT = contracts.loads(
     """
@@ -137,24 +138,24 @@ def write_small_bundle(folder: Path, *, bias: float = -3.0, golden_shift: float 
 
     raw = raw_rows(16)
     golden.write(folder, raw, ["real"] * 16, CONTRACT, predict)
-    complete(folder)
+    complete(folder, CONTRACT)
     return folder
 
 
-def complete(folder: Path) -> None:
+def complete(folder: Path, contract: FeatureContract) -> None:
     """Write the manifest over the files that are there."""
     (folder / manifests.MANIFEST).unlink(missing_ok=True)
     files = manifests.take_stock(folder)
     day = datetime(2026, 11, 24, tzinfo=UTC)
     manifest = manifests.Manifest(
-        name=CONTRACT.name,
+        name=contract.name,
         created=day,
         digest=manifests.digest_of(files),
         files=files,
         model=manifests.ModelFacts(name="formula", config={}, training={}),
         lineage=manifests.Lineage(
             data_digest="0" * 64,
-            contract_digest=CONTRACT.digest,
+            contract_digest=contract.digest,
             parent=None,
             code_version="0",
             seed=0,

@@ -18,6 +18,7 @@ from serving import app
 from serving.client import tensor_body
 from serving.front import Front
 from serving.kserve_parts import kserve
+from serving.lanes import Lanes
 from serving.limits import Limits
 from serving.metrics import Metrics
 from serving.predictor import BundleModel
@@ -39,7 +40,7 @@ class Edge:
             self.model.swap(scorer, "7")
         models = kserve.ModelRepository()
         models.update(self.model)
-        self.front = Front(app.build(app.BundleDataPlane(models)), self.model)
+        self.front = Front(app.build(app.BundleDataPlane(models)), self.model, Lanes(2))
 
     def ask(
         self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None
@@ -187,7 +188,13 @@ BAD_V1 = {
     "deep": (b'{"instances": ' + b"[" * 90_000 + b"]" * 90_000 + b"}", 400, "malformed", "not valid JSON"),
     "deep but parsed": (b'{"instances": ' + b"[" * 900 + b"]" * 900 + b"}", 400, "invalid", "row 0: must be an object"),
     "too many": ({"instances": [{"ad_id": "a1"}] * 301}, 413, "too_large", "301 instances, the limit is 300"),
-    "long string": ({"instances": [{"ad_id": "a" * 65}]}, 413, "too_large", "field `ad_id`, row 0: a string of 65 bytes"),
+    "long string in a list": (
+        {"instances": [{"ad_id": "a1"}, {"ad_id": "a1", "history": ["x", "y" * 70]}]},
+        413,
+        "too_large",
+        "row 1, field `history`: a string of 70 bytes",
+    ),
+    "long string": ({"instances": [{"ad_id": "a" * 65}]}, 413, "too_large", "row 0, field `ad_id`: a string of 65 bytes"),
     "large body": (b'{"instances": [' + b" " * 200_000 + b"]}", 413, "too_large", "the body exceeds 200,000 bytes"),
 }  # fmt: skip
 

@@ -14,9 +14,10 @@ from clickmill.errors import RequestError, RequestTooLarge
 from clickmill.features.tensors import from_rows
 from serving.limits import Limits
 from serving.refusals import MalformedRequest
-from serving.tensors import NamedTensor, from_buffer, from_list, objects, to_raw
+from serving.tensors import Form, NamedTensor, from_buffer, from_list, objects, to_raw
 from tests.serving.small_bundle import CONTRACT
 
+FORM = Form.of(CONTRACT)
 LIMITS = Limits(max_rows=50, max_string_bytes=32)
 PAD = np.iinfo(np.int64).min
 
@@ -59,7 +60,7 @@ def column(rows: list[dict], name: str) -> NamedTensor:
 @given(ROWS, st.sets(st.sampled_from(sorted(set(DATATYPES) - {"ad_id"}))))
 def test_tensors_and_rows_of_the_same_values_become_the_same_arrays(rows, left_out):
     kept = [name for name in DATATYPES if name not in left_out]
-    raw, n = to_raw([column(rows, name) for name in kept], CONTRACT, LIMITS)
+    raw, n = to_raw([column(rows, name) for name in kept], FORM, LIMITS)
     expected = from_rows([{name: row[name] for name in kept} for row in rows], CONTRACT)
     assert n == len(rows)
     assert raw.keys() == expected.keys()
@@ -108,39 +109,39 @@ def ad(n: int = 1) -> NamedTensor:
 )
 def test_a_broken_rule_names_field_row_and_rule(tensor, words):
     with pytest.raises(RequestError) as caught:
-        to_raw([ad(), from_list(*tensor)], CONTRACT, LIMITS)
+        to_raw([ad(), from_list(*tensor)], FORM, LIMITS)
     assert words in str(caught.value)
 
 
 def test_the_row_named_is_the_first_broken_one():
     price = from_list("price", "FP32", [3], [1.0, -1.0, -2.0])
     with pytest.raises(RequestError, match="row 1, field `price`"):
-        to_raw([ad(3), price], CONTRACT, LIMITS)
+        to_raw([ad(3), price], FORM, LIMITS)
 
 
 def test_a_required_input_may_not_be_left_out_and_no_input_is_an_error():
     with pytest.raises(RequestError, match="field `ad_id`: is required and has no default"):
-        to_raw([from_list("price", "FP32", [1], [1.0])], CONTRACT, LIMITS)
+        to_raw([from_list("price", "FP32", [1], [1.0])], FORM, LIMITS)
     with pytest.raises(RequestError, match="`inputs` is empty"):
-        to_raw([], CONTRACT, LIMITS)
+        to_raw([], FORM, LIMITS)
 
 
 def test_other_columns_of_the_contract_are_ignored():
-    raw, _ = to_raw([ad(), from_list("clicked", "INT64", [1], [1])], CONTRACT, LIMITS)
+    raw, _ = to_raw([ad(), from_list("clicked", "INT64", [1], [1])], FORM, LIMITS)
     assert "clicked" not in raw
 
 
 def test_text_that_is_not_utf8_is_refused_even_when_neighbours_would_complete_it():
     halves = NamedTensor("user_id", "BYTES", (2,), objects(["ü".encode()[:1], "ü".encode()[1:]]))
     with pytest.raises(RequestError, match="row 0, field `user_id`: is not UTF-8"):
-        to_raw([ad(2), halves], CONTRACT, LIMITS)
+        to_raw([ad(2), halves], FORM, LIMITS)
 
 
 def test_sizes_have_limits_of_their_own_class():
     with pytest.raises(RequestTooLarge, match="51 rows, the limit is 50"):
-        to_raw([ad(51)], CONTRACT, LIMITS)
+        to_raw([ad(51)], FORM, LIMITS)
     with pytest.raises(RequestTooLarge, match="row 0, field `ad_id`: a string of 33 bytes, the limit is 32"):
-        to_raw([from_list("ad_id", "BYTES", [1], ["x" * 33])], CONTRACT, LIMITS)
+        to_raw([from_list("ad_id", "BYTES", [1], ["x" * 33])], FORM, LIMITS)
 
 
 def test_buffers_are_read_as_the_binary_extension_lays_them_out():
@@ -160,7 +161,7 @@ def test_a_cut_buffer_is_malformed(cut):
 
 
 def test_bytes_with_a_trailing_zero_keep_it():
-    raw, _ = to_raw([from_buffer("ad_id", "BYTES", [1], struct.pack("<I", 3) + b"a1\0")], CONTRACT, LIMITS)
+    raw, _ = to_raw([from_buffer("ad_id", "BYTES", [1], struct.pack("<I", 3) + b"a1\0")], FORM, LIMITS)
     assert raw["ad_id"].tolist() == [b"a1\0"]
 
 
@@ -174,6 +175,6 @@ fields:
   position: {role: position, dtype: int64}
 """
     )
-    raw, _ = to_raw([from_list("a", "BYTES", [2], ["x", "y"])], contract, LIMITS)
+    raw, _ = to_raw([from_list("a", "BYTES", [2], ["x", "y"])], Form.of(contract), LIMITS)
     assert raw["tags"].tolist() == [[b"q", b"r"], [b"q", b"r"]]
     assert raw["position"].tolist() == [1, 1]
