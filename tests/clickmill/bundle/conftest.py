@@ -124,6 +124,14 @@ def impressions(rows: int = 4000, seed: int = 5) -> pd.DataFrame:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_commit():
+    """Somebody may commit while the tests run; the bundles they compare are of one code version."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLICKMILL_COMMIT", "7839a89")
+        yield
+
+
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     """The toy market, half of the non-clicks of train and validation dropped."""
