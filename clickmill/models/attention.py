@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -100,7 +101,7 @@ class LocalActivationUnit(keras.layers.Layer):
         _, length, width = history_shape
         widths = [4 * width + (len(HALF_LIVES) if self.recency else 0), *self.units, 1]
         self.kernels, self.biases = [], []
-        for i, (below, above) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (below, above) in enumerate(itertools.pairwise(widths)):
             self.kernels.append(
                 self.add_weight(shape=(below, above), initializer=self._initial[i], name=f"kernel_{i}")
             )

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
 from clickmill.features import FeatureSpace
 from clickmill.models.config import DeepConfig, Units
 

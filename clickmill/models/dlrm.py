@@ -54,7 +54,7 @@ def build(space: FeatureSpace, config: DLRMConfig, seed: int) -> keras.Model:
         fields = row if fields is None else keras.layers.Concatenate(axis=1, name="fields")([row, fields])
     else:
         parts.append(keras.layers.Flatten(name="fields_alone")(fields))
-    if fields.shape[1] > 1:
+    if fields is not None and fields.shape[1] > 1:
         parts.append(DotInteraction(name="interaction")(fields))
     x = parts[0] if len(parts) == 1 else keras.layers.Concatenate(name="x")(parts)
     terms = [scalar(mlp(x, config.units, config.dropout, seeds), "logit", seeds)]

@@ -47,7 +47,9 @@ class TrainStep:
             tape.watch(self._tables)
             logit = self.model(inputs, training=True)
             loss = weighted_bce(batch["label"], logit, batch.get("weight"), self._positive_weight)
-        gradients, sparse = tape.gradient(loss, (dense, self._tables))
+            # What layers add while training (DIEN's auxiliary loss) is learned from, but not told as the loss.
+            objective = tf.add_n([loss, *self.model.losses])
+        gradients, sparse = tape.gradient(objective, (dense, self._tables))
         self._adam.apply(gradients, self._dense)
         for adagrad, gradient in zip(self._adagrad, sparse, strict=True):
             adagrad.apply(gradient, tf.cast(tf.shape(logit)[0], tf.float32))

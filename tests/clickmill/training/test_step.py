@@ -2,12 +2,15 @@
 
 import math
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from clickmill.training import TrainingConfig
 from clickmill.training.loss import prior_shift, weighted_bce
 from clickmill.training.sparse_adagrad import INITIAL_ACCUMULATOR, SparseAdagrad
+from clickmill.training.step import TrainStep
 
 
 @pytest.mark.parametrize("positive_weight", [1.0, 37.0])
@@ -63,3 +66,30 @@ def test_sparse_adagrad_equals_dense_adagrad_on_the_rows_touched(l2):
     np.testing.assert_allclose(table.numpy(), weights, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(adagrad.accumulator.numpy(), accumulator, rtol=1e-4)
     np.testing.assert_array_equal(table.numpy()[6], start[6])
+
+
+def test_a_step_follows_the_losses_a_layer_adds_but_tells_that_of_the_clicks():
+    """One step of Adam on a weight that only the added loss reaches, and one that only the clicks reach."""
+
+    class Adds(keras.layers.Layer):
+        def build(self, shape):
+            self.told = self.add_weight(shape=(), initializer="ones", name="told")
+            self.pulled = self.add_weight(shape=(), initializer="ones", name="pulled")
+
+        def call(self, x, training=False):
+            if training:
+                self.add_loss(3.0 * self.pulled**2)
+            return x[:, 0] + self.told
+
+        def compute_output_shape(self, shape):
+            return (shape[0],)
+
+    numerics = keras.Input((1,), name="numerics")
+    layer = Adds()
+    model = keras.Model({"numerics": numerics}, layer(numerics))
+    batch = {"numerics": np.zeros((4, 1), np.float32), "label": np.ones(4, np.float32)}
+    step = TrainStep(model, TrainingConfig(learning_rate=0.01), batch)
+    assert step(batch) == pytest.approx(math.log1p(math.exp(-1)))
+    assert float(layer.told) == pytest.approx(1.01, rel=1e-4)
+    assert float(layer.pulled) == pytest.approx(0.99, rel=1e-4)
+    assert step(batch) == pytest.approx(math.log1p(math.exp(-1.01)))
