@@ -123,7 +123,9 @@ def engine_errors(origin: Path | str | None) -> Iterator[None]:
             raise DataError(
                 f"{where}could not be written: {text}. Free some space and run again; nothing was left behind."
             ) from error
-        raise UnreadableData(f"{where}cannot be read: {text}") from error
+        raise UnreadableData(
+            f"{where}cannot be read: {text}. The file is truncated, gone or locked; copy it again."
+        ) from error
     except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.SerializationException) as error:
         raise UnreadableData(
             f"{where}cannot be read: {_first_line(error)}. The file is damaged or not of the declared format; "

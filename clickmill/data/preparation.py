@@ -88,7 +88,9 @@ def judge(
     with task(progress, "reading"):
         table, rejects, origin = logs.rows(contract, con, work)
     with task(progress, "checking the contract"):
-        return examine(table, contract, rejects=rejects, latest=options.latest, origin=origin)
+        verdict = examine(table, contract, rejects=rejects, latest=options.latest, origin=origin)
+        progress.advance(verdict.report.rows)
+    return verdict
 
 
 def assemble(
@@ -111,6 +113,7 @@ def assemble(
         with task(progress, "joining clicks"):
             log = read_clicks(logs.clicks, contract, con=con)
             good, join = join_clicks(good, log, contract=contract, window=options.window)
+            progress.advance(join.clicks)
             if options.mature_only:
                 good = mature(good, contract, join)
     if logs.truth is not None:

@@ -1,6 +1,7 @@
 """`prepare` from logs to a dataset: the whole way, and every way it can fail."""
 
 import csv
+import gzip
 import hashlib
 import json
 import os
@@ -332,10 +333,11 @@ class Interrupted:
     """Presses Ctrl-C when the first split is written."""
 
     def start(self, task, total, unit):
-        pass
+        self.task = task
 
     def advance(self, n=1, **figures):
-        raise KeyboardInterrupt
+        if self.task == "writing":
+            raise KeyboardInterrupt
 
     def finish(self):
         pass
@@ -411,6 +413,33 @@ def test_csv_and_parquet_of_the_same_rows_give_the_same_dataset(tmp_path):
     )
     for split in parquet.splits:
         assert frame_of(text, split).equals(frame_of(parquet, split))
+
+
+@pytest.mark.parametrize("damage", ["truncated gzip", "flipped page"])
+def test_damage_in_the_middle_of_a_file_is_told_by_its_name(tmp_path, damage):
+    if damage == "truncated gzip":
+        text = log(5000).to_csv(index=False).encode()
+        path = tmp_path / "log.csv.gz"
+        path.write_bytes(gzip.compress(text)[:-2000])
+        contract = loads(LABELLED.replace("fields:", "source: {format: csv}\nfields:"))
+    else:
+        path = save(log(5000), tmp_path / "log.parquet")
+        whole = bytearray(path.read_bytes())
+        whole[200:1200] = bytes(1000)
+        path.write_bytes(whole)
+        contract = CONTRACT
+    with pytest.raises(UnreadableData, match=rf"{path.name}: cannot be read: .* again"):
+        prepare(path, contract, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_lines_in_another_encoding_go_to_quarantine(tmp_path):
+    contract = loads(LABELLED.replace("fields:", "source: {format: csv}\nfields:"))
+    text = log().to_csv(index=False).encode() + "2026-01-05,1,1,caf\u00e9\n".encode("latin-1")
+    (tmp_path / "log.csv").write_bytes(text)
+    quality = prepare(tmp_path / "log.csv", contract, tmp_path / "out").meta.quality
+    assert (quality.rows, quality.quarantined) == (1001, 1)
+    assert quality.breaches[0].rule == "no line has invalid encoding"
 
 
 def test_no_share_for_test_needs_test_files(tmp_path):
