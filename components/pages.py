@@ -81,7 +81,9 @@ def _html_table(table: Table) -> str:
         if any(table.head)
         else ""
     )
-    rows = "\n".join("<tr>" + "".join(map(_html_cell, row)) + "</tr>" for row in table.rows)
+    # In a table of names and values a number is read beside its name, not against the other numbers.
+    cell = _html_cell if any(table.head) else lambda value: f"<td>{escape(shown(value))}</td>"
+    rows = "\n".join("<tr>" + "".join(map(cell, row)) + "</tr>" for row in table.rows)
     note = f"<p>{escape(table.note)}</p>" if table.note else ""
     return f'<h2>{escape(table.title)}</h2>{note}<div class="wide"><table>{head}\n{rows}</table></div>'
 

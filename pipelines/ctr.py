@@ -60,7 +60,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
             truth: True click probabilities of a simulated market, used in evaluation only; empty for a real one.
             test: Test files, when the test split is not cut from the impressions by time.
             models: Models to train side by side: lr, fm, wide_deep, dcn_v2. The best of them faces the gate.
-            model_configs: Hyperparameters by model name, such as {"dcn_v2": {"embedding_dim": 16}}.
+            model_configs: Hyperparameters by model name, such as {"dcn_v2": {"dim": 16}}.
             training: Settings of the training run, such as {"epochs": 3, "batch_size": 4096}.
             preparation: How the rows are joined and split, such as {"window": "24h", "fractions": [0.7, 0.1, 0.1, 0.1]}.
             negatives_kept: Share of non-clicks kept in train and validation; the prior is corrected by it.

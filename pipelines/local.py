@@ -27,6 +27,7 @@ from clickmill import contract as contracts
 from clickmill.data import files
 from clickmill.errors import UsageError
 from clickmill.progress import SILENT, Progress
+from components.typed_settings import portable
 from pipelines.local_outcome import RunResult, failure, interruption, result_of
 from pipelines.local_steps import LocalSteps, StepEvent, Watch
 
@@ -109,6 +110,7 @@ def run(options: RunOptions, *, progress: Progress = SILENT, watch: Watch = lamb
     Raises the step's own ClickmillError, with the step's name and log in front; UsageError when another run holds the
     workspace; KeyboardInterrupt after Ctrl-C, once the running step has saved what it had: the same call then goes on from there.
     """
+    _refuse_wrong_settings(options)
     contract = contracts.load(options.contract)
     inputs = _inputs(options, contract)
     options.workspace.mkdir(parents=True, exist_ok=True)
@@ -151,6 +153,30 @@ def _execute(options: RunOptions, arguments: Mapping[str, Any], place: _Place, s
         LocalExecutionConfig.instance = kept
 
 
+def _refuse_wrong_settings(options: RunOptions) -> None:
+    """Read every setting as its step will, so that a typo in the gate's settings is not found after an hour of training."""
+    from clickmill.models import MODELS, configure
+    from components.preprocess.options import options_of
+    from components.train.settings import model_config, settings
+    from components.validate_model.policy import policy_of
+
+    given = options.model_dump(mode="json")
+    options_of(given["preparation"], negatives_kept=options.negatives_kept, seed=options.seed)
+    settings(given["training"], positive_weight=options.positive_weight, seed=options.seed)
+    policy_of(given["gate"])
+    for model in options.models:
+        configure(model, model_config(given["model_configs"], model))
+    unknown = set(options.model_configs) - set(MODELS)
+    if unknown:
+        raise UsageError(
+            f"model_configs: no model is called {sorted(unknown)[0]!r}; there are {', '.join(MODELS)}"
+        )
+    if len(set(options.models)) < len(options.models):
+        raise UsageError(
+            f"models: {', '.join(options.models)} names a model twice; train it with one configuration at a time"
+        )
+
+
 def _inputs(options: RunOptions, contract: contracts.FeatureContract) -> dict[str, list[Path]]:
     """The files behind the four inputs, so that a missing one is named before anything starts."""
     given = {
@@ -165,11 +191,12 @@ def _inputs(options: RunOptions, contract: contracts.FeatureContract) -> dict[st
 def _files(name: str, paths: tuple[str, ...], contract: contracts.FeatureContract) -> list[Path]:
     if not paths:
         return []
-    layout = contract.source.format if name in ("impressions", "test") else contracts.Format.PARQUET
+    layout = contract.source.format if name in ("impressions", "test") else files.side_format(list(paths))
     return [path.absolute() for path in files.resolve(list(paths), layout)]
 
 
 def _arguments(options: RunOptions, inputs: dict[str, list[Path]], place: _Place) -> dict[str, Any]:
+    given = portable(options.model_dump(mode="json"))  # a timedelta becomes ISO 8601, which the steps read
     return {
         "contract": str(options.contract.absolute()),
         "impressions": _absolute(options.impressions),
@@ -177,14 +204,14 @@ def _arguments(options: RunOptions, inputs: dict[str, list[Path]], place: _Place
         "truth": _absolute(options.truth),
         "test": _absolute(options.test),
         "models": list(options.models),
-        "model_configs": options.model_configs,
-        "training": options.training,
-        "preparation": options.preparation,
+        "model_configs": given["model_configs"],
+        "training": given["training"],
+        "preparation": given["preparation"],
         "negatives_kept": options.negatives_kept,
         "positive_weight": options.positive_weight,
         "max_quarantine_share": options.max_quarantine_share,
         "seed": options.seed,
-        "gate": options.gate,
+        "gate": given["gate"],
         "store": str(options.models_store),
         "work": str(place.workspace / "training"),
         "inputs_digest": _digest(options.contract, inputs),

@@ -36,7 +36,7 @@ def summary_page(dataset: PreparedDataset, space: FeatureSpace) -> str:
             )
             for name, split in meta.splits.items()
         ),
-        f"Of the non-clicks of train and validation {meta.negatives_kept:.3g} are left, so their click rates are higher.",
+        _sampling(meta.negatives_kept),
     )
     learned = Table(
         "What the encoder learned from train",
@@ -53,3 +53,9 @@ def summary_page(dataset: PreparedDataset, space: FeatureSpace) -> str:
         counts = meta.join.model_dump(exclude={"window_s", "click_log_end"})
         parts.insert(1, facts("Click log", {name.replace("_", " "): count for name, count in counts.items()}))
     return markdown("Prepared data", f"Digest of the sources: `{meta.data_digest[:16]}`.", parts)
+
+
+def _sampling(kept: float) -> str:
+    if kept == 1:
+        return "All rows are kept."
+    return f"Train and validation keep {kept:.3%} of their non-clicks, so their click rates are higher; the others keep all."

@@ -53,7 +53,9 @@ def account(
             )
         )
     if records:
-        rows = tuple((r.step, r.outcome, f"{r.seconds:.1f} s", ". ".join(r.notes)) for r in records)
+        rows = tuple(
+            (r.step, r.outcome, f"{r.seconds:.1f}\N{NO-BREAK SPACE}s", _sentences(r.notes)) for r in records
+        )
         parts.append(
             Table(
                 "Steps",
@@ -83,3 +85,7 @@ def _serving(store: Path) -> Table:
             **dict(sorted(manifest.metrics.items())),
         },
     )
+
+
+def _sentences(notes: Sequence[str]) -> str:
+    return " ".join(note[0].upper() + note[1:].rstrip(".") + "." for note in notes)

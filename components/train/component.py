@@ -43,7 +43,7 @@ def train(
     from clickmill.features import FeatureSpace
     from components.metrics import log_metrics
     from components.step import step
-    from components.train.settings import settings
+    from components.train.settings import model_config, settings
     from components.train.summary import figures_of, history_page, sentence
     from components.train.workplace import workplace
 
@@ -51,7 +51,7 @@ def train(
         prepared = PreparedDataset.open(dataset.path)
         space = FeatureSpace.load(Path(dataset.path) / "space")
         config = settings(training, positive_weight=positive_weight, seed=seed)
-        chosen = model_configs.get(model, {})
+        chosen = model_config(model_configs, model)
         digest = prepared.meta.data_digest
         with workplace(work, Path(trained.path), space, digest, model, chosen, config) as out:
             done = library.train(

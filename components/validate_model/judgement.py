@@ -15,7 +15,7 @@ from clickmill.errors import SchemaMismatch
 from clickmill.progress import SILENT, Progress
 from clickmill.release import GateDecision, GatePolicy, Scores, judge
 from components.validate_model.candidates import Candidate
-from components.validate_model.stopwatch import side_by_side
+from components.validate_model.stopwatch import latencies
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,14 @@ def judgement(
         except SchemaMismatch as error:
             assert deployed is not None
             note = f"Version {deployed.version} cannot read these rows and was left out of the comparison: {error}"
-    times = None if theirs is None else side_by_side(champion, challenger, dataset, seed=seed)
+    if theirs is None:
+        champion = None
+    times = _latencies(champion, challenger, dataset, policy, seed)
     rows_of = groups(dataset, "test")
     y, weight = labels(dataset, "test"), weights(dataset, "test")
     decision = judge(
-        None if theirs is None or times is None else Scores(theirs, times.champion_ms),
-        Scores(pctr, None if times is None else times.challenger_ms),
+        None if theirs is None else Scores(theirs, times.get("champion")),
+        Scores(pctr, times.get("challenger")),
         y,
         slices=slices(dataset, "test"),
         weight=weight,
@@ -83,10 +85,22 @@ def judgement(
     return Judgement(
         decision=decision,
         challenger=challenger,
-        champion=champion if theirs is not None else None,
-        champion_version=deployed.version if deployed and theirs is not None else None,
+        champion=champion,
+        champion_version=deployed.version if deployed and champion else None,
         y=y,
         pctr=pctr,
         weight=weight,
         note=note,
     )
+
+
+def _latencies(
+    champion: Bundle | None, challenger: Bundle, dataset: PreparedDataset, policy: GatePolicy, seed: int
+) -> dict[str, np.ndarray]:
+    """Milliseconds per request of each; empty when the policy does not ask."""
+    compared = champion is not None and policy.max_p99_ratio is not None
+    if not compared and policy.max_p99_ms is None:
+        return {}
+    named = {"champion": champion, "challenger": challenger}
+    bundles = {name: bundle for name, bundle in named.items() if bundle is not None}
+    return dict(zip(bundles, latencies(list(bundles.values()), dataset, seed=seed), strict=True))

@@ -1,10 +1,10 @@
-"""Latency of two bundles at one row each, taken in turns, so that what else the machine does falls on both."""
+"""Latency of bundles at one row each, taken in turns, so that what else the machine does falls on all of them."""
 
 from __future__ import annotations
 
 import gc
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,34 +17,25 @@ SAMPLES = 2000
 _WARM = 50
 
 
-@dataclass(frozen=True)
-class Times:
-    """Milliseconds per request of one row, in the order taken."""
-
-    champion_ms: np.ndarray
-    challenger_ms: np.ndarray
-
-
-def side_by_side(
-    champion: Bundle, challenger: Bundle, dataset: PreparedDataset, *, seed: int, samples: int = SAMPLES
-) -> Times:
-    """Time `samples` single rows of the test split on both bundles, in random order within each pair."""
+def latencies(
+    bundles: Sequence[Bundle], dataset: PreparedDataset, *, seed: int, samples: int = SAMPLES
+) -> np.ndarray:
+    """(bundles, samples) milliseconds per request of one row of the test split; each row is sent to all, in random order."""
     table = next(iter(dataset.scan("test")))
     rng = np.random.default_rng(seed)
     at = rng.integers(len(table), size=samples + _WARM)
-    bundles = (champion, challenger)
     raws = [tensors.from_arrow(table, bundle.contract) for bundle in bundles]
-    times = np.empty((2, samples + _WARM))
+    seconds = np.empty((len(bundles), len(at)))
     collecting = gc.isenabled()
     gc.disable()
     try:
         for i, row in enumerate(at):
-            for which in rng.permutation(2):
+            for which in rng.permutation(len(bundles)):
                 one = {name: values[row : row + 1] for name, values in raws[which].items()}
                 began = time.perf_counter()
                 bundles[which].predict(one)
-                times[which, i] = time.perf_counter() - began
+                seconds[which, i] = time.perf_counter() - began
     finally:
         if collecting:
             gc.enable()
-    return Times(*(times[:, _WARM:] * 1000))
+    return seconds[:, _WARM:] * 1000
