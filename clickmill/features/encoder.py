@@ -22,6 +22,7 @@ from clickmill.contract import (
     Vocabulary,
     Weekday,
 )
+from clickmill.features.sides import numeric_sides, shared_fields, slot_sides
 from clickmill.features.space import EMPTY_LINE, FeatureSpace, ListSlot, vocabulary_text
 from clickmill.features.tensors import PAD_INT64, signature
 
@@ -78,15 +79,66 @@ class Encoder(tf.Module):
     def __call__(self, raw: Raw) -> dict[str, tf.Tensor]:
         """Raw tensors over `contract.inputs` to model inputs; nulls are already filled (clickmill.features.tensors)."""
         space, fields = self._space, self._space.contract.features
-        encoded: dict[str, tf.Tensor] = {}
+        encoded = self._lists_and_position(raw)
         if space.slots:
             rows = [self._slot(slot.name, raw) + slot.offset for slot in space.slots]
             encoded["slots"] = tf.stack(rows, axis=1)
         if space.numerics:
             values = [self._numeric(name, fields[name], raw[name]) for name in space.numerics]
             encoded["numerics"] = tf.stack(values, axis=1)
-        for slot in space.lists:
-            encoded[f"list/{slot.name}"] = self._list(slot, fields[slot.name], raw[slot.name])
+        return encoded
+
+    def request(self, raw: Raw) -> dict[str, tf.Tensor]:
+        """One request with n candidates: raw as `sides.request_signature` says, shared fields in one row. The same rows as
+        `__call__` gives for the shared row repeated, without looking it up n times (`models.request_form` takes them):
+
+            slots/shared     int32 (1, k)     slots/candidate     int32 (n, m)      places as `sides.slot_sides` says
+            numerics/shared  float32 (1, k)   numerics/candidate  float32 (n, m)    places as `sides.numeric_sides` says
+            list/<name>      int32 (1, L) or (n, L)
+            position         int32 (n,)
+
+        A key without a field on its side is absent.
+        """
+        space, fields = self._space, self._space.contract.features
+        encoded = self._lists_and_position(raw)
+        full = self._parents_repeated(raw)
+        for side, slot_places, numeric_places in zip(
+            ("shared", "candidate"), slot_sides(space), numeric_sides(space), strict=True
+        ):
+            source = raw if side == "shared" else full
+            rows = [self._slot(space.slots[i].name, source) + space.slots[i].offset for i in slot_places]
+            values = [
+                self._numeric(name, fields[name], raw[name])
+                for name in (space.numerics[i] for i in numeric_places)
+            ]
+            if rows:
+                encoded[f"slots/{side}"] = tf.stack(rows, axis=1)
+            if values:
+                encoded[f"numerics/{side}"] = tf.stack(values, axis=1)
+        return encoded
+
+    def _parents_repeated(self, raw: Raw) -> Raw:
+        """Raw with the shared parents of candidates' crosses in as many rows as there are candidates."""
+        contract = self._space.contract
+        shared = shared_fields(contract)
+        candidates = [name for name in contract.inputs if name not in shared]
+        mixed = {
+            parent
+            for name, f in contract.features.items()
+            if isinstance(f.encoding, Cross) and name not in shared
+            for parent in f.encoding.of
+            if parent in shared
+        }
+        if not mixed:
+            return raw
+        rows = tf.shape(raw[candidates[0]])[0]
+        return {**raw, **{name: tf.repeat(raw[name], rows, axis=0) for name in mixed}}
+
+    def _lists_and_position(self, raw: Raw) -> dict[str, tf.Tensor]:
+        space, fields = self._space, self._space.contract.features
+        encoded = {
+            f"list/{slot.name}": self._list(slot, fields[slot.name], raw[slot.name]) for slot in space.lists
+        }
         position = space.contract.of_role(Role.POSITION)
         if position:
             clipped = tf.clip_by_value(raw[position], 1, space.positions)

@@ -3,6 +3,8 @@
 Imports `clickmill.features`, `clickmill.contract` and `clickmill.errors`. Keras is loaded only when a model is built.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from clickmill.models.config import DeepConfig, EmbeddingConfig, ModelConfig
 from clickmill.models.dcn import DCNConfig
 from clickmill.models.dcn_v2 import DCNv2Config
@@ -13,6 +15,9 @@ from clickmill.models.fm import FMConfig
 from clickmill.models.lr import LRConfig
 from clickmill.models.registry import MODELS, ModelEntry, build, configure
 from clickmill.models.wide_deep import WideDeepConfig
+
+if TYPE_CHECKING:
+    from clickmill.models.request import request_form
 
 __all__ = [
     "MODELS",
@@ -30,4 +35,13 @@ __all__ = [
     "WideDeepConfig",
     "build",
     "configure",
+    "request_form",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "request_form":
+        from clickmill.models.request import request_form
+
+        return request_form
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
