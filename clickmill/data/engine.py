@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,17 +75,19 @@ def identifier(name: str) -> str:
 
 
 def copy_to_parquet(table: ibis.Table, path: Path, *, row_group_rows: int = 100_000) -> int:
-    """Stream a table into one Parquet file in its own order; returns the rows written."""
+    """Stream a table into one Parquet file in its own order, whole or not at all; returns the rows written."""
     query = ibis.to_sql(table, dialect="duckdb")
-    with engine_errors(path):
-        rows = (
-            backend_of(table)
-            .raw_sql(
-                f"COPY ({query}) TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, "
-                f"ROW_GROUP_SIZE {row_group_rows})"
-            )
-            .fetchall()
-        )
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    copy = (
+        f"COPY ({query}) TO {quoted(partial)} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, "
+        f"ROW_GROUP_SIZE {row_group_rows})"
+    )
+    try:
+        with engine_errors(path):
+            rows = backend_of(table).raw_sql(copy).fetchall()
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return int(rows[0][0])
 
 
@@ -131,6 +134,17 @@ def engine_errors(origin: Path | str | None) -> Iterator[None]:
             f"{where}cannot be read: {_first_line(error)}. The file is damaged or not of the declared format; "
             "write it again, or correct `source.format` in the contract."
         ) from error
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C inside a query is a KeyboardInterrupt to the caller, as everywhere else in Python, and no RuntimeError."""
+    try:
+        yield
+    except (RuntimeError, duckdb.InterruptException) as error:
+        if "interrupt" in str(error).lower():
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _first_line(error: BaseException) -> str:

@@ -76,7 +76,8 @@ def connection(options: PrepareOptions, work: Path) -> Iterator[Any]:
         memory_limit=options.memory_limit, threads=options.threads, temp_directory=work / "spill"
     )
     try:
-        yield con
+        with engine.interruptible():
+            yield con
     finally:
         con.disconnect()
 

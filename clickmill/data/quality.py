@@ -128,15 +128,11 @@ def check(
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.staged")
     try:
-        staged, rejects = stage(table, contract, staging)
-        verdict = examine(staged, contract, rejects=rejects, latest=latest, origin=origin)
-        report = set_aside(verdict, quarantine, max_quarantine_share)
-        partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
-        try:
-            engine.copy_to_parquet(verdict.good.drop(ROW), partial)
-            partial.replace(out)
-        finally:
-            partial.unlink(missing_ok=True)
+        with engine.interruptible():
+            staged, rejects = stage(table, contract, staging)
+            verdict = examine(staged, contract, rejects=rejects, latest=latest, origin=origin)
+            report = set_aside(verdict, quarantine, max_quarantine_share)
+            engine.copy_to_parquet(verdict.good.drop(ROW), out)
     finally:
         staging.unlink(missing_ok=True)
     return report

@@ -353,6 +353,42 @@ def test_ctrl_c_leaves_what_was_there_and_nothing_else(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log.parquet", "other.parquet", "out"]
 
 
+INTERRUPTED_QUERY = """
+import signal, sys, threading, time
+from pathlib import Path
+from clickmill.contract import loads
+from clickmill.data import prepare
+folder, contract = Path(sys.argv[1]), loads(sys.argv[2])
+
+class Presses:
+    def start(self, task, total, unit):
+        if task == "writing":
+            threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
+    def advance(self, n=1, **figures): pass
+    def finish(self): pass
+
+try:
+    prepare(folder / "log.parquet", contract, folder / "out", progress=Presses())
+    print("too quick")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_inside_a_query_is_a_keyboard_interrupt_and_leaves_nothing(tmp_path):
+    frame = log(200_000).sample(frac=1, random_state=0)
+    frame["site"] = [f"{k:0300d}" for k in range(len(frame))]
+    save(frame, tmp_path / "log.parquet")
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_QUERY, str(tmp_path), LABELLED],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "interrupted\n", done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["log.parquet"]
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
