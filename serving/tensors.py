@@ -10,7 +10,8 @@
     int64_list    INT64         int64, padded with the least   (n, L) for any L
 
 Of a list the last `max_length` items that are not padding are kept, in order. An input left out takes the contract's
-default in every row, unless it is required; a tensor has no null. Other columns of the contract (label, ids, bid) may
+default in every row, unless it is required. A tensor has no null: the field's fill (its default, or the neutral value of its type)
+says that a row lacks the field, and is legal even outside range and allowed set. Other columns of the contract (label, ids, bid) may
 be present and are ignored.
 """
 
@@ -221,6 +222,7 @@ def _checked(tensor: NamedTensor, field: ContractField, rows: int, limits: Limit
             bad |= values < low
         if high is not None:
             bad |= values > high
+        bad &= ~_missing(values, field)
         if bad.any():
             low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
             _fail(name, values, bad, f"must lie in {low:g} to {high:g}")
@@ -230,10 +232,20 @@ def _checked(tensor: NamedTensor, field: ContractField, rows: int, limits: Limit
             _fail(name, values, bad, "lies beyond the year 9999; send seconds, not milli- or microseconds")
     if field.allowed is not None:
         allowed = {v.encode() if isinstance(v, str) else v for v in field.allowed}
+        if not field.required:
+            allowed.add(field.fill.encode() if isinstance(field.fill, str) else field.fill)  # type: ignore[arg-type]
         if not allowed.issuperset(values.tolist()):
             bad = np.array([value not in allowed for value in values.tolist()])
             _fail(name, values, bad, f"must be one of {', '.join(map(str, field.allowed))}")
     return _packed(tensor, field) if field.dtype.is_list else values
+
+
+def _missing(values: np.ndarray, field: ContractField) -> np.ndarray:
+    """Which rows carry the field's fill, and so lack the field; none do where it is required."""
+    if field.required:
+        return np.zeros(len(values), dtype=bool)
+    missing: np.ndarray = values == np.asarray(field.fill, dtype=values.dtype)
+    return missing
 
 
 def _check_text(name: str, values: np.ndarray, width: int, limits: Limits) -> None:

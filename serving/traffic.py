@@ -31,6 +31,8 @@ class Traffic:
 
     latency_ms: np.ndarray
     """From the scheduled time of a request to its last byte; NaN where it failed."""
+    service_ms: np.ndarray
+    """From the first byte sent to the last received: free of a late client, blind to a queue that kept it from sending."""
     status: np.ndarray
     """HTTP status of each request; 0 where there was no answer."""
     pctr: np.ndarray
@@ -125,6 +127,7 @@ def replay(
     ]
     return Traffic(
         latency_ms=run.latency_ms,
+        service_ms=run.service_ms,
         status=run.status,
         pctr=np.array([value for part in pctr for value in part], dtype=np.float64),
         versions=np.array(run.versions),
@@ -145,6 +148,7 @@ class _Run:
         self._next = count()
         self._start = 0.0
         self.latency_ms = np.full(n, np.nan)
+        self.service_ms = np.full(n, np.nan)
         self.status = np.zeros(n, np.int64)
         self.versions = [""] * n
         self.pctr: list[list[float] | None] = [None] * n
@@ -175,6 +179,7 @@ class _Run:
     def _send(self, connection: http.client.HTTPConnection, index: int, due: float) -> None:
         for attempt in (0, 1):
             reused = connection.sock is not None
+            sent = time.perf_counter()
             try:
                 connection.request(
                     "POST", self._path, self._bodies[index], {"Content-Type": "application/json"}
@@ -194,6 +199,7 @@ class _Run:
             self._failed(index, f"HTTP {answer.status}: {body[:200].decode(errors='replace')}")
             return
         self.latency_ms[index] = (done - due) * 1e3
+        self.service_ms[index] = (done - sent) * 1e3
         self.versions[index] = answer.headers.get("x-clickmill-version", "")
         self.pctr[index] = [item["pctr"] for item in orjson.loads(body)["predictions"]]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,3 +20,11 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_scorer(small_bundle: Path):
     return load_verified(small_bundle).scorer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet_collector() -> Iterator[None]:
+    """The watcher collects garbage after a swap; as in the server, it need not walk what was imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -165,6 +165,33 @@ def test_bytes_with_a_trailing_zero_keep_it():
     assert raw["ad_id"].tolist() == [b"a1\0"]
 
 
+def test_the_fill_of_a_field_says_that_a_row_lacks_it_even_outside_range_and_allowed_set():
+    contract = contracts.loads(
+        """
+name: gaps
+fields:
+  kind: {role: ad, dtype: string, allowed: [x, y], encoding: {kind: vocabulary}}
+  size: {role: ad, dtype: int64, range: {min: 5, max: 9}, encoding: {kind: log1p}}
+  must: {role: ad, dtype: int64, range: {min: 5, max: 9}, required: true, encoding: {kind: log1p}}
+"""
+    )
+    kind = from_list("kind", "BYTES", [2], ["x", ""])
+    size = from_list("size", "INT64", [2], [0, 7])
+    raw, _ = to_raw([kind, size, from_list("must", "INT64", [2], [5, 9])], Form.of(contract), LIMITS)
+    missing = from_rows([{"kind": "x", "must": 5}, {"size": 7, "must": 9}], contract)
+    assert {name: values.tolist() for name, values in raw.items()} == {
+        n: v.tolist() for n, v in missing.items()
+    }
+    with pytest.raises(RequestError, match="row 1, field `must`: must lie in 5 to 9; got 0"):
+        to_raw([from_list("must", "INT64", [2], [5, 0])], Form.of(contract), LIMITS)
+    with pytest.raises(RequestError, match="row 0, field `size`: must lie in 5 to 9; got 1"):
+        to_raw(
+            [from_list("size", "INT64", [1], [1]), from_list("must", "INT64", [1], [5])],
+            Form.of(contract),
+            LIMITS,
+        )
+
+
 def test_defaults_fill_what_is_left_out():
     contract = contracts.loads(
         """

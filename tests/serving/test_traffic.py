@@ -112,6 +112,9 @@ def test_a_stall_of_the_server_is_seen_by_every_request_due_in_it(fakes):
     # request i is due at 5 i ms and cannot be answered before 400 ms
     for i in range(0, 60, 10):
         assert found.latency_ms[i] >= 400 - 5 * i - 1
+    # what a closed loop would have reported: one slow request and a quick median
+    assert found.service_ms[0] >= 400
+    assert np.median(found.service_ms) < 100
 
 
 def test_failures_are_counted_shown_and_leave_their_rows_empty(fakes):
