@@ -3,7 +3,8 @@
 kfp.local starts every step as a process of its own, so a run here goes the way it goes on a cluster.
 
     <workspace>/
-      runs/<time>/             one run: steps.jsonl, kfp.log, result.json and a folder per step with outputs and log.txt
+      runs/<time>/             one run: report.html, quality.html, card.html, result.json, steps.jsonl, kfp.log,
+                               and a folder per step with its outputs and log.txt
       training/<key>/          unfinished training; the same run again goes on from its checkpoint
       cache/                   which step with which inputs gave which outputs
       store/                   the model store, unless another is given
@@ -28,7 +29,7 @@ from clickmill.data import files
 from clickmill.errors import UsageError
 from clickmill.progress import SILENT, Progress
 from components.typed_settings import portable
-from pipelines.local_outcome import RunResult, failure, interruption, result_of
+from pipelines.local_outcome import RunResult, failure, interruption, publish, result_of
 from pipelines.local_steps import LocalSteps, StepEvent, Watch
 
 __all__ = ["RunOptions", "RunResult", "StepEvent", "Watch", "run"]
@@ -123,6 +124,7 @@ def run(options: RunOptions, *, progress: Progress = SILENT, watch: Watch = lamb
         except KeyboardInterrupt as interrupt:
             raise interruption(steps, options.workspace) from interrupt
         except RuntimeError as error:  # what kfp.local raises when a step ended badly
+            publish(steps, place.folder)
             raise failure(steps, place.record, place.engine_log) from error
         result = result_of(steps, place.record, place.folder, options.models_store)
         (place.folder / "result.json").write_text(result.to_json())
@@ -130,8 +132,13 @@ def run(options: RunOptions, *, progress: Progress = SILENT, watch: Watch = lamb
 
 
 def _execute(options: RunOptions, arguments: Mapping[str, Any], place: _Place, steps: LocalSteps) -> None:
-    from kfp import local
-    from kfp.local.config import LocalExecutionConfig
+    try:
+        from kfp import local
+        from kfp.local.config import LocalExecutionConfig
+    except ImportError as error:
+        raise UsageError(
+            f"the pipeline needs kfp, which is not installed ({error}); install clickmill[pipelines]"
+        ) from error
 
     from pipelines.build import Build
     from pipelines.ctr import build_pipeline

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +62,9 @@ def result_of(steps: LocalSteps, record: Path, folder: Path, store: Path) -> Run
     """The result of a run that went through. The gate is never taken from the cache, so its request names all it was given."""
     judged = next(e for e in steps.executions if e.component == "validate_model")
     shipped = next((e for e in steps.executions if e.component == "deploy"), None)
-    reported = next(e for e in steps.executions if e.component == "report")
     dataset = judged.inputs("dataset")[0]
     verdict = json.loads(judged.output("metrics").read_text())
+    pages = publish(steps, folder)
     version = int(shipped.value("Output")) if shipped else None
     return RunResult(
         folder=folder,
@@ -77,11 +78,29 @@ def result_of(steps: LocalSteps, record: Path, folder: Path, store: Path) -> Run
         deployed=store / str(version) if version else None,
         store=store,
         dataset=Path(dataset["uri"]),
-        quality_report=Path(dataset["metadata"]["quality_report"]),
+        quality_report=pages["quality.html"],
         quarantine=Path(dataset["metadata"]["quarantine"]),
-        card=judged.output("card"),
-        report=reported.output("page"),
+        card=pages["card.html"],
+        report=pages["report.html"],
     )
+
+
+def publish(steps: LocalSteps, folder: Path) -> dict[str, Path]:
+    """Copy the pages of the run that there are to its folder, by names that a browser opens; kfp's own have no suffix."""
+    sources: dict[str, Path] = {}
+    for execution in steps.executions:
+        if execution.component == "validate_data":
+            sources["quality.html"] = execution.output("report")
+        if execution.component == "validate_model":
+            # validate_data may have come from the cache; the dataset knows where its page is
+            sources["quality.html"] = Path(execution.inputs("dataset")[0]["metadata"]["quality_report"])
+            sources["card.html"] = execution.output("card")
+        if execution.component == "report":
+            sources["report.html"] = execution.output("page")
+    pages = {name: folder / name for name, source in sources.items() if source.is_file()}
+    for name, page in pages.items():
+        shutil.copyfile(sources[name], page)
+    return pages
 
 
 def failure(steps: LocalSteps, record: Path, engine_log: Path) -> ClickmillError:

@@ -33,13 +33,16 @@ EXIT_STEP = "report"
 """Runs whatever happened before it; all others are not started after a failure."""
 
 
+State = Literal["started", "done", "failed", "cached", "interrupted"]
+
+
 @dataclass(frozen=True)
 class StepEvent:
     """What happens to a step of a local run, told as it happens."""
 
     step: str
     """Name of the step, with the model's name where a step runs once per model."""
-    state: Literal["started", "done", "failed", "cached", "interrupted"]
+    state: State
     seconds: float = 0.0
     """Wall time of the process, start of Python included."""
     log: Path | None = None
@@ -171,7 +174,7 @@ class LocalSteps:
                 process.wait()
         seconds = time.monotonic() - began
         self.executions.append(Execution(step, component, folder, request, code))
-        state = "interrupted" if self.interrupts else "failed" if code else "done"
+        state: State = "interrupted" if self.interrupts else "failed" if code else "done"
         self.watch(StepEvent(step, state, seconds, log))
         if self.interrupts:
             raise KeyboardInterrupt

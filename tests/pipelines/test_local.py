@@ -211,7 +211,7 @@ def test_a_broken_file_stops_the_run_with_the_step_the_reason_and_the_log(
     assert watcher.states() == [("validate_data", "failed"), ("report", "done")]
     (records,) = (tmp_path / "workspace" / "runs").glob("*/steps.jsonl")
     assert read_records(records)[0].kind == "UnreadableData"
-    (report,) = (tmp_path / "workspace" / "runs").glob("*/*/report/page")
+    (report,) = (tmp_path / "workspace" / "runs").glob("*/report.html")
     assert "The run failed in step validate_data." in report.read_text()
 
 
