@@ -8,7 +8,7 @@
 
 Zhou et al., "Deep Interest Evolution Network for Click-Through Rate Prediction", AAAI 2019, arXiv:1809.03672. A list whose items share
 the rows of a slot evolves towards that slot (an ad's before others); other lists are averaged. The auxiliary loss reaches the trainer as
-one of the model's `losses`. Departs from it: other items come from the clicks of the batch; the tower's activation is ReLU.
+one of the model's `losses`. Departs from it: other items come from the clicks of the batch; the tower's activation is ReLU; `product`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,15 @@ class DIENConfig(DeepConfig):
 
     auxiliary_weight: float = Field(default=1.0, ge=0, le=100)
     """alpha, the weight of the auxiliary loss; 0 leaves it out."""
+    product: bool = True
+    """Give the tower the product of h'_T and the candidate too, element by element; a tower of sums learns products slowly. Not in
+    the paper; its authors' code does so with the plain sum of the history."""
 
 
 def build(space: FeatureSpace, config: DIENConfig, seed: int) -> keras.Model:
     """Inputs as the encoder gives them, output (b,) float32 logits."""
+    import keras
+
     from clickmill.models.attention import Candidate, candidate_slots
     from clickmill.models.embedding import MaskedMean, item_vectors, side_by_side
     from clickmill.models.gru import InterestEvolution, InterestExtractor
@@ -55,7 +60,10 @@ def build(space: FeatureSpace, config: DIENConfig, seed: int) -> keras.Model:
             )
             candidate = Candidate(candidates[name], name=f"candidate_{i}")(slots)
             evolution = InterestEvolution(config.dim, seeds, name=f"evolution_{i}")
-            pooled.append(evolution(extractor(history, rows), candidate, rows))
+            interest = evolution(extractor(history, rows), candidate, rows)
+            pooled.append(interest)
+            if config.product:
+                pooled.append(keras.layers.Multiply(name=f"product_{i}")([interest, candidate]))
         else:
             pooled.append(MaskedMean(name=f"mean_{i}")(history, rows))
     x = flat(side_by_side(slots, pooled, name="fields"), inputs, name="x")

@@ -6,7 +6,7 @@
 Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018, arXiv:1706.06978. h_j are the vectors of a history's
 items, c that of the candidate: a list whose items share the rows of a slot attends to that slot (an ad's before others); other lists
 are averaged. Departs from it: the tower's activation is ReLU (PReLU or Dice stand in the activation unit); `recency` tells the unit how
-old an item is, which the paper's does not know; rows are regularized by the trainer's l2.
+old an item is, which the paper's does not know; `product`; rows are regularized by the trainer's l2.
 """
 
 from __future__ import annotations
@@ -31,10 +31,15 @@ class DINConfig(DeepConfig):
     """Make the weights of a history add up to 1. Off as in the paper: the sum's length tells how strong the interest is."""
     recency: bool = True
     """Let the unit see how many clicks ago an item was. Off, the order of a history changes nothing, as in the paper."""
+    product: bool = True
+    """Give the tower the product of v_U and the candidate too, element by element; a tower of sums learns products slowly. Not in
+    the paper; its authors' code does so with the plain sum of the history."""
 
 
 def build(space: FeatureSpace, config: DINConfig, seed: int) -> keras.Model:
     """Inputs as the encoder gives them, output (b,) float32 logits."""
+    import keras
+
     from clickmill.models.attention import Candidate, LocalActivationUnit, candidate_slots
     from clickmill.models.embedding import MaskedMean, item_vectors, side_by_side
     from clickmill.models.inputs import flat, functional, model_inputs
@@ -60,7 +65,10 @@ def build(space: FeatureSpace, config: DINConfig, seed: int) -> keras.Model:
                 name=f"attention_{i}",
             )
             candidate = Candidate(candidates[name], name=f"candidate_{i}")(slots)
-            pooled.append(unit(history, candidate, rows))
+            interest = unit(history, candidate, rows)
+            pooled.append(interest)
+            if config.product:
+                pooled.append(keras.layers.Multiply(name=f"product_{i}")([interest, candidate]))
         else:
             pooled.append(MaskedMean(name=f"mean_{i}")(history, rows))
     x = flat(side_by_side(slots, pooled, name="fields"), inputs, name="x")

@@ -1,6 +1,6 @@
 """The whole zoo on one simulated market, at equal budget, beside the ceiling.
 
-    python tests/bench/zoo.py [--impressions 300000] [--epochs 4] [--models lr,fm,...] [--seeds 1] [--set din.softmax=true]
+    python tests/bench/zoo.py [--impressions 500000] [--epochs 4] [--models lr,fm,...] [--seeds 1] [--set din.softmax=true]
 
 Every model gets the same data, epochs, batch and learning rates, and its own default hyperparameters (`--set` changes one). Judged on
 the test split, which comes after everything a model has seen. NE is that of the raw model without a calibrator. The ceiling is the
@@ -29,6 +29,7 @@ from clickmill.features import FeatureSpace, fit
 from clickmill.models import MODELS, configure
 from clickmill.training import TrainingConfig, train
 
+DEFAULT = TrainingConfig()
 CONTRACT = Path(__file__).parents[2] / "contracts" / "world.yaml"
 
 
@@ -95,15 +96,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--impressions", type=int, default=300_000, help="rows of the impression log")
+    parser.add_argument("--impressions", type=int, default=500_000, help="rows of the impression log")
     parser.add_argument(
-        "--users", type=int, default=6_000, help="users; fewer make longer histories per impression"
+        "--users", type=int, default=10_000, help="users; fewer make longer histories per impression"
     )
     parser.add_argument("--epochs", type=int, default=4, help="most passes over the train split")
-    parser.add_argument("--batch-size", type=int, default=1024, help="impressions per step")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="Adam's step")
-    parser.add_argument("--embedding-learning-rate", type=float, default=0.05, help="Adagrad's step")
-    parser.add_argument("--l2", type=float, default=0.0, help="pull of touched rows towards zero")
+    parser.add_argument("--batch-size", type=int, default=DEFAULT.batch_size, help="impressions per step")
+    parser.add_argument("--learning-rate", type=float, default=DEFAULT.learning_rate, help="Adam's step")
+    parser.add_argument(
+        "--embedding-learning-rate",
+        type=float,
+        default=DEFAULT.embedding_learning_rate,
+        help="Adagrad's step",
+    )
+    parser.add_argument("--l2", type=float, default=DEFAULT.l2, help="pull of touched rows towards zero")
     parser.add_argument("--seeds", type=int, default=1, help="trainings per model; the median is told")
     parser.add_argument("--models", default=",".join(MODELS), help="which models, comma-separated")
     parser.add_argument(

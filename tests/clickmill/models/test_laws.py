@@ -10,11 +10,27 @@ import tensorflow as tf
 
 from clickmill.contract import dumps, loads
 from clickmill.errors import UsageError
-from clickmill.features import Encoder, tensors
+from clickmill.features import Encoder, FeatureSpace, tensors
 from clickmill.models import MODELS, DCNv2Config, build, configure
 from clickmill.models.embedding import FusedEmbedding
 
+VARIANTS = {
+    "dcn_v2 of experts": ("dcn_v2", {"rank": 3, "experts": 2}),
+    "din with dice": ("din", {"activation": "dice", "attention_units": [6, 4]}),
+    "din with softmax": ("din", {"softmax": True, "attention_units": []}),
+    "din of the paper": ("din", {"recency": False, "product": False}),
+    "dien of the paper": ("dien", {"product": False}),
+    "dien without auxiliary loss": ("dien", {"auxiliary_weight": 0}),
+}
+"""Settings that change what a model is made of; they meet the laws that their layers could break."""
+
 every_model = pytest.mark.parametrize("name", MODELS)
+every_build = pytest.mark.parametrize("name", [*MODELS, *VARIANTS])
+
+
+def _built(name: str, space: FeatureSpace, **options: int) -> keras.Model:
+    model, config = VARIANTS.get(name, (name, None))
+    return build(model, space, config, **options)
 
 
 def _stir(model: keras.Model, seed: int = 1) -> keras.Model:
@@ -42,12 +58,12 @@ def test_the_logit_is_one_float32_per_row(name, any_space, encoded):
     assert len(np.unique(logits)) > 4  # it reads its inputs; two histories may both be empty
 
 
-@every_model
+@every_build
 def test_unknown_ids_and_empty_histories_have_a_finite_logit(name, space):
     raw = tensors.from_rows(
         [{"user": "nobody", "ad": -5, "page": "nowhere", "history": []}, {}], space.contract
     )
-    logits = _logits(_stir(build(name, space)), Encoder(space).encode(raw))
+    logits = _logits(_stir(_built(name, space)), Encoder(space).encode(raw))
     assert np.isfinite(logits).all()
 
 
@@ -60,20 +76,20 @@ def test_saved_weights_give_the_same_logits(name, any_space, encoded, tmp_path):
     np.testing.assert_array_equal(_logits(other, batch), _logits(model, batch))
 
 
-@every_model
+@every_build
 def test_the_order_of_the_batch_does_not_matter(name, space, encoded):
-    model, batch = _stir(build(name, space)), encoded(space, 33)
+    model, batch = _stir(_built(name, space)), encoded(space, 33)
     order = np.random.default_rng(3).permutation(33)
     shuffled = {key: value[order] for key, value in batch.items()}
     np.testing.assert_allclose(_logits(model, shuffled), _logits(model, batch)[order], rtol=1e-5, atol=1e-5)
 
 
-@every_model
+@every_build
 def test_padding_of_a_list_does_not_matter(name, space, encoded):
     batch = encoded(space, 20)
     wide_history = loads(dumps(space.contract).replace("max_length: 5", "max_length: 11"))
     wide_space = dataclasses.replace(space, contract=wide_history)
-    model, wide_model = _stir(build(name, space)), _stir(build(name, wide_space))
+    model, wide_model = _stir(_built(name, space)), _stir(_built(name, wide_space))
     padded = {**batch, "list/history": np.pad(batch["list/history"], ((0, 0), (0, 6)))}
     np.testing.assert_allclose(_logits(wide_model, padded), _logits(model, batch), rtol=1e-5, atol=1e-5)
 
@@ -126,9 +142,9 @@ def test_the_seed_decides_the_weights(name, space):
     assert differs == (name != "lr")
 
 
-@every_model
+@every_build
 def test_the_padding_row_is_zero_and_gets_no_gradient(name, space, encoded):
-    model, batch = build(name, space), encoded(space, 30)
+    model, batch = _built(name, space), encoded(space, 30)
     assert (batch["list/history"] == 0).any()
     for layer in (layer for layer in model.layers if isinstance(layer, FusedEmbedding)):
         assert not layer.table.numpy()[0].any()
