@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import keras
 
@@ -27,10 +28,16 @@ def model_inputs(space: FeatureSpace) -> dict[str, keras.KerasTensor]:
 
 def functional(inputs: Mapping[str, keras.KerasTensor], logit: keras.KerasTensor, name: str) -> keras.Model:
     """The model from inputs to logit; calls match inputs by key."""
-    with warnings.catch_warnings():
-        # Keras wants each key to equal its input's name, but refuses the slash of `list/<name>` in names.
-        warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
+    with keys_unlike_names():
         return keras.Model(dict(inputs), logit, name=name)
+
+
+@contextmanager
+def keys_unlike_names() -> Iterator[None]:
+    """Keras wants each key to equal its input's name, but refuses the slash of `list/<name>` in names."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
+        yield
 
 
 def flat(

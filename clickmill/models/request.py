@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from clickmill.features import FeatureSpace
 from clickmill.features.sides import Sides, numeric_sides, shared_fields, slot_sides
-from clickmill.models.inputs import functional
+from clickmill.models.inputs import functional, keys_unlike_names
 
 
 class Repeated(keras.layers.Layer):
@@ -31,10 +31,8 @@ class Repeated(keras.layers.Layer):
     def call(self, row: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
         return tf.repeat(row, tf.shape(like)[0], axis=0)
 
-    def compute_output_shape(
-        self, row_shape: tuple[int | None, ...], like_shape: tuple[int | None, ...]
-    ) -> tuple[int | None, ...]:
-        return (like_shape[0], *row_shape[1:])
+    def compute_output_spec(self, row: keras.KerasTensor, like: keras.KerasTensor) -> keras.KerasTensor:
+        return keras.KerasTensor((like.shape[0], *row.shape[1:]), row.dtype)
 
 
 class Columns(keras.layers.Layer):
@@ -47,10 +45,10 @@ class Columns(keras.layers.Layer):
     def call(self, shared: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:
         return tf.gather(tf.concat([shared, candidate], axis=1), self._order, axis=1)
 
-    def compute_output_shape(
-        self, shared_shape: tuple[int | None, int], candidate_shape: tuple[int | None, int]
-    ) -> tuple[int | None, int]:
-        return (candidate_shape[0], len(self._order))
+    def compute_output_spec(
+        self, shared: keras.KerasTensor, candidate: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        return keras.KerasTensor((candidate.shape[0], len(self._order)), candidate.dtype)
 
 
 def request_inputs(space: FeatureSpace) -> dict[str, keras.KerasTensor]:
@@ -88,12 +86,13 @@ def request_form(model: keras.Model, space: FeatureSpace) -> keras.Model:
         return last[0]
 
     joined = _joined(inputs, space)
-    keras.models.clone_model(
-        model,
-        {key: joined[key] for key in model.input},
-        clone_function=lambda layer: layer,
-        call_function=call,
-    )
+    with keys_unlike_names():
+        keras.models.clone_model(
+            model,
+            {key: joined[key] for key in model.input},
+            clone_function=lambda layer: layer,
+            call_function=call,
+        )
     return functional(inputs, last[0], f"{model.name}_request")
 
 

@@ -196,3 +196,13 @@ def test_the_request_form_follows_the_weights_of_its_model(encoder):
     model.get_layer("linear").table.assign(np.ones(model.get_layer("linear").table.shape))
     np.testing.assert_allclose(form(encoder.request(once)), model(encoder(written_out)), rtol=1e-6)
     assert not (form(encoder.request(once)).numpy() == 0).any()
+
+
+def test_a_request_form_leaves_its_model_as_it_was(tmp_path, recwarn):
+    model = build("din", SPACE)
+    names = [layer.name for layer in model.layers]
+    request_form(model, SPACE)
+    assert [layer.name for layer in model.layers] == names
+    model.save_weights(tmp_path / "model.weights.h5")
+    build("din", SPACE, seed=3).load_weights(tmp_path / "model.weights.h5")
+    assert not [str(warning.message) for warning in recwarn if "inputs" in str(warning.message)]
