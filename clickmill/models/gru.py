@@ -19,18 +19,14 @@ from clickmill.models.attention import masked_softmax
 from clickmill.models.tower import Seeds
 
 
-def gru_step(
-    projected: tf.Tensor, state: tf.Tensor, recurrent: tf.Tensor, attention: tf.Tensor | None = None
-) -> tf.Tensor:
-    """Next state (b, k) from W i_t + b, (b, 3 k) in the order u, r, n, the state (b, k), U (k, 3 k) and maybe a_t (b, 1)."""
+def gru_step(projected: tf.Tensor, state: tf.Tensor, recurrent: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+    """Next state (b, k) from W i_t + b, (b, 3 k) in the order u, r, n, the state (b, k), U (k, 3 k) and the share (b, 1) of the
+    update that happens: 1, in AUGRU a_t, and 0 where no item is, which leaves the state exactly as it is."""
     k = state.shape[-1]
     from_state = tf.matmul(state, recurrent)
-    update = tf.sigmoid(projected[:, :k] + from_state[:, :k])
-    reset = tf.sigmoid(projected[:, k : 2 * k] + from_state[:, k : 2 * k])
-    new = tf.tanh(projected[:, 2 * k :] + reset * from_state[:, 2 * k :])
-    if attention is not None:
-        update = attention * update
-    return state + update * (new - state)
+    gates = tf.sigmoid(projected[:, : 2 * k] + from_state[:, : 2 * k])
+    new = tf.tanh(projected[:, 2 * k :] + gates[:, k:] * from_state[:, 2 * k :])
+    return state + share * gates[:, :k] * (new - state)
 
 
 def auxiliary_loss(states: tf.Tensor, following: tf.Tensor, others: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
@@ -60,17 +56,13 @@ class _Recurrent(keras.layers.Layer):
         self.recurrent = self.add_weight(shape=(k, 3 * k), initializer=self._initial[1], name="recurrent")
         self.bias = self.add_weight(shape=(3 * k,), initializer="zeros", name="bias")
 
-    def _states(
-        self, sequence: tf.Tensor, there: tf.Tensor, attention: tf.Tensor | None = None
-    ) -> list[tf.Tensor]:
-        """The state (b, k) after each place; sequence (b, L, d), there bool (b, L), attention (b, L)."""
+    def _states(self, sequence: tf.Tensor, share: tf.Tensor) -> list[tf.Tensor]:
+        """The state (b, k) after each place; sequence (b, L, d) or (1, L, d), share float32 (b, L)."""
         projected = tf.unstack(tf.tensordot(sequence, self.kernel, 1) + self.bias, axis=1)
         recurrent = tf.convert_to_tensor(self.recurrent)
-        rows = tf.shape(sequence if attention is None else attention)[0]
-        state, states = tf.zeros([rows, self.width]), []
-        for t, now in enumerate(projected):
-            weight = None if attention is None else attention[:, t : t + 1]
-            state = tf.where(there[:, t : t + 1], gru_step(now, state, recurrent, weight), state)
+        state, states = tf.zeros([tf.shape(share)[0], self.width]), []
+        for now, part in zip(projected, tf.split(share, len(projected), axis=1), strict=True):
+            state = gru_step(now, state, recurrent, part)
             states.append(state)
         return states
 
@@ -92,7 +84,8 @@ class InterestExtractor(_Recurrent):
         self._build_gates(items_shape[2])
 
     def call(self, items: tf.Tensor, rows: tf.Tensor, training: bool = False) -> tf.Tensor:
-        states = tf.stack(self._states(items, tf.not_equal(rows, 0)), axis=1)
+        there = tf.cast(tf.not_equal(rows, 0), items.dtype)
+        states = tf.stack(self._states(items, there), axis=1)
         if training and self.auxiliary_weight and rows.shape[1] > 1:
             others, valid = self.other_clicks(rows)
             loss = auxiliary_loss(states[:, :-1], items[:, 1:], tf.gather_nd(items, others), valid)
@@ -141,10 +134,9 @@ class InterestEvolution(_Recurrent):
         )
 
     def call(self, states: tf.Tensor, candidate: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        there = tf.not_equal(rows, 0)
         towards = tf.matmul(candidate, self.relevance, transpose_b=True)
         scores = tf.matmul(states, towards[:, :, None])[:, :, 0]
-        return self._states(states, there, masked_softmax(scores, there))[-1]
+        return self._states(states, masked_softmax(scores, tf.not_equal(rows, 0)))[-1]
 
     def compute_output_shape(
         self,
