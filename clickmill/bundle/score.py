@@ -77,9 +77,19 @@ def evaluate_predictions(
 
 
 def weights(dataset: PreparedDataset, split: str) -> np.ndarray | None:
-    """Importance weights (n,) float64 of a split, nulls 1; None where the contract has none."""
+    """Importance weights (n,) float64 of a split: the contract's weight (nulls 1), times 1 / kept for the non-clicks of a split
+    that was sampled; None where all are 1.
+
+    A source may come with a share of its non-clicks only. Weighing each kept one by 1 / share gives back the click rate
+    and the metrics of the whole (Horvitz-Thompson), so that a calibrator fitted here does not undo the prior correction.
+    """
     name = dataset.contract.of_role(Role.WEIGHT)
-    return _numbers(dataset, split, name, fill=1.0) if name else None
+    own = _numbers(dataset, split, name, fill=1.0) if name else None
+    kept = dataset.meta.splits[split].negatives_kept
+    if kept == 1.0:
+        return own
+    sampled = np.where(labels(dataset, split) == 1, 1.0, 1.0 / kept)
+    return sampled if own is None else sampled * own
 
 
 def labels(dataset: PreparedDataset, split: str) -> np.ndarray:

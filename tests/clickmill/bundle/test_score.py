@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from clickmill import bundle as bundles
 from clickmill.bundle import candidate, reference
-from clickmill.bundle.score import groups, slices
+from clickmill.bundle.score import evaluate_predictions, groups, slices, weights
 from clickmill.calibration import Calibration
 from clickmill.errors import BundleCorrupt, BundleError, UsageError
 from clickmill.features import tensors
@@ -173,3 +174,16 @@ def test_rows_without_an_id_belong_to_no_group(dataset):
 
     for ids in groups(WithoutSomeIds(), "test").values():
         assert (np.isnan(ids) == (np.arange(len(ids)) % 7 == 0)).all()
+
+
+def test_the_non_clicks_of_a_sampled_split_stand_for_those_left_out(dataset):
+    info = dataset.meta.splits["test"].model_copy(update={"negatives_kept": 0.25})
+    meta = dataset.meta.model_copy(update={"splits": {**dataset.meta.splits, "test": info}})
+    sampled = replace(dataset, meta=meta)
+    y = dataset.columns("test", [dataset.label])[dataset.label].to_numpy().astype(int)
+    assert weights(sampled, "test").tolist() == [1.0 if click else 4.0 for click in y]
+    # a constant at the click rate of the whole, which holds four times the non-clicks, is calibrated and says nothing
+    whole_rate = y.sum() / (y.sum() + 4 * (1 - y).sum())
+    found = evaluate_predictions(np.full(len(y), whole_rate), sampled, "test", resamples=20)
+    assert found.calibration_ratio.value == pytest.approx(1.0)
+    assert found.normalized_entropy.value == pytest.approx(1.0)
