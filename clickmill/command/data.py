@@ -46,11 +46,9 @@ def world(
         },
     )
     words.print(
-        "next: clickmill run",
-        out / "impressions",
-        "--clicks",
-        out / "clicks",
-        "--contract contracts/world.yaml",
+        f"next: clickmill run {out}/impressions --clicks {out}/clicks --truth {out}/truth "
+        "--contract contracts/world.yaml --set preparation.window=72h",
+        soft_wrap=True,
     )
 
 
@@ -58,7 +56,7 @@ def world(
 def check(
     files: Annotated[list[Path], typer.Argument(help="Files or folders of one log.")],
     contract: Annotated[Path, typer.Option("--contract", "-c", help="Contract YAML.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for good/ and quarantine/.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for good.parquet and quarantine.parquet.")],
     max_quarantine_share: Annotated[
         float, typer.Option(min=0, max=1, help="Stop when a larger share of rows breaks the contract.")
     ] = 0.01,
@@ -73,8 +71,9 @@ def check(
         tables.read(files, loaded),
         loaded,
         max_quarantine_share=max_quarantine_share,
-        quarantine=out / "quarantine",
-        out=out / "good",
+        quarantine=out / "quarantine.parquet",
+        out=out / "good.parquet",
+        origin=", ".join(map(str, files)),
     )
     if json:
         print_json(report.model_dump(mode="json"))
@@ -102,6 +101,20 @@ def prepare(
     max_quarantine_share: Annotated[
         float, typer.Option(min=0, max=1, help="Stop when a larger share of rows breaks the contract.")
     ] = 0.01,
+    truth: Annotated[
+        list[Path] | None, typer.Option(help="True probabilities of a simulated market; evaluation only.")
+    ] = None,
+    test: Annotated[
+        list[Path] | None, typer.Option(help="Test files, when the test split is not cut by time.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="preparation.NAME=VALUE",
+            help="Any other choice, such as preparation.fractions={train: 0.7, validation: 0.1, calibration: 0.1, test: 0.1}.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the negative sampling.")] = 0,
     json: AsJson = False,
 ) -> None:
@@ -109,19 +122,38 @@ def prepare(
 
     Splits are train, validation, calibration and test, in order of time; only the first two are sampled.
     """
+    from pydantic import ValidationError
+
     from clickmill import contract as contracts
+    from clickmill.command.settings import nested
     from clickmill.data import PrepareOptions
     from clickmill.data import prepare as prepare_data
+    from clickmill.errors import UsageError
 
-    options = PrepareOptions(
-        window=timedelta(hours=window_hours),
-        negatives_kept=negatives_kept,
-        max_quarantine_share=max_quarantine_share,
-        seed=seed,
-    )
+    chosen = {
+        "window": timedelta(hours=window_hours),
+        "negatives_kept": negatives_kept,
+        "max_quarantine_share": max_quarantine_share,
+        "seed": seed,
+        **nested(settings or [], ("preparation",))["preparation"],
+    }
+    try:
+        options = PrepareOptions.model_validate(chosen)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"preparation.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
+        )
+        raise UsageError(problems) from error
     with Bars() as bars:
         dataset = prepare_data(
-            impressions, contracts.load(contract), out, clicks=clicks, options=options, progress=bars
+            impressions,
+            contracts.load(contract),
+            out,
+            clicks=clicks,
+            truth=truth,
+            test=test,
+            options=options,
+            progress=bars,
         )
     meta = dataset.meta
     if json:
@@ -132,3 +164,6 @@ def prepare(
         for name, split in meta.splits.items()
     }
     print_facts(f"Prepared data in {out}", facts)
+    words.print(meta.quality.message, markup=False)
+    if meta.join:
+        words.print(meta.join.message, markup=False)
