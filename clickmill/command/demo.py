@@ -71,6 +71,12 @@ def demo(
     open_page: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the report in a browser where there is one.")
     ] = True,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Exit with 1 when a target was missed: for a quiet machine and the full size."
+        ),
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Simulate a market, train on its logs, serve the best model, send it traffic, and report.
@@ -78,7 +84,7 @@ def demo(
     The report puts the targets (AUC, NE, ECE, p99) beside what was reached and beside the ceiling, which is known because
     the market is simulated. About 5 minutes on 2 cores.
 
-    [bold]Exit status[/bold]: 0 all targets reached, 1 something failed or a target was missed.
+    [bold]Exit status[/bold]: 0 it ran to its end, 1 something failed (with --strict also when a target was missed).
     """
     from clickmill.command import demo_page
     from clickmill.errors import GateRefused
@@ -118,7 +124,7 @@ def demo(
     words.print(f"\n[bold]{page.resolve()}[/]")
     if open_page and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         typer.launch(str(page.resolve()))
-    if not all(target.met for target in targets):
+    if strict and not all(target.met for target in targets):
         raise typer.Exit(1)
 
 
