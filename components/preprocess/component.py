@@ -33,7 +33,7 @@ def preprocess(
     from pathlib import Path
 
     from clickmill import features
-    from clickmill.data.checked import CheckedLogs, prepare_checked
+    from clickmill.data import CheckedLogs, prepare_checked
     from components.metrics import log_metrics
     from components.preprocess.options import options_of
     from components.preprocess.summary import figures_of, summary_page

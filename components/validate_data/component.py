@@ -40,8 +40,7 @@ def validate_data(
     """
     from pathlib import Path
 
-    from clickmill.data import PrepareOptions
-    from clickmill.data.checked import check_logs
+    from clickmill.data import PrepareOptions, check_logs
     from components.metrics import log_metrics
     from components.step import step
     from components.validate_data.contract_text import contract_of

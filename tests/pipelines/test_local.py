@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from clickmill.bundle.store import Store
 from clickmill.data import PreparedDataset, world
 from clickmill.errors import ContractError, UnreadableData, UsageError
 from components.step import read_records
+from pipelines import local
 from pipelines.local import RunOptions, RunResult, StepEvent, run
 
 CONTRACT = Path(__file__).parents[2] / "contracts" / "world.yaml"
@@ -32,6 +34,14 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("workspace")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def still_code() -> Iterator[None]:
+    """Someone may edit the library between two runs of this module; its part of the cache key has a test of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "CODE", ())
+        yield
 
 
 def options(market: Path, workspace: Path, **changed: Any) -> RunOptions:
@@ -241,7 +251,22 @@ def test_what_cannot_work_is_refused_before_anything_starts(
 
 
 def test_two_runs_do_not_share_a_workspace(market: Path, tmp_path: Path) -> None:
-    from pipelines.local import _sole_run
-
-    with _sole_run(tmp_path), pytest.raises(UsageError, match="another run is writing here"):
+    with local._sole_run(tmp_path), pytest.raises(UsageError, match="another run is writing here"):
         run(options(market, tmp_path))
+
+
+def test_the_cache_key_follows_the_rows_the_contract_and_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, contract = tmp_path / "rows.csv", tmp_path / "contract.yaml"
+    rows.write_text("1\n")
+    contract.write_text("a")
+    seen = [local._digest(contract, {"impressions": [rows]})]
+    rows.write_text("2\n")
+    seen.append(local._digest(contract, {"impressions": [rows]}))
+    contract.write_text("b")
+    seen.append(local._digest(contract, {"impressions": [rows]}))
+    monkeypatch.setattr(local, "CODE", ("pipelines",))
+    seen.append(local._digest(contract, {"impressions": [rows]}))
+    assert len(set(seen)) == 4
+    assert local._digest(contract, {"impressions": [rows]}) == seen[-1]
