@@ -27,6 +27,7 @@ from clickmill.errors import BundleError, ClickmillError, UsageError
 from serving import app, ports
 from serving.front import Front
 from serving.grpc_server import BundleServicer, GrpcServer
+from serving.http_protocol import BoundedHead
 from serving.kserve_parts import kserve
 from serving.lanes import Lanes
 from serving.limits import Limits
@@ -173,7 +174,7 @@ class BundleServer(kserve.ModelServer):
         http = _Uvicorn(
             uvicorn.Config(
                 Front(app.build(self.dataplane), self._model, self._lanes),
-                http="httptools",
+                http=BoundedHead,
                 ws="none",
                 lifespan="off",
                 log_config=None,
