@@ -16,16 +16,17 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
 class EmbeddingConfig(ModelConfig):
     """Models that give each field a vector."""
 
-    dim: int = Field(default=16, ge=1, le=1024)
+    dim: int = Field(default=8, ge=1, le=1024)
     """Width of the embedding. Memory is 8 bytes times rows times this (weights and Adagrad's accumulators)."""
-    deviation: float = Field(default=0.01, gt=0, le=1)
-    """Standard deviation of the initial vectors. Small, so that an id nobody has clicked yet says nothing."""
+    deviation: float = Field(default=0.05, gt=0, le=1)
+    """Standard deviation of the initial vectors. Small, so that an id nobody has clicked yet says little; not tiny, because a
+    product of two vectors learns at a pace given by their lengths."""
 
 
 class DeepConfig(EmbeddingConfig):
     """Models with a deep tower."""
 
-    units: Units = (256, 128)
+    units: Units = (128, 64)
     """Widths of the tower's layers, from the input up."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of activations zeroed after each layer of the tower while training."""

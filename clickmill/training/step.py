@@ -23,7 +23,12 @@ class TrainStep:
         tables = [layer for layer in model.layers if isinstance(layer, FusedEmbedding)]
         self._tables = [layer.table.value for layer in tables]
         self._adagrad = [
-            SparseAdagrad(table, config.embedding_learning_rate, config.l2) for table in self._tables
+            SparseAdagrad(
+                layer.table.value,
+                config.embedding_learning_rate,
+                config.linear_l2 if layer.width == 1 else config.l2,
+            )
+            for layer in tables
         ]
         owned = {id(layer.table) for layer in tables}
         self._dense = [v for v in model.trainable_variables if id(v) not in owned]

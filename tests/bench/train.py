@@ -66,7 +66,11 @@ def split(ids: int, rows: int) -> EncodedSplit:
 def clickmill(ids: int, rows: int) -> Callable[[int], None]:
     """A function that trains so many steps."""
     data, config = split(ids, rows), TrainingConfig(batch_size=BATCH)
-    step = TrainStep(build("dcn_v2", space(ids)), config, next(data.batches(1)))
+    step = TrainStep(
+        build("dcn_v2", space(ids), {"dim": DIM, "units": (256, 128), "dropout": 0.0}),
+        config,
+        next(data.batches(1)),
+    )
 
     def endless() -> Iterator[dict[str, np.ndarray]]:
         epoch = 0

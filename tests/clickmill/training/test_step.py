@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from clickmill.features import Encoder
+from clickmill.models import build
 from clickmill.training import TrainingConfig
+from clickmill.training.encoded import encode
 from clickmill.training.loss import prior_shift, weighted_bce
 from clickmill.training.sparse_adagrad import INITIAL_ACCUMULATOR, SparseAdagrad
 from clickmill.training.step import TrainStep
@@ -93,3 +96,19 @@ def test_a_step_follows_the_losses_a_layer_adds_but_tells_that_of_the_clicks():
     assert float(layer.told) == pytest.approx(1.01, rel=1e-4)
     assert float(layer.pulled) == pytest.approx(0.99, rel=1e-4)
     assert step(batch) == pytest.approx(math.log1p(math.exp(-1.01)))
+
+
+def test_vectors_and_linear_weights_are_pulled_by_settings_of_their_own(dataset, space, tmp_path):
+    """Without clicks to learn from (weight 0 on every row) only the pull moves a row."""
+    batch = next(encode(dataset, "test", Encoder(space), tmp_path).batches(64))
+    config = TrainingConfig(l2=0.5, linear_l2=0.25, embedding_learning_rate=0.1)
+    model = build("fm", space)
+    vectors, linear = (model.get_layer(name).table for name in ("embedding", "linear"))
+    linear.assign(np.full(linear.shape, 0.3, np.float32))
+    before = [vectors.numpy(), linear.numpy()]
+    TrainStep(model, config, batch)({**batch, "weight": np.zeros(64, np.float32)})
+    row = int(batch["slots"][0, 0])
+    for table, old, l2 in zip((vectors, linear), before, (0.5, 0.25), strict=True):
+        pull = l2 * old[row]
+        expected = old[row] - 0.1 * pull / np.sqrt(INITIAL_ACCUMULATOR + pull**2)
+        np.testing.assert_allclose(table.numpy()[row], expected, rtol=1e-4)
