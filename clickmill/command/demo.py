@@ -102,7 +102,7 @@ def demo(
     result = _train(out, contract, models, negatives_kept, seed)
     seconds["pipeline"] = time.monotonic() - started
     if result.deployed is None:
-        raise GateRefused("; ".join(result.reasons))
+        raise GateRefused(result.reasons[0])
 
     _stage("3/4", "Serve the deployed bundle and send it test impressions")
     started = time.monotonic()

@@ -108,7 +108,7 @@ def run(
     else:
         print_facts("Run", facts(result))
     if result.version is None:
-        raise GateRefused("; ".join(result.reasons))
+        raise GateRefused(result.reasons[0])
 
 
 def run_watched(options: RunOptions) -> RunResult:
@@ -141,7 +141,8 @@ def facts(result: RunResult) -> dict[str, Any]:
     deployed = f"version {result.version} in {result.store}" if result.version is not None else "no"
     return {
         "decision": result.decision,
-        "because": "\n".join(result.reasons),
+        "because": result.reasons[0],
+        "checks": "\n".join(result.reasons[1:]),
         "best model": result.best_model,
         **{name: value for name, value in result.metrics.items() if isinstance(value, int | float)},
         "deployed": deployed,
