@@ -50,18 +50,18 @@ def age(there: tf.Tensor) -> tf.Tensor:
     return tf.maximum(last - places, 0.0)
 
 
-class Candidate(keras.layers.Layer):
-    """The vector of one slot: (b, slots, d) to (b, d)."""
+class OneOf(keras.layers.Layer):
+    """One of several vectors, by its place, from the end when negative: (b, n, d) to (b, d)."""
 
     def __init__(self, place: int, *, name: str) -> None:
         super().__init__(name=name)
         self.place = place
 
-    def call(self, slots: tf.Tensor) -> tf.Tensor:
-        return slots[:, self.place]
+    def call(self, vectors: tf.Tensor) -> tf.Tensor:
+        return vectors[:, self.place]
 
-    def compute_output_shape(self, slots_shape: tuple[int | None, int, int]) -> tuple[int | None, int]:
-        return (slots_shape[0], slots_shape[2])
+    def compute_output_shape(self, vectors_shape: tuple[int | None, int, int]) -> tuple[int | None, int]:
+        return (vectors_shape[0], vectors_shape[2])
 
 
 class LocalActivationUnit(keras.layers.Layer):

@@ -30,15 +30,15 @@ class DIENConfig(DeepConfig):
     auxiliary_weight: float = Field(default=1.0, ge=0, le=100)
     """alpha, the weight of the auxiliary loss; 0 leaves it out."""
     product: bool = True
-    """Give the tower the product of h'_T and the candidate too, element by element; a tower of sums learns products slowly. Not in
-    the paper; its authors' code does so with the plain sum of the history."""
+    """Give the tower the product of the latest interest h_T and the candidate too, element by element: it is what the auxiliary loss
+    trains to tell the next click. Not in the paper; its authors' code gives the product with the plain sum of the history."""
 
 
 def build(space: FeatureSpace, config: DIENConfig, seed: int) -> keras.Model:
     """Inputs as the encoder gives them, output (b,) float32 logits."""
     import keras
 
-    from clickmill.models.attention import Candidate, candidate_slots
+    from clickmill.models.attention import OneOf, candidate_slots
     from clickmill.models.embedding import MaskedMean, item_vectors, side_by_side
     from clickmill.models.gru import InterestEvolution, InterestExtractor
     from clickmill.models.inputs import flat, functional, model_inputs
@@ -58,12 +58,13 @@ def build(space: FeatureSpace, config: DIENConfig, seed: int) -> keras.Model:
             extractor = InterestExtractor(
                 config.auxiliary_weight, seeds, width=config.dim, name=f"interests_{i}"
             )
-            candidate = Candidate(candidates[name], name=f"candidate_{i}")(slots)
+            candidate = OneOf(candidates[name], name=f"candidate_{i}")(slots)
             evolution = InterestEvolution(config.dim, seeds, name=f"evolution_{i}")
-            interest = evolution(extractor(history, rows), candidate, rows)
-            pooled.append(interest)
+            interests = extractor(history, rows)
+            pooled.append(evolution(interests, candidate, rows))
             if config.product:
-                pooled.append(keras.layers.Multiply(name=f"product_{i}")([interest, candidate]))
+                latest = OneOf(-1, name=f"latest_{i}")(interests)
+                pooled.append(keras.layers.Multiply(name=f"product_{i}")([latest, candidate]))
         else:
             pooled.append(MaskedMean(name=f"mean_{i}")(history, rows))
     x = flat(side_by_side(slots, pooled, name="fields"), inputs, name="x")

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class DINConfig(DeepConfig):
     """Hyperparameters of the Deep Interest Network."""
 
-    attention_units: Units = (36,)
-    """Widths of the activation unit's hidden layers; 36 is the paper's (figure 2)."""
+    attention_units: Units = (80, 40)
+    """Widths of the activation unit's hidden layers, those of the authors' code; the paper draws one of 36, which is worth 0.0015 less AUC
+    on the simulated market."""
     activation: Literal["prelu", "dice"] = "prelu"
     """Activation inside the unit. Dice moves its bend to the mean of its inputs, which pays on very large data."""
     softmax: bool = False
@@ -40,7 +41,7 @@ def build(space: FeatureSpace, config: DINConfig, seed: int) -> keras.Model:
     """Inputs as the encoder gives them, output (b,) float32 logits."""
     import keras
 
-    from clickmill.models.attention import Candidate, LocalActivationUnit, candidate_slots
+    from clickmill.models.attention import LocalActivationUnit, OneOf, candidate_slots
     from clickmill.models.embedding import MaskedMean, item_vectors, side_by_side
     from clickmill.models.inputs import flat, functional, model_inputs
     from clickmill.models.logit import additive_logit
@@ -64,7 +65,7 @@ def build(space: FeatureSpace, config: DINConfig, seed: int) -> keras.Model:
                 recency=config.recency,
                 name=f"attention_{i}",
             )
-            candidate = Candidate(candidates[name], name=f"candidate_{i}")(slots)
+            candidate = OneOf(candidates[name], name=f"candidate_{i}")(slots)
             interest = unit(history, candidate, rows)
             pooled.append(interest)
             if config.product:
