@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -15,13 +16,14 @@ class FusedEmbedding(keras.layers.Layer):
     """Rows of one table: int32 (...) to float32 (..., width). Row 0 starts at zero, and stays there as long as its
     outputs are masked (`field_vectors` does), because then it never gets a gradient.
 
-    The gradient with respect to `table` is sparse (tf.IndexedSlices): the trainer touches only the rows of the batch.
+    The gradient with respect to `table` is sparse (tf.IndexedSlices).
     """
 
     def __init__(self, rows: int, width: int, *, deviation: float, seed: int, name: str) -> None:
         super().__init__(name=name)
         self.rows, self.width = rows, width
         self._deviation, self._seed = deviation, seed
+        self._excerpt: tf.Tensor | None = None
 
     def build(self, input_shape: object = None) -> None:
         self.table = self.add_weight(
@@ -36,7 +38,19 @@ class FusedEmbedding(keras.layers.Layer):
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
         # On the variable, not on keras.ops: a gather that first reads the variable would copy the whole table each step.
-        return tf.gather(self.table.value, rows)
+        return tf.gather(self.table.value if self._excerpt is None else self._excerpt, rows)
+
+    @contextmanager
+    def reading(self, excerpt: tf.Tensor) -> Iterator[None]:
+        """Within it, row numbers mean rows of `excerpt` (n, width), a few rows of the table, instead of the table's own.
+
+        The trainer fetches each row of a batch once and differentiates with respect to the excerpt.
+        """
+        self._excerpt = excerpt
+        try:
+            yield
+        finally:
+            self._excerpt = None
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape, self.width)

@@ -29,13 +29,12 @@ class SparseAdagrad(tf.Module):
             tf.fill(table.shape, INITIAL_ACCUMULATOR), trainable=False, name="accumulator"
         )
 
-    def apply(self, gradient: tf.IndexedSlices, examples: tf.Tensor) -> None:
-        """One step. `gradient` is that of the mean loss over so many `examples` (float32); it may name a row many times, each
-        row is updated once, with the sum."""
-        rows, place = tf.unique(gradient.indices)
-        summed = tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows)) * examples
+    def apply(self, rows: tf.Tensor, values: tf.Tensor, gradient: tf.Tensor, examples: tf.Tensor) -> None:
+        """One step on `rows` (n,) int32, all different, whose `values` (n, width) were read before; `gradient` (n, width) is that
+        of the mean loss over so many `examples` (float32 scalar)."""
+        summed = gradient * examples
         if self.l2:
-            summed += self.l2 * tf.gather(self._table, rows)
+            summed += self.l2 * values
         tf.raw_ops.ResourceSparseApplyAdagradV2(
             var=self._table.handle,
             accum=self.accumulator.handle,

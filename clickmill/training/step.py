@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 import keras
 import numpy as np
@@ -20,17 +21,16 @@ class TrainStep:
     def __init__(self, model: keras.Model, config: TrainingConfig, batch: Mapping[str, np.ndarray]) -> None:
         self.model = model
         self._positive_weight = config.positive_weight
-        tables = [layer for layer in model.layers if isinstance(layer, FusedEmbedding)]
-        self._tables = [layer.table.value for layer in tables]
+        self._tables = [layer for layer in model.layers if isinstance(layer, FusedEmbedding)]
         self._adagrad = [
             SparseAdagrad(
                 layer.table.value,
                 config.embedding_learning_rate,
                 config.linear_l2 if layer.width == 1 else config.l2,
             )
-            for layer in tables
+            for layer in self._tables
         ]
-        owned = {id(layer.table) for layer in tables}
+        owned = {id(layer.table) for layer in self._tables}
         self._dense = [v for v in model.trainable_variables if id(v) not in owned]
         self._adam = keras.optimizers.Adam(config.learning_rate)
         self._adam.build(self._dense)
@@ -47,17 +47,22 @@ class TrainStep:
     def _step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         inputs = {key: value for key, value in batch.items() if key not in ("label", "weight")}
         dense = [v.value for v in self._dense]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(dense)
-            tape.watch(self._tables)
+        rows, inputs = distinct_rows(inputs)
+        # Each row of the batch is fetched from its table once, and is what the loss is differentiated by.
+        excerpts = [tf.gather(layer.table.value, rows) for layer in self._tables]
+        with tf.GradientTape(watch_accessed_variables=False) as tape, ExitStack() as reading:
+            tape.watch([dense, excerpts])
+            for layer, excerpt in zip(self._tables, excerpts, strict=True):
+                reading.enter_context(layer.reading(excerpt))
             logit = self.model(inputs, training=True)
             loss = weighted_bce(batch["label"], logit, batch.get("weight"), self._positive_weight)
             # What layers add while training (DIEN's auxiliary loss) is learned from, but not told as the loss.
             objective = tf.add_n([loss, *self.model.losses])
-        gradients, sparse = tape.gradient(objective, (dense, self._tables))
+        gradients, sparse = tape.gradient(objective, (dense, excerpts))
         self._adam.apply(gradients, self._dense)
-        for adagrad, gradient in zip(self._adagrad, sparse, strict=True):
-            adagrad.apply(gradient, tf.cast(tf.shape(logit)[0], tf.float32))
+        examples = tf.cast(tf.shape(logit)[0], tf.float32)
+        for adagrad, excerpt, gradient in zip(self._adagrad, excerpts, sparse, strict=True):
+            adagrad.apply(rows, excerpt, tf.convert_to_tensor(gradient), examples)
         return loss
 
     @property
@@ -65,3 +70,19 @@ class TrainStep:
         """Everything a step reads and changes, in a fixed order: weights, dropout's generators, optimizers' state."""
         kept = [*self.model.variables, *self._adam.variables]
         return [v.value for v in kept] + [adagrad.accumulator for adagrad in self._adagrad]
+
+
+def distinct_rows(inputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """The different rows of the fused table that a batch names, and the batch with places among them in the rows' stead.
+
+    Row 0, the padding, comes first whether named or not, so that place 0 is padding too.
+    """
+    keys = [key for key in inputs if key == "slots" or key.startswith("list/")]
+    named = [tf.reshape(inputs[key], [-1]) for key in keys]
+    rows, places = tf.unique(tf.concat([tf.zeros([1], tf.int32), *named], axis=0))
+    found = dict(inputs)
+    parts = tf.split(places[1:], [tf.size(part) for part in named]) if named else []
+    for key, part in zip(keys, parts, strict=True):
+        found[key] = tf.reshape(part, tf.shape(inputs[key]))
+        found[key].set_shape(inputs[key].shape)
+    return rows, found

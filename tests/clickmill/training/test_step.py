@@ -13,7 +13,7 @@ from clickmill.training import TrainingConfig
 from clickmill.training.encoded import encode
 from clickmill.training.loss import prior_shift, weighted_bce
 from clickmill.training.sparse_adagrad import INITIAL_ACCUMULATOR, SparseAdagrad
-from clickmill.training.step import TrainStep
+from clickmill.training.step import TrainStep, distinct_rows
 
 
 @pytest.mark.parametrize("positive_weight", [1.0, 37.0])
@@ -57,15 +57,12 @@ def test_sparse_adagrad_equals_dense_adagrad_on_the_rows_touched(l2):
     adagrad = SparseAdagrad(table, 0.1, l2)
     weights, accumulator = start.astype(float), np.full((7, 3), INITIAL_ACCUMULATOR)
     for _ in range(5):
-        rows = rng.integers(0, 6, 20)  # repeated rows; row 6 never
-        values = rng.normal(size=(20, 3)).astype(np.float32)
-        adagrad.apply(
-            tf.IndexedSlices(tf.constant(values), tf.constant(rows.astype(np.int32))), tf.constant(4.0)
-        )
-        for row in set(rows.tolist()):
-            gradient = 4.0 * values[rows == row].sum(axis=0) + l2 * weights[row]
-            accumulator[row] += gradient**2
-            weights[row] -= 0.1 * gradient / np.sqrt(accumulator[row])
+        rows = rng.permutation(6)[:4].astype(np.int32)  # row 6 never
+        gradient = rng.normal(size=(4, 3)).astype(np.float32)
+        adagrad.apply(tf.constant(rows), tf.gather(table, rows), tf.constant(gradient), tf.constant(8.0))
+        summed = 8.0 * gradient + l2 * weights[rows]
+        accumulator[rows] += summed**2
+        weights[rows] -= 0.1 * summed / np.sqrt(accumulator[rows])
     np.testing.assert_allclose(table.numpy(), weights, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(adagrad.accumulator.numpy(), accumulator, rtol=1e-4)
     np.testing.assert_array_equal(table.numpy()[6], start[6])
@@ -112,3 +109,43 @@ def test_vectors_and_linear_weights_are_pulled_by_settings_of_their_own(dataset,
         pull = l2 * old[row]
         expected = old[row] - 0.1 * pull / np.sqrt(INITIAL_ACCUMULATOR + pull**2)
         np.testing.assert_allclose(table.numpy()[row], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["fm", "wide_deep"])
+def test_a_step_moves_the_rows_of_its_batch_by_the_gradient_of_the_whole_table(
+    name, dataset, space, tmp_path
+):
+    """The shortcut over distinct rows against a plain tape on the tables, which TensorFlow differentiates densely."""
+    batch = next(encode(dataset, "test", Encoder(space), tmp_path).batches(64))
+    model = build(name, space, {"dropout": 0.0} if name == "wide_deep" else None)
+    layers = [model.get_layer(layer) for layer in ("embedding", "linear")]
+    inputs = {key: value for key, value in batch.items() if key not in ("label", "weight")}
+    with tf.GradientTape() as tape:
+        loss = weighted_bce(batch["label"], model(inputs), batch["weight"], 1.0)
+    dense = [
+        tf.convert_to_tensor(gradient).numpy()
+        for gradient in tape.gradient(loss, [layer.table.value for layer in layers])
+    ]
+    before = [layer.table.numpy() for layer in layers]
+    step = TrainStep(model, TrainingConfig(l2=0.0, linear_l2=0.0, embedding_learning_rate=0.1), batch)
+    assert step(batch) == pytest.approx(float(loss), rel=1e-5)
+    for layer, old, gradient in zip(layers, before, dense, strict=True):
+        summed = 64 * gradient
+        expected = old - 0.1 * summed / np.sqrt(INITIAL_ACCUMULATOR + summed**2)
+        np.testing.assert_allclose(layer.table.numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_distinct_rows_are_named_once_and_padding_comes_first():
+    inputs = {
+        "slots": tf.constant([[5, 9], [9, 7]], tf.int32),
+        "list/h": tf.constant([[7, 0, 0], [11, 5, 0]], tf.int32),
+        "numerics": tf.constant([[1.0], [2.0]]),
+        "position": tf.constant([9, 9], tf.int32),
+    }
+    rows, placed = distinct_rows(inputs)
+    assert rows[0] == 0
+    assert sorted(rows.numpy().tolist()) == [0, 5, 7, 9, 11]
+    for key in ("slots", "list/h"):
+        np.testing.assert_array_equal(tf.gather(rows, placed[key]), inputs[key])
+    assert placed["numerics"] is inputs["numerics"]
+    assert placed["position"] is inputs["position"]
