@@ -25,7 +25,7 @@ demo: $(READY)  ## the whole job on this machine: world, pipeline, endpoint, tra
 	$(BIN)/clickmill demo --out $(OUT)/demo $(DEMO_ARGS)
 
 test: $(READY)  ## all tests that need no service and no sample data
-	$(BIN)/python -m pytest -m "not large" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not large" -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 test-integration: $(READY)  ## the slow tier: larger than memory, long loads
 	$(BIN)/python -m pytest -m "large or integration" $(PYTEST_ARGS)
