@@ -24,8 +24,7 @@ class DINConfig(DeepConfig):
     """Hyperparameters of the Deep Interest Network."""
 
     attention_units: Units = (80, 40)
-    """Widths of the activation unit's hidden layers, those of the authors' code; the paper draws one of 36, which is worth 0.0015 less AUC
-    on the simulated market."""
+    """Widths of the activation unit's hidden layers, those of the authors' code; the paper draws one of 36."""
     activation: Literal["prelu", "dice"] = "prelu"
     """Activation inside the unit. Dice moves its bend to the mean of its inputs, which pays on very large data."""
     softmax: bool = False
