@@ -40,7 +40,10 @@ def run(
         list[str] | None, typer.Option(help="Test files, when the test split is not cut by time.")
     ] = None,
     models: Annotated[
-        str, typer.Option(help="Models to train, comma-separated: lr, fm, wide_deep, dcn_v2.")
+        str,
+        typer.Option(
+            help="Models to train, comma-separated: lr, fm, wide_deep, dcn, dcn_v2, dlrm, din, dien."
+        ),
     ] = "lr,dcn_v2",
     negatives_kept: Annotated[
         float,

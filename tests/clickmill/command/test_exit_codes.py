@@ -68,6 +68,17 @@ def test_help_of_each_subcommand_explains_every_option(command: str) -> None:
     assert not silent, f"{command}: parameters without a sentence: {silent}"
 
 
+def test_the_help_of_run_names_every_model_of_the_registry() -> None:
+    from typer.main import get_command
+
+    from clickmill.command import app
+    from clickmill.models import MODELS
+
+    (option,) = [p for p in get_command(app).commands["run"].params if p.name == "models"]
+    named = option.help.split(":")[1].strip(" .").split(", ")
+    assert sorted(named) == sorted(MODELS)
+
+
 def test_help_does_not_load_tensorflow() -> None:
     probe = "import sys, clickmill.command; print([m for m in ('tensorflow', 'kfp', 'kserve', 'matplotlib') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
