@@ -58,10 +58,10 @@ clean:  ## remove what the targets above made, but for the caches
 	rm -rf $(OUT) .venv build dist
 
 $(CACHE)/uv/bin/uv:
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target $(CACHE)/uv uv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $(CACHE)/uv uv
 
 $(READY): requirements.lock pyproject.toml | $(UV)
 	test -x $(BIN)/python || $(UV) venv --quiet --python 3.11 .venv
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
