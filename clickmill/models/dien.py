@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 class DIENConfig(DeepConfig):
     """Hyperparameters of the Deep Interest Evolution Network. Both GRUs are as wide as the embedding."""
 
-    auxiliary_weight: float = Field(default=1.0, ge=0, le=100)
-    """alpha, the weight of the auxiliary loss; 0 leaves it out."""
+    auxiliary_weight: float = Field(default=0.1, ge=0, le=100)
+    """alpha, the weight of the auxiliary loss; 0 leaves it out. The paper's code takes 1, which pulled NE up by 0.003 on the simulated
+    market (300,000 training impressions), where 0.1 and 0 could not be told apart."""
     product: bool = True
     """Give the tower the product of the latest interest h_T and the candidate too, element by element: it is what the auxiliary loss
     trains to tell the next click. Not in the paper; its authors' code gives the product with the plain sum of the history."""
