@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,44 +14,15 @@ from clickmill.command.console import AsJson, Bars, print_facts, print_json, wor
 from clickmill.command.tensorflow_start import start_tensorflow
 
 if TYPE_CHECKING:
-    from clickmill.bundle import Bundle
+    from clickmill.command.demo_run import DemoRun
     from clickmill.data.world import WorldReport
     from pipelines.local import RunResult
-    from serving.traffic import Traffic
 
 CANDIDATES = (1, 32, 256)
 """Candidates per request of the three replays."""
 RATES = (100.0, 50.0, 20.0)
 """Requests a second of each: well under what two cores answer, so that latency is measured, not queueing."""
 REQUESTS = (3000, 500, 200)
-
-
-@dataclass(frozen=True)
-class Replay:
-    """Traffic with one number of candidates per request."""
-
-    candidates: int
-    traffic: Traffic
-
-
-@dataclass(frozen=True)
-class DemoRun:
-    """Everything the report is made of."""
-
-    world: WorldReport
-    result: RunResult
-    bundles: dict[str, Bundle]
-    replays: tuple[Replay, ...]
-    largest_difference: float
-    """Between the endpoint's pctr and the bundle's, over all replayed rows."""
-    replayed_rows: int
-    seconds: dict[str, float]
-    """Wall time of each stage."""
-
-    @property
-    def best(self) -> Bundle:
-        """The bundle that is served."""
-        return self.bundles[self.result.best_model]
 
 
 def demo(
@@ -182,6 +152,7 @@ def _serve(out: Path, world: WorldReport, result: RunResult, seconds: dict[str, 
 
     start_tensorflow()
     from clickmill import bundle as bundles
+    from clickmill.command.demo_run import DemoRun, Replay
     from clickmill.data import PreparedDataset
     from clickmill.features import tensors
     from serving.process import running_server

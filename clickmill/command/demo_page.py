@@ -16,7 +16,7 @@ from clickmill.evaluation import Estimate
 from clickmill.evaluation import plots as drawn
 
 if TYPE_CHECKING:
-    from clickmill.command.demo import DemoRun
+    from clickmill.command.demo_run import DemoRun
     from clickmill.data import PreparedDataset
 
 P99_MS = 10.0
