@@ -180,7 +180,9 @@ def _simplest(losses: dict[Method, Floats], weight: Floats, entropy: float) -> t
         return best, f"{best} is the only method that was judged: NE on held-out folds {ne[best]:.5f}"
     others = ", ".join(f"{other} {value:.5f}" for other, value in ne.items() if other != best)
     simpler = "" if best == next(iter(ne)) else "; simpler ones are worse by more than a standard error"
-    return best, f"{best} has the best NE on held-out folds: {ne[best]:.5f} against {others}{simpler}"
+    # "none has the best NE" would read as if nothing had
+    subject = "no calibrator at all" if best == "none" else best
+    return best, f"{subject} has the best NE on held-out folds: {ne[best]:.5f} against {others}{simpler}"
 
 
 def _entropy(rows: LogitRows) -> float:

@@ -47,7 +47,7 @@ class JoinReport(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     def message(self) -> str:
         """The counts in a sentence each, for people."""
         return (
-            f"{self.joined:,} of {self.clicks:,} clicks found their impression within {timedelta(seconds=self.window_s)}; "
+            f"{self.joined:,} of {self.clicks:,} clicks found their impression within {self.window_s / 3600:g} hours; "
             f"{self.duplicate:,} were duplicates, {self.late:,} late, {self.orphan:,} orphans, "
             f"{self.before_impression:,} before their impression, {self.incomplete:,} incomplete. "
             f"{self.immature:,} impressions had their window still open at the end of the click log."
