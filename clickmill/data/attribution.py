@@ -46,8 +46,9 @@ class JoinReport(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     @property
     def message(self) -> str:
         """The counts in a sentence each, for people."""
+        window = f"{self.window_s / 3600:g} hours" if self.window_s >= 3600 else f"{self.window_s:g} seconds"
         return (
-            f"{self.joined:,} of {self.clicks:,} clicks found their impression within {self.window_s / 3600:g} hours; "
+            f"{self.joined:,} of {self.clicks:,} clicks found their impression within {window}; "
             f"{self.duplicate:,} were duplicates, {self.late:,} late, {self.orphan:,} orphans, "
             f"{self.before_impression:,} before their impression, {self.incomplete:,} incomplete. "
             f"{self.immature:,} impressions had their window still open at the end of the click log."

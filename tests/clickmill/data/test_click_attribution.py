@@ -81,7 +81,7 @@ def test_each_click_of_the_log_has_one_fate():
         "immature": 1,
     }
     assert report.click_log_end == START + timedelta(seconds=99)
-    assert "2 of 8 clicks found their impression within 0:00:10" in report.message
+    assert "2 of 8 clicks found their impression within 10 seconds" in report.message
 
 
 def test_a_click_at_the_very_end_of_the_window_counts_and_a_microsecond_later_does_not():
