@@ -16,7 +16,9 @@ def weighted_bce(
 
     At its optimum p / (1 - p) is w+ times the true odds; `prior_shift` takes that back.
     """
-    losses = tf.nn.weighted_cross_entropy_with_logits(label, logit, positive_weight)
+    # -log p = softplus(-logit). TensorFlow's own weighted_cross_entropy_with_logits is built on |logit| and relu, whose
+    # gradients at a logit of exactly 0 are 0: a fresh model with no bias would learn nothing from its clicks.
+    losses = positive_weight * label * tf.math.softplus(-logit) + (1.0 - label) * tf.math.softplus(logit)
     if weight is None:
         return tf.reduce_mean(losses)
     return tf.math.divide_no_nan(tf.reduce_sum(weight * losses), tf.reduce_sum(weight))
