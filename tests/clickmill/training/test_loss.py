@@ -1,12 +1,12 @@
 """The loss against its formula in numpy, its gradient against (p - y) in closed form."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
-from hypothesis import strategies as st
 
-from clickmill.training.loss import weighted_bce
+from clickmill.training.loss import prior_shift, weighted_bce
 
 LOGITS = np.array([-40.0, -3.0, -1e-7, 0.0, 0.5, 40.0])
 
@@ -15,12 +15,37 @@ def sigmoid(z: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-z))
 
 
-@given(st.floats(1, 100), st.lists(st.tuples(st.booleans(), st.floats(-20, 20)), min_size=1, max_size=8))
-def test_the_loss_is_its_formula(positive_weight: float, rows: list[tuple[bool, float]]) -> None:
-    y, z = np.array([float(c) for c, _ in rows]), np.array([z for _, z in rows])
-    expected = np.mean(-(positive_weight * y * np.log(sigmoid(z)) + (1 - y) * np.log(sigmoid(-z))))
-    found = weighted_bce(tf.constant(y, tf.float32), tf.constant(z, tf.float32), None, positive_weight)
-    assert float(found) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+@pytest.mark.parametrize("positive_weight", [1.0, 37.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_is_the_weighted_cross_entropy(positive_weight, weighted):
+    rng = np.random.default_rng(0)
+    logit = rng.normal(0, 3, 50).astype(np.float32)
+    y = rng.integers(0, 2, 50).astype(np.float32)
+    weight = rng.uniform(0.1, 5, 50).astype(np.float32) if weighted else None
+    p = 1 / (1 + np.exp(-logit.astype(float)))
+    each = -(positive_weight * y * np.log(p) + (1 - y) * np.log(1 - p))
+    expected = np.average(each, weights=weight)
+    assert float(weighted_bce(y, logit, weight, positive_weight)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_is_finite_where_the_probability_rounds_to_one():
+    loss = float(weighted_bce(tf.constant([0.0, 1.0]), tf.constant([200.0, -200.0]), None, 10.0))
+    assert loss == pytest.approx((200 + 2000) / 2)
+
+
+def test_the_shift_undoes_the_weight_of_clicks_at_the_optimum():
+    """For one value of x with true rate q, the minimizer of the weighted loss is found by ternary search."""
+    q, w = 0.03, 50.0
+    low, high = -20.0, 20.0
+
+    def loss(z: float) -> float:
+        p = 1 / (1 + math.exp(-z))
+        return -(w * q * math.log(p) + (1 - q) * math.log(1 - p))
+
+    for _ in range(200):
+        a, b = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (low, b) if loss(a) < loss(b) else (a, high)
+    assert 1 / (1 + math.exp(-(low + prior_shift(w)))) == pytest.approx(q, rel=1e-5)
 
 
 @pytest.mark.parametrize("click", [0.0, 1.0])
