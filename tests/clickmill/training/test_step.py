@@ -1,5 +1,7 @@
 """Sparse Adagrad and the training step against numpy."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
