@@ -191,7 +191,7 @@ def field_row(name: str, field: ContractField) -> dict[str, Any]:
 def _encoding(field: ContractField) -> str:
     e = field.encoding
     if e is None:
-        return "additive bias" if field.role == "position" else "not encoded"
+        return "position effect" if field.role == "position" else "not encoded"
     if isinstance(e, ListOf):
         inner = (
             f"shares {e.items.shares}" if isinstance(e.items, Vocabulary) and e.items.shares else e.items.kind

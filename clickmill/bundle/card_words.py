@@ -134,8 +134,13 @@ def _use(facts: CardFacts) -> list[str]:
         "causal effect: a click probability says nothing about what would have happened without the ad.",
     ]
     if any(f.role == "position" for _, f in facts.contract):
+        how = (
+            "multiplies the click probability by the chance that the slot is seen"
+            if facts.model.config.get("position") == "examination"
+            else "enters as an additive bias"
+        )
         lines.append(
-            "The position enters as an additive bias. Ask for all candidates at one position (1) to rank them, and for the "
+            f"The position {how}. Ask for all candidates at one position (1) to rank them, and for the "
             "position an ad will really get to forecast its clicks."
         )
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -11,6 +11,11 @@ Units = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(max_
 
 class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Base of all model configurations."""
+
+    position: Literal["additive", "examination"] = "additive"
+    """How the slot enters, where the contract has one. `additive`: a learned shift of the log-odds per slot. `examination`: P(click) =
+    P(seen | slot) P(click | seen), with slot 1 always seen; the better choice where clicks are frequent, since a slot then shifts the
+    log-odds of good ads more than those of bad ones. At slot 1, which is what an ad server asks for, both answer f + a constant."""
 
 
 class EmbeddingConfig(ModelConfig):

@@ -34,7 +34,7 @@ def build(space: FeatureSpace, config: DCNConfig, seed: int) -> keras.Model:
     from clickmill.models.cross import VectorCross
     from clickmill.models.embedding import field_vectors
     from clickmill.models.inputs import flat, functional, model_inputs
-    from clickmill.models.logit import additive_logit
+    from clickmill.models.logit import click_logit
     from clickmill.models.tower import Seeds, mlp, scalar
 
     seeds = Seeds(seed)
@@ -49,4 +49,4 @@ def build(space: FeatureSpace, config: DCNConfig, seed: int) -> keras.Model:
     terms = [scalar(x, "cross_logit", seeds)]
     if config.units:
         terms.append(scalar(mlp(x0, config.units, config.dropout, seeds), "deep_logit", seeds))
-    return functional(inputs, additive_logit(terms, inputs, space), "dcn")
+    return functional(inputs, click_logit(terms, inputs, space, config), "dcn")

@@ -45,7 +45,7 @@ def build(space: FeatureSpace, config: DCNv2Config, seed: int) -> keras.Model:
     from clickmill.models.cross_mixture import CrossMixture
     from clickmill.models.embedding import field_vectors
     from clickmill.models.inputs import flat, functional, model_inputs
-    from clickmill.models.logit import additive_logit
+    from clickmill.models.logit import click_logit
     from clickmill.models.tower import Seeds, mlp, scalar
 
     seeds = Seeds(seed)
@@ -64,4 +64,4 @@ def build(space: FeatureSpace, config: DCNv2Config, seed: int) -> keras.Model:
     terms = [scalar(x, "cross_logit", seeds)]
     if config.units:
         terms.append(scalar(mlp(x0, config.units, config.dropout, seeds), "deep_logit", seeds))
-    return functional(inputs, additive_logit(terms, inputs, space), "dcn_v2")
+    return functional(inputs, click_logit(terms, inputs, space, config), "dcn_v2")

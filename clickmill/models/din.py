@@ -43,7 +43,7 @@ def build(space: FeatureSpace, config: DINConfig, seed: int) -> keras.Model:
     from clickmill.models.attention import LocalActivationUnit, OneOf, candidate_slots
     from clickmill.models.embedding import MaskedMean, item_vectors, side_by_side
     from clickmill.models.inputs import flat, functional, model_inputs
-    from clickmill.models.logit import additive_logit
+    from clickmill.models.logit import click_logit
     from clickmill.models.tower import Seeds, mlp, scalar
 
     seeds = Seeds(seed)
@@ -73,4 +73,4 @@ def build(space: FeatureSpace, config: DINConfig, seed: int) -> keras.Model:
             pooled.append(MaskedMean(name=f"mean_{i}")(history, rows))
     x = flat(side_by_side(slots, pooled, name="fields"), inputs, name="x")
     terms = [scalar(mlp(x, config.units, config.dropout, seeds), "deep_logit", seeds)]
-    return functional(inputs, additive_logit(terms, inputs, space), "din")
+    return functional(inputs, click_logit(terms, inputs, space, config), "din")

@@ -37,7 +37,7 @@ def build(space: FeatureSpace, config: DLRMConfig, seed: int) -> keras.Model:
     from clickmill.models.embedding import field_vectors
     from clickmill.models.inputs import functional, model_inputs
     from clickmill.models.interaction import DotInteraction
-    from clickmill.models.logit import additive_logit
+    from clickmill.models.logit import click_logit
     from clickmill.models.tower import Seeds, mlp, scalar
 
     seeds = Seeds(seed)
@@ -58,4 +58,4 @@ def build(space: FeatureSpace, config: DLRMConfig, seed: int) -> keras.Model:
         parts.append(DotInteraction(name="interaction")(fields))
     x = parts[0] if len(parts) == 1 else keras.layers.Concatenate(name="x")(parts)
     terms = [scalar(mlp(x, config.units, config.dropout, seeds), "logit", seeds)]
-    return functional(inputs, additive_logit(terms, inputs, space), "dlrm")
+    return functional(inputs, click_logit(terms, inputs, space, config), "dlrm")

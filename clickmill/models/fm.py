@@ -30,7 +30,7 @@ def build(space: FeatureSpace, config: FMConfig, seed: int) -> keras.Model:
     from clickmill.models.factorization import NumericVectors, PairwiseSum
     from clickmill.models.inputs import functional, model_inputs
     from clickmill.models.linear import linear_terms
-    from clickmill.models.logit import additive_logit
+    from clickmill.models.logit import click_logit
     from clickmill.models.tower import Seeds
 
     seeds = Seeds(seed)
@@ -44,4 +44,4 @@ def build(space: FeatureSpace, config: FMConfig, seed: int) -> keras.Model:
         parts.append(numeric(inputs["numerics"]))
     fields = parts[0] if len(parts) == 1 else keras.layers.Concatenate(axis=1, name="fields")(parts)
     terms = [*linear_terms(space, inputs), PairwiseSum(name="pairs")(fields)]
-    return functional(inputs, additive_logit(terms, inputs, space), "fm")
+    return functional(inputs, click_logit(terms, inputs, space, config), "fm")

@@ -1,4 +1,4 @@
-"""What every model ends with: the sum of its terms, a bias, and the additive position bias."""
+"""What every model ends with: the sum of its terms, a bias, and the effect of the position."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import keras
 import tensorflow as tf
 
 from clickmill.features import FeatureSpace
+from clickmill.models.config import ModelConfig
+from clickmill.models.examination import Examination
 
 BIAS = "bias"
 """Name of the layer with the global bias; the trainer starts it at the log-odds of the base rate."""
+EXAMINATION = "examination"
+"""Name of the layer with the examination curve, in models that have one; the trainer tells it the prior of the sample."""
 
 
 class Bias(keras.layers.Layer):
@@ -47,16 +51,22 @@ class PositionBias(keras.layers.Layer):
         return logit_shape
 
 
-def additive_logit(
-    terms: Sequence[keras.KerasTensor], inputs: Mapping[str, keras.KerasTensor], space: FeatureSpace
+def click_logit(
+    terms: Sequence[keras.KerasTensor],
+    inputs: Mapping[str, keras.KerasTensor],
+    space: FeatureSpace,
+    config: ModelConfig,
 ) -> keras.KerasTensor:
-    """Terms, each (b,) or (b, 1), to the logit: sum(terms) + bias [+ g(position)], (b,) float32."""
+    """Terms, each (b,) or (b, 1), to the logit, (b,) float32: f = sum(terms) + bias, then as `config.position` says, where the
+    contract has a position: f + g(position), or logit(e(position) sigmoid(f))."""
     columns = [
         keras.layers.Reshape((), name=f"term_{i}")(term) if len(term.shape) == 2 else term
         for i, term in enumerate(terms)
     ]
     total = columns[0] if len(columns) == 1 else keras.layers.Add(name="terms")(columns)
     logit = Bias(name=BIAS)(total)
-    if space.positions:
-        logit = PositionBias(space.positions, name="position_bias")(logit, inputs["position"])
-    return logit
+    if not space.positions:
+        return logit
+    if config.position == "examination":
+        return Examination(space.positions, name=EXAMINATION)(logit, inputs["position"])
+    return PositionBias(space.positions, name="position_bias")(logit, inputs["position"])

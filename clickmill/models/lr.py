@@ -1,6 +1,6 @@
 """Logistic regression over the encoded fields.
 
-    logit = b + sum_i w_{x_i} + w' n [+ g(position)]
+    logit = b + sum_i w_{x_i} + w' n [and the position]
 
 with x_i the row of slot i, n the numerics; a list adds the mean of its items' weights. McMahan et al., "Ad Click Prediction:
 a View from the Trenches", KDD 2013, section 3 (the model; here trained by Adagrad).
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class LRConfig(ModelConfig):
-    """Logistic regression has no hyperparameters of its own; rates and l2 are the trainer's."""
+    """Logistic regression has no hyperparameters of its own beside `position`; rates and l2 are the trainer's."""
 
 
 def build(space: FeatureSpace, config: LRConfig, seed: int) -> keras.Model:
     """Inputs as the encoder gives them, output (b,) float32 logits. All weights start at zero, so `seed` changes nothing."""
     from clickmill.models.inputs import functional, model_inputs
     from clickmill.models.linear import linear_terms
-    from clickmill.models.logit import additive_logit
+    from clickmill.models.logit import click_logit
 
     inputs = model_inputs(space)
-    return functional(inputs, additive_logit(linear_terms(space, inputs), inputs, space), "lr")
+    return functional(inputs, click_logit(linear_terms(space, inputs), inputs, space, config), "lr")

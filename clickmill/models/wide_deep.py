@@ -27,7 +27,7 @@ def build(space: FeatureSpace, config: WideDeepConfig, seed: int) -> keras.Model
     from clickmill.models.embedding import field_vectors
     from clickmill.models.inputs import flat, functional, model_inputs
     from clickmill.models.linear import linear_terms
-    from clickmill.models.logit import additive_logit
+    from clickmill.models.logit import click_logit
     from clickmill.models.tower import Seeds, mlp, scalar
 
     seeds = Seeds(seed)
@@ -37,4 +37,4 @@ def build(space: FeatureSpace, config: WideDeepConfig, seed: int) -> keras.Model
     )
     deep = mlp(flat(vectors, inputs, name="x"), config.units, config.dropout, seeds)
     terms = [*linear_terms(space, inputs), scalar(deep, "deep_logit", seeds)]
-    return functional(inputs, additive_logit(terms, inputs, space), "wide_deep")
+    return functional(inputs, click_logit(terms, inputs, space, config), "wide_deep")

@@ -67,7 +67,11 @@ def train(
     }
     base_odds = {split: _odds(split, encoded) for split, encoded in splits.items()}
     keras_model = build(model, space, typed, seed=config.seed)
-    _start_at(keras_model, math.log(base_odds["train"] * config.positive_weight))
+    _start_at(
+        keras_model,
+        math.log(base_odds["train"] * config.positive_weight),
+        prior=math.log(config.positive_weight) - math.log(dataset.negatives_kept),
+    )
     stepper = TrainStep(keras_model, config, next(splits["train"].batches(1)))
 
     settings = {
@@ -203,10 +207,18 @@ def _predictor(model: keras.Model, split: EncodedSplit) -> Predict:
     return predict
 
 
-def _start_at(model: keras.Model, log_odds: float) -> None:
-    """Start the bias at the base rate: the first steps then teach differences between ads, not how rare a click is."""
-    from clickmill.models.logit import BIAS
+def _start_at(model: keras.Model, log_odds: float, *, prior: float) -> None:
+    """Start the bias at the base rate: the first steps then teach differences between ads, not how rare a click is.
 
+    log_odds: of the train split, weighted by w+. prior: how far they are above those of traffic. A shift that the bias takes up,
+    unless an examination product stands behind it, which is true of traffic only.
+    """
+    from clickmill.models.logit import BIAS, EXAMINATION
+
+    for layer in model.layers:
+        if layer.name == EXAMINATION:
+            layer.prior.assign(prior)
+            log_odds -= prior
     model.get_layer(BIAS).value.assign(log_odds)
 
 

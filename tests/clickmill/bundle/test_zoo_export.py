@@ -21,11 +21,16 @@ def space(dataset: PreparedDataset) -> features.FeatureSpace:
     return features.fit(dataset)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "position"),
+    [*((name, "additive") for name in MODELS), ("lr", "examination"), ("dcn_v2", "examination")],
+)
 def test_every_model_exports_and_gives_the_same_logits(
-    name: str, dataset: PreparedDataset, space: features.FeatureSpace, tmp_path: Path
+    name: str, position: str, dataset: PreparedDataset, space: features.FeatureSpace, tmp_path: Path
 ) -> None:
-    model = build(name, space)
+    model = build(name, space, {"position": position})
+    if position == "examination":
+        model.get_layer("examination").prior.assign(2.0)
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         variable.assign(rng.normal(0, 0.2, variable.shape))

@@ -183,7 +183,9 @@ def test_an_unknown_model_is_refused_with_the_names_there_are():
 
 
 def test_an_unknown_setting_is_refused_with_the_settings_there_are():
-    with pytest.raises(UsageError, match=r"configuration of model `fm`: units: .*It knows: dim, deviation"):
+    with pytest.raises(
+        UsageError, match=r"configuration of model `fm`: units: .*It knows: position, dim, deviation"
+    ):
         configure("fm", {"units": [3]})
 
 
