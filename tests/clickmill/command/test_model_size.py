@@ -3,10 +3,14 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
 from clickmill.command import app
+from clickmill.contract import dumps, load
+from clickmill.data import DatasetMeta, QualityReport, SplitInfo
 
 CONTRACT = """\
 name: shop
@@ -64,3 +68,32 @@ def test_the_tables_for_people(contract: Path) -> None:
 def test_a_setting_the_model_lacks_ends_with_the_exit_code_of_wrong_usage(contract: Path) -> None:
     result = _size(contract, "--model", "lr", "--set", "model.dim=31")
     assert result.exit_code == 2
+
+
+def test_with_data_the_values_there_are_are_counted(contract: Path, tmp_path: Path) -> None:
+    loaded = load(contract)
+    folder = tmp_path / "prepared"
+    (folder / "train").mkdir(parents=True)
+    train = {"user": ["a", "b", "a", "b", "c"], "ad": ["x"] * 5, "clicked": [0, 1, 0, 1, 0]}
+    pq.write_table(pa.table(train), folder / "train" / "part-000.parquet")
+    meta = DatasetMeta(
+        contract_digest=loaded.digest,
+        data_digest="0" * 64,
+        negatives_kept=1.0,
+        seed=0,
+        splits={"train": SplitInfo(rows=5, clicks=2)},
+        quality=QualityReport(origin="by hand", rows=5, quarantined=0),
+    )
+    (folder / "dataset.json").write_text(meta.model_dump_json())
+    (folder / "contract.yaml").write_text(dumps(loaded))
+    result = _size(contract, "--data", folder, "--model", "lr", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["fields"][0]["rows"] == 3  # the unknown, a and b; c was seen once
+    assert told["vocabulary_bytes"] == len("a\nb\n")
+    assert told["upper_bound"] is False
+
+    contract.write_text(CONTRACT.replace("999", "998"))
+    refused = _size(contract, "--data", folder)
+    assert refused.exit_code == 2
+    assert "prepared by another contract" in refused.output
