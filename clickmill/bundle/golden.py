@@ -174,7 +174,7 @@ def _unknown(field: ContractField) -> np.ndarray | None:
     kind = field.encoding.kind if field.encoding else None
     if field.dtype is Dtype.STRING:
         return _cell(field, _UNKNOWN_STRING)
-    if field.dtype is Dtype.INT64 and kind in ("vocabulary", "hash"):
+    if field.dtype is Dtype.INT64 and kind in ("vocabulary", "hash", "compositional"):
         return _cell(field, _UNKNOWN_INT)
     if field.dtype is Dtype.STRING_LIST:
         return _cell(field, (_UNKNOWN_STRING,))

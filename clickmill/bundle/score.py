@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickmill.bundle.export import PCTR
-from clickmill.contract import ContractField, Dtype, Hash, Role, Vocabulary
+from clickmill.contract import Compositional, ContractField, Dtype, Hash, Role, Vocabulary
 from clickmill.evaluation import Evaluation, evaluate
 from clickmill.features import tensors
 from clickmill.progress import SILENT, Progress
@@ -139,7 +139,7 @@ def _repeats(codes: np.ndarray) -> bool:
 def _is_categorical(field: ContractField) -> bool:
     if field.role is Role.POSITION:
         return True
-    return isinstance(field.encoding, Vocabulary | Hash) and field.dtype in (
+    return isinstance(field.encoding, Vocabulary | Hash | Compositional) and field.dtype in (
         Dtype.STRING,
         Dtype.INT64,
         Dtype.BOOL,

@@ -2,6 +2,7 @@
 
 from clickmill.contract.encoding import (
     Bucketize,
+    Compositional,
     Cross,
     Encoding,
     Hash,
@@ -18,6 +19,7 @@ from clickmill.contract.files import dumps, json_schema, load, loads
 
 __all__ = [
     "Bucketize",
+    "Compositional",
     "ContractField",
     "Cross",
     "Dtype",

@@ -6,6 +6,7 @@ Two families come out of an encoder. *Slots* are categorical: one row of the fus
     kind          family      reads                         learns from the train split
     vocabulary    slot        string, int64, bool           values seen at least `min_count` times
     hash          slot        string, int64                 nothing
+    compositional two slots   string, int64                 nothing
     bucketize     slot        int64, float32                quantile edges, when `quantiles` is given
     cross         slot        two or more fields            nothing
     hour          slot        a timestamp                   nothing
@@ -17,11 +18,12 @@ Two families come out of an encoder. *Slots* are categorical: one row of the fus
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-SLOT_KINDS = frozenset({"vocabulary", "hash", "bucketize", "cross", "hour", "weekday"})
+SLOT_KINDS = frozenset({"vocabulary", "hash", "compositional", "bucketize", "cross", "hour", "weekday"})
 NUMERIC_KINDS = frozenset({"log1p", "standardize"})
 
 
@@ -47,6 +49,32 @@ class Hash(_Encoding):
     kind: Literal["hash"] = "hash"
     buckets: int = Field(ge=2, le=100_000_000)
     """Rows. With n distinct values about n / buckets of them share their row with another."""
+
+
+class Compositional(_Encoding):
+    """A hashed id space of hundreds of millions in some ten thousand rows: two small tables, of quotients and of remainders.
+
+    With k the hash of the value, 0 <= k < buckets, and m = ceil(sqrt(buckets)): row k // m of the first table and row k % m of the
+    second. No two k share both rows. Shi et al., "Compositional Embeddings Using Complementary Partitions for Memory-Efficient
+    Recommendation Systems", KDD 2020, arXiv:1909.02107, section 2 (quotient-remainder trick). Of the paper's ways to combine the two
+    vectors it is concatenation: each table is a slot of its own, which models see as two fields. A linear model therefore adds the two
+    weights, and models of crosses learn their products; the paper's own best, the fixed element-wise product, is not offered.
+    """
+
+    kind: Literal["compositional"] = "compositional"
+    buckets: int = Field(ge=4, le=1_000_000_000)
+    """Size of the hashed id space; it costs about 2 sqrt(buckets) rows. Take several times the number of distinct values: with n of
+    them about n / buckets of them share both rows with another."""
+
+    @property
+    def remainders(self) -> int:
+        """Rows of the table of remainders: m = ceil(sqrt(buckets))."""
+        return math.isqrt(self.buckets - 1) + 1
+
+    @property
+    def quotients(self) -> int:
+        """Rows of the table of quotients: ceil(buckets / m), at most m."""
+        return -(-self.buckets // self.remainders)
 
 
 class Bucketize(_Encoding):
@@ -123,6 +151,6 @@ class ListOf(_Encoding):
 
 
 Encoding = Annotated[
-    Vocabulary | Hash | Bucketize | Cross | Hour | Weekday | Log1p | Standardize | ListOf,
+    Vocabulary | Hash | Compositional | Bucketize | Cross | Hour | Weekday | Log1p | Standardize | ListOf,
     Field(discriminator="kind"),
 ]

@@ -153,6 +153,7 @@ def _parents(encoding: Encoding | None) -> tuple[str, ...]:
 _READS: dict[str, frozenset[Dtype]] = {
     "vocabulary": frozenset({Dtype.STRING, Dtype.INT64, Dtype.BOOL}),
     "hash": frozenset({Dtype.STRING, Dtype.INT64}),
+    "compositional": frozenset({Dtype.STRING, Dtype.INT64}),
     "bucketize": frozenset({Dtype.INT64, Dtype.FLOAT32}),
     "log1p": frozenset({Dtype.INT64, Dtype.FLOAT32}),
     "standardize": frozenset({Dtype.INT64, Dtype.FLOAT32}),

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from clickmill.contract.encoding import NUMERIC_KINDS, SLOT_KINDS
 from clickmill.contract.feature_contract import FeatureContract, FieldProblem
 from clickmill.errors import ContractError
 
@@ -109,7 +110,7 @@ def _explain(error: ValidationError, root: yaml.Node | None) -> list[str]:
     return lines
 
 
-_TAGS = {"vocabulary", "hash", "bucketize", "cross", "hour", "weekday", "log1p", "standardize", "list"}
+_TAGS = SLOT_KINDS | NUMERIC_KINDS | {"list"}
 
 
 def _is_union_tag(part: Any) -> bool:

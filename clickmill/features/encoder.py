@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from clickmill.contract import (
     Bucketize,
+    Compositional,
     ContractField,
     Cross,
     Dtype,
@@ -23,7 +24,7 @@ from clickmill.contract import (
     Weekday,
 )
 from clickmill.features.sides import numeric_sides, shared_fields, slot_sides
-from clickmill.features.space import EMPTY_LINE, FeatureSpace, ListSlot, vocabulary_text
+from clickmill.features.space import EMPTY_LINE, FeatureSpace, ListSlot, Slot, vocabulary_text
 from clickmill.features.tensors import PAD_INT64, signature
 
 _FARTHEST = 1e4
@@ -81,7 +82,7 @@ class Encoder(tf.Module):
         space, fields = self._space, self._space.contract.features
         encoded = self._lists_and_position(raw)
         if space.slots:
-            rows = [self._slot(slot.name, raw) + slot.offset for slot in space.slots]
+            rows = [self._slot(slot, raw) + slot.offset for slot in space.slots]
             encoded["slots"] = tf.stack(rows, axis=1)
         if space.numerics:
             values = [self._numeric(name, fields[name], raw[name]) for name in space.numerics]
@@ -106,7 +107,7 @@ class Encoder(tf.Module):
             ("shared", "candidate"), slot_sides(space), numeric_sides(space), strict=True
         ):
             source = raw if side == "shared" else full
-            rows = [self._slot(space.slots[i].name, source) + space.slots[i].offset for i in slot_places]
+            rows = [self._slot(space.slots[i], source) + space.slots[i].offset for i in slot_places]
             values = [
                 self._numeric(name, fields[name], raw[name])
                 for name in (space.numerics[i] for i in numeric_places)
@@ -145,14 +146,20 @@ class Encoder(tf.Module):
             encoded["position"] = tf.cast(clipped - 1, tf.int32)
         return encoded
 
-    def _slot(self, name: str, raw: Raw) -> tf.Tensor:
-        """Local row (b,) int32 of a categorical field."""
+    def _slot(self, slot: Slot, raw: Raw) -> tf.Tensor:
+        """Local row (b,) int32 of a categorical field, or of half of a compositional one."""
+        name = slot.name
         f = self._space.contract.fields[name]
         encoding = f.encoding
         if isinstance(encoding, Vocabulary):
             return self._known(encoding.shares or name, raw[name])
         if isinstance(encoding, Hash):
             return _bucket(_text(raw[name]), encoding.buckets)
+        if isinstance(encoding, Compositional):
+            # int64 until it is divided: the id space may be larger than the table that holds it
+            hashed = tf.strings.to_hash_bucket_fast(_text(raw[name]), encoding.buckets)
+            half = tf.math.floordiv if slot.part == "quotient" else tf.math.floormod
+            return tf.cast(half(hashed, encoding.remainders), tf.int32)
         if isinstance(encoding, Cross):
             return _bucket(_joined([_text(raw[parent]) for parent in encoding.of]), encoding.buckets)
         if isinstance(encoding, Bucketize):

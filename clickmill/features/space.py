@@ -7,7 +7,8 @@ takes the next free stretch, in the order of the contract:
     padding   rows of field a     rows of b       rows of the last field
 
 Local row 0 of a vocabulary is the unknown; its values follow, the most frequent first. Hash, bucketize, cross, hour and
-weekday know no unknown: they have exactly the rows their encoding says.
+weekday know no unknown: they have exactly the rows their encoding says. A compositional field is two slots, the rows of its
+remainders after those of its quotients.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
 from clickmill.contract import (
     Bucketize,
+    Compositional,
     ContractField,
     Cross,
     Dtype,
@@ -42,13 +44,21 @@ _FORMAT = 1
 
 
 class Slot(NamedTuple):
-    """A categorical field: one row of the fused table per impression, `offset <= row < offset + rows`."""
+    """A categorical field, or half of a compositional one: one row of the fused table per impression, `offset <= row < offset + rows`."""
 
     name: str
+    """The field's; the two halves of a compositional field have it both."""
     rows: int
     offset: int
     rows_of: str
     """Field that owns the rows: itself, or the one its vocabulary shares."""
+    part: Literal["quotient", "remainder"] | None = None
+    """Which half of a compositional field."""
+
+    @property
+    def label(self) -> str:
+        """Name for people: the field's, and for half of a compositional field `field#quotient` or `field#remainder`."""
+        return self.name if self.part is None else f"{self.name}#{self.part}"
 
 
 class ListSlot(NamedTuple):
@@ -84,12 +94,20 @@ class FeatureSpace:
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
-        """Categorical fields in the order of the contract."""
-        return tuple(
-            Slot(name, self._rows[_owner(name, f)], self._offsets[_owner(name, f)], _owner(name, f))
-            for name, f in self.contract.features.items()
-            if f.encoding is not None and f.encoding.kind in SLOT_KINDS
-        )
+        """Categorical fields in the order of the contract; a compositional one is two, quotient before remainder."""
+        found = []
+        for name, f in self.contract.features.items():
+            if f.encoding is None or f.encoding.kind not in SLOT_KINDS:
+                continue
+            owner = _owner(name, f)
+            offset = self._offsets[owner]
+            if isinstance(f.encoding, Compositional):
+                quotients = f.encoding.quotients
+                found.append(Slot(name, quotients, offset, owner, "quotient"))
+                found.append(Slot(name, f.encoding.remainders, offset + quotients, owner, "remainder"))
+            else:
+                found.append(Slot(name, self._rows[owner], offset, owner))
+        return tuple(found)
 
     @cached_property
     def lists(self) -> tuple[ListSlot, ...]:
@@ -137,6 +155,8 @@ class FeatureSpace:
             return 1 + len(self.vocabularies[name])
         if isinstance(encoding, Hash | Cross):
             return encoding.buckets
+        if isinstance(encoding, Compositional):
+            return encoding.quotients + encoding.remainders
         if isinstance(encoding, Bucketize):
             return 1 + len(self.edges[name])
         assert encoding is not None

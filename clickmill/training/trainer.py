@@ -17,6 +17,7 @@ from clickmill.errors import DegenerateLabels, TrainingError
 from clickmill.evaluation import auc, normalized_entropy
 from clickmill.features import FeatureSpace
 from clickmill.models import ModelConfig, build, configure
+from clickmill.models.size import SizeEstimate, estimate, in_bytes
 from clickmill.progress import SILENT, Progress
 from clickmill.training.checkpoint import Checkpoints, EpochRecord, RunState
 from clickmill.training.config import TrainingConfig
@@ -59,6 +60,7 @@ def train(
 
     config, progress = config or TrainingConfig(), progress or SILENT
     typed = configure(model, model_config)
+    _tell_size(estimate(space, model, typed), progress)
     encoder = Encoder(space)
     work = out / "checkpoint"
     splits = {
@@ -220,6 +222,13 @@ def _start_at(model: keras.Model, log_odds: float, *, prior: float) -> None:
             layer.prior.assign(prior)
             log_odds -= prior
     model.get_layer(BIAS).value.assign(log_odds)
+
+
+def _tell_size(size: SizeEstimate, progress: Progress) -> None:
+    """A line that says what the run will hold, before it holds it."""
+    progress.start(f"model of {in_bytes(size.training_bytes)}", size.parameters, "parameters")
+    progress.advance(size.parameters)
+    progress.finish()
 
 
 def _odds(split: str, encoded: EncodedSplit) -> float:

@@ -42,7 +42,7 @@ def summary_page(dataset: PreparedDataset, space: FeatureSpace) -> str:
         "What the encoder learned from train",
         ("field", "embedding rows"),
         (
-            *((slot.name, slot.rows) for slot in space.slots),
+            *((slot.label, slot.rows) for slot in space.slots),
             *((name, "number, standardized") for name in space.numerics),
             *((slot.name, f"list, rows of {slot.rows_of}") for slot in space.lists),
         ),

@@ -34,7 +34,7 @@ def contract(tmp_path: Path) -> Path:
 def test_help_names_every_subcommand_and_the_exit_codes() -> None:
     result = clickmill("--help")
     assert result.returncode == 0
-    for word in ("demo", "run", "serve", "predict", "contract", "data", "bundle", "Exit status"):
+    for word in ("demo", "run", "serve", "predict", "contract", "data", "model", "bundle", "Exit status"):
         assert word in result.stdout
 
 
@@ -51,6 +51,7 @@ def test_help_names_every_subcommand_and_the_exit_codes() -> None:
         "data world",
         "data check",
         "data prepare",
+        "model size",
         "bundle show",
         "bundle verify",
     ],
@@ -68,15 +69,20 @@ def test_help_of_each_subcommand_explains_every_option(command: str) -> None:
     assert not silent, f"{command}: parameters without a sentence: {silent}"
 
 
-def test_the_help_of_run_names_every_model_of_the_registry() -> None:
+def test_the_help_of_run_and_size_names_every_model_of_the_registry() -> None:
     from typer.main import get_command
 
     from clickmill.command import app
     from clickmill.models import MODELS
 
-    (option,) = [p for p in get_command(app).commands["run"].params if p.name == "models"]
-    named = option.help.split(":")[1].strip(" .").split(", ")
-    assert sorted(named) == sorted(MODELS)
+    root = get_command(app)
+    for command, parameter in (
+        (root.commands["run"], "models"),
+        (root.commands["model"].commands["size"], "model"),
+    ):
+        (option,) = [p for p in command.params if p.name == parameter]
+        named = option.help.split(":")[1].strip(" .").split(", ")
+        assert sorted(named) == sorted(MODELS)
 
 
 def test_help_does_not_load_tensorflow() -> None:

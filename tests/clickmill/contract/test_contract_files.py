@@ -7,6 +7,7 @@ import pytest
 
 from clickmill.contract import (
     Bucketize,
+    Compositional,
     ContractField,
     Cross,
     Dtype,
@@ -141,7 +142,7 @@ def test_a_key_given_twice_is_refused_where_it_stands_the_second_time():
         (("owner: ads", "boss: ads"), 'fields.ad_id.boss (line 17): got "ads"; unknown key; remove it or correct'),
         (("    dtype: timestamp\n", ""), "fields.shown_at.dtype (line 6): got null; give a dtype: one of string, int64"),
         (("kind: vocabulary, min", "kind: vocab, min"), "fields.ad_id.encoding (line 16): unknown kind 'vocab'; must be one"),
-        (("kind: vocabulary, min", "min"), "fields.ad_id.encoding (line 16): say `kind`: one of bucketize, cross"),
+        (("kind: vocabulary, min", "min"), "fields.ad_id.encoding (line 16): say `kind`: one of bucketize, compositional, cross"),
         (("min_count: 3", "min_count: 0"), "fields.ad_id.encoding.min_count (line 16): got 0; input should be greater"),
         (("[1, 5, 10]", "[1, 10, 5]"), "fields.price.encoding (line 21): `boundaries` must ascend strictly"),
         (("boundaries: [1, 5, 10]", "quantiles: 4, boundaries: [1]"), "give either `boundaries` or `quantiles`"),
@@ -201,6 +202,11 @@ def fields(**extra):
             {"n": ContractField(role=Role.USER, dtype=Dtype.STRING, encoding=Standardize())},
             "fields.n.dtype",
             "encoding `standardize` reads float32 or int64",
+        ),
+        (
+            {"n": ContractField(role=Role.USER, dtype=Dtype.BOOL, encoding=Compositional(buckets=9))},
+            "fields.n.dtype",
+            "encoding `compositional` reads int64 or string",
         ),
         (
             {"n": ContractField(role=Role.POSITION, dtype=Dtype.FLOAT32)},
@@ -312,5 +318,15 @@ def test_the_json_schema_describes_every_setting_and_refuses_what_the_model_refu
     kinds = schema["$defs"]["ContractField"]["properties"]["encoding"]["anyOf"][0]["discriminator"]["mapping"]
     assert set(kinds) == {
         encoding.model_fields["kind"].default
-        for encoding in (Vocabulary, Hash, Bucketize, Cross, Hour, Weekday, ListOf, Standardize)
+        for encoding in (
+            Vocabulary,
+            Hash,
+            Compositional,
+            Bucketize,
+            Cross,
+            Hour,
+            Weekday,
+            ListOf,
+            Standardize,
+        )
     } | {"log1p"}

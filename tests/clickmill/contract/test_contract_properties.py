@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from clickmill.contract import (
     Bucketize,
+    Compositional,
     ContractField,
     Cross,
     Dtype,
@@ -31,9 +32,11 @@ words = st.sampled_from(
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True) | st.sampled_from(
     ["yes", "no", "on", "null", "y"]
 )
-categorical = st.builds(Vocabulary, min_count=st.integers(1, 99), max_size=st.integers(1, 10**6)) | st.builds(
+listed = st.builds(Vocabulary, min_count=st.integers(1, 99), max_size=st.integers(1, 10**6)) | st.builds(
     Hash, buckets=st.integers(2, 10**6)
 )
+compositional = st.builds(Compositional, buckets=st.integers(4, 10**9))
+categorical = listed | compositional
 edges = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5, unique=True).map(lambda e: tuple(sorted(e)))
 numeric = (
     st.just(Log1p())
@@ -68,7 +71,7 @@ lists = st.builds(
     ContractField,
     role=st.just(Role.SEQUENCE),
     dtype=st.sampled_from([Dtype.STRING_LIST, Dtype.INT64_LIST]),
-    encoding=st.builds(ListOf, items=categorical, max_length=st.integers(1, 50)),
+    encoding=st.builds(ListOf, items=listed, max_length=st.integers(1, 50)),
     default=st.none(),
     **common,
 )
@@ -121,6 +124,14 @@ def test_inputs_columns_and_features_fit_together(contract):
             assert field.encoding.of in contract.inputs
         if isinstance(field.encoding, Cross):
             assert set(field.encoding.of) <= set(contract.inputs)
+
+
+@given(compositional)
+def test_quotients_and_remainders_number_every_bucket_and_are_about_as_many(encoding):
+    quotients, remainders = encoding.quotients, encoding.remainders
+    assert (encoding.buckets - 1) // remainders == quotients - 1  # the last bucket takes the last quotient
+    assert (remainders - 1) ** 2 < encoding.buckets <= remainders**2
+    assert quotients <= remainders <= quotients + 2
 
 
 @given(st.builds(Range, min=st.floats(-10, 0), max=st.floats(0, 10)), st.floats(-20, 20))

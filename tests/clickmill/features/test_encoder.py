@@ -115,6 +115,44 @@ def test_crosses_tell_apart_what_joined_text_would_not():
     assert len(set(encoder(raw)["slots"][:, 2].numpy().tolist())) == len(pairs)
 
 
+@pytest.mark.parametrize("buckets", [5, 10, 97, 100_000_000])
+@pytest.mark.parametrize("dtype", ["string", "int64"])
+def test_a_compositional_value_takes_quotient_and_remainder_of_its_hash(dtype, buckets):
+    contract = loads(
+        f"name: x\nfields:\n  whole: {{role: ad, dtype: {dtype}, encoding: {{kind: hash, buckets: {buckets}}}}}\n"
+        f"  ad: {{role: ad, dtype: {dtype}, encoding: {{kind: compositional, buckets: {buckets}}}}}\n"
+    )
+    encoder = Encoder(FeatureSpace(contract))
+    ids = [-7, 0, 1, 2**62, *range(1000, 1400)]
+    values = tf.constant(ids, tf.int64) if dtype == "int64" else tf.constant([f"ad{i}" for i in ids])
+    got = encoder.encode({"whole": values, "ad": values})["slots"].numpy()
+    m = math.ceil(math.sqrt(buckets))
+    for whole, quotient, remainder in got.tolist():
+        assert divmod(whole - 1, m) == (
+            quotient - 1 - buckets,
+            remainder - 1 - buckets - math.ceil(buckets / m),
+        )
+
+
+def test_a_billion_ids_are_told_apart_by_two_small_tables():
+    contract = loads(
+        "name: x\nfields:\n  ad: {role: ad, dtype: int64, encoding: {kind: compositional, buckets: 1000000000}}\n"
+        "  y: {role: label, dtype: int64}\n"
+    )
+    space = FeatureSpace(contract)
+    slots = Encoder(space).encode({"ad": tf.range(2000, dtype=tf.int64)})["slots"].numpy()
+    assert space.table_rows == 1 + 2 * 31_623
+    for column, slot in zip(slots.T, space.slots, strict=True):
+        assert column.min() >= slot.offset
+        assert column.max() < slot.offset + slot.rows
+        assert (
+            len(set(column.tolist())) > 1900
+        )  # 2,000 draws from 31,623 rows leave about 1,938 different ones
+    assert (
+        len({tuple(pair) for pair in slots.tolist()}) == 2000
+    )  # of 1e9, 2,000 draws collide once in 500 times
+
+
 def test_unknown_values_share_the_first_row(fitted, market, impressions):
     space, encoder = fitted
     raw = tensors.from_arrow(impressions(1, seed=1), market)

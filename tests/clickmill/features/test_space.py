@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from clickmill.contract import loads
 from clickmill.errors import UnreadableData
-from clickmill.features import FeatureSpace, fit
+from clickmill.features import FeatureSpace, Slot, fit
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +61,22 @@ def test_another_vocabulary_is_another_digest(space):
     other = FeatureSpace(space.contract, fewer, space.edges, space.moments, space.positions)
     assert other.digest != space.digest
     assert other != space
+
+
+def test_a_compositional_field_is_two_slots_side_by_side_and_comes_back_from_disk(tmp_path):
+    contract = loads(
+        "name: x\nfields:\n  page: {role: context, dtype: string, encoding: {kind: hash, buckets: 9}}\n"
+        "  ad: {role: ad, dtype: int64, encoding: {kind: compositional, buckets: 100000000}}\n"
+        "  hour: {role: context, encoding: {kind: hour, of: t}}\n  t: {role: event_time, dtype: timestamp}\n"
+    )
+    space = FeatureSpace(contract)
+    assert space.slots == (
+        Slot("page", 9, 1, "page"),
+        Slot("ad", 10_000, 10, "ad", "quotient"),
+        Slot("ad", 10_000, 10_010, "ad", "remainder"),
+        Slot("hour", 24, 20_010, "hour"),
+    )
+    assert [slot.label for slot in space.slots] == ["page", "ad#quotient", "ad#remainder", "hour"]
+    assert space.table_rows == 20_034
+    space.save(tmp_path)
+    assert FeatureSpace.load(tmp_path).slots == space.slots

@@ -27,6 +27,7 @@ SLOTS_ONLY = """
 name: slots
 fields:
   ad: {role: ad, dtype: int64, encoding: {kind: vocabulary}}
+  campaign: {role: ad, dtype: int64, encoding: {kind: compositional, buckets: 30}}
   page: {role: context, dtype: string, encoding: {kind: hash, buckets: 20}}
   label: {role: label, dtype: int64}
 """

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from clickmill.features import Encoder
-from clickmill.models import build
+from clickmill.models import MODELS, build
+from clickmill.models.size import estimate
 from clickmill.training import TrainingConfig
 from clickmill.training.encoded import encode
 from clickmill.training.loss import weighted_bce
@@ -116,3 +117,15 @@ def test_distinct_rows_are_named_once_and_padding_comes_first():
         np.testing.assert_array_equal(tf.gather(rows, placed[key]), inputs[key])
     assert placed["numerics"] is inputs["numerics"]
     assert placed["position"] is inputs["position"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_estimate_of_size_is_what_the_step_holds(name, space):
+    """Every array of a checkpoint, but for Adam's count and rate and the generators of dropout, which are not float32 or scalar."""
+    model = build(name, space)
+    batch = {"label": np.zeros(1, np.float32)}
+    for key, value in model.input.items():
+        batch[key] = np.zeros((1, *value.shape[1:]), value.dtype)
+    step = TrainStep(model, TrainingConfig(), batch)
+    held = [v for v in step.variables if v.dtype == tf.float32 and "learning_rate" not in v.name]
+    assert estimate(space, name).training_bytes == sum(4 * int(np.prod(v.shape)) for v in held)

@@ -137,14 +137,18 @@ def test_progress_tells_samples_loss_and_ne(dataset, space, tmp_path):
 
     train(dataset, space, "lr", config=QUICK, out=tmp_path, progress=Recorder())
     starts = [c[1:] for c in calls if c[0] == "start"]
+    # one weight for padding, 12 users, 9 ads and an unknown of each, for a number, the bias and 3 positions; Adagrad keeps one more
+    # number for each of the first 24, Adam two for each of the other 5
+    weights, kept = 24 + 5, 24 + 2 * 5
     assert starts == [
+        (f"model of {4 * (weights + kept)} B", weights, "parameters"),
         ("encode train", 3000, "rows"),
         ("encode validation", 1000, "rows"),
         ("epoch 1 of at most 2", 3000, "samples"),
         ("epoch 2 of at most 2", 3000, "samples"),
     ]
     assert calls.count(("finish",)) == len(starts)
-    assert sum(c[1] for c in calls if c[0] == "advance") == 3000 + 1000 + 2 * 3000
+    assert sum(c[1] for c in calls if c[0] == "advance") == weights + 3000 + 1000 + 2 * 3000
     assert {"loss", "ne"} <= calls[-2][2].keys()
 
 
