@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from clickmill.bundle.export import PCTR
 from clickmill.contract import Compositional, ContractField, Dtype, Hash, Role, Vocabulary
+from clickmill.errors import DataError
 from clickmill.evaluation import Evaluation, evaluate
 from clickmill.features import tensors
 from clickmill.progress import SILENT, Progress
@@ -63,17 +64,35 @@ def evaluate_predictions(
     pctr: np.ndarray, dataset: PreparedDataset, split: str, *, seed: int = 0, resamples: int = 200
 ) -> Evaluation:
     """Judge predictions (n,) for the rows of a split, cut and grouped as the contract says."""
-    truth = dataset.contract.of_role(Role.TRUTH)
     return evaluate(
         labels(dataset, split),
         np.asarray(pctr, np.float64),
         groups=groups(dataset, split),
         slices=slices(dataset, split),
-        truth=_numbers(dataset, split, truth) if truth else None,
+        truth=truths(dataset, split),
         weight=weights(dataset, split),
         seed=seed,
         resamples=resamples,
     )
+
+
+def truths(dataset: PreparedDataset, split: str) -> np.ndarray | None:
+    """True click probabilities (n,) float64 of a split; None where the contract names none or no truth log was given.
+
+    Raises DataError when only some rows have one: a ceiling over part of the rows could not be compared with anything.
+    """
+    name = dataset.contract.of_role(Role.TRUTH)
+    if name is None:
+        return None
+    found = _numbers(dataset, split, name, fill=float("nan"))
+    missing = int(np.isnan(found).sum())
+    if missing == len(found):
+        return None
+    if missing:
+        raise DataError(
+            f"split {split}: {missing:,} of {len(found):,} rows have no `{name}`; give the whole truth log (--truth) or none"
+        )
+    return found
 
 
 def weights(dataset: PreparedDataset, split: str) -> np.ndarray | None:

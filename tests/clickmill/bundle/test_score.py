@@ -14,9 +14,10 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from clickmill import bundle as bundles
 from clickmill.bundle import candidate, reference
-from clickmill.bundle.score import evaluate_predictions, groups, slices, weights
+from clickmill.bundle.score import evaluate_predictions, groups, slices, truths, weights
 from clickmill.calibration import Calibration
-from clickmill.errors import BundleCorrupt, BundleError, UsageError
+from clickmill.contract import Role
+from clickmill.errors import BundleCorrupt, BundleError, DataError, UsageError
 from clickmill.features import tensors
 
 
@@ -187,3 +188,21 @@ def test_the_non_clicks_of_a_sampled_split_stand_for_those_left_out(dataset):
     found = evaluate_predictions(np.full(len(y), whole_rate), sampled, "test", resamples=20)
     assert found.calibration_ratio.value == pytest.approx(1.0)
     assert found.normalized_entropy.value == pytest.approx(1.0)
+
+
+def test_a_market_without_its_truth_log_has_no_ceiling_and_half_a_truth_log_is_refused(dataset, monkeypatch):
+    name = dataset.contract.of_role(Role.TRUTH)
+    assert name, "the fixture's market knows its truth"
+    whole = dataset.columns("test", [name])[name].to_numpy(zero_copy_only=False)
+
+    def with_truth(values):
+        column = pa.chunked_array([pa.array(values, pa.float32(), from_pandas=True)])
+        monkeypatch.setattr(type(dataset), "columns", lambda self, split, names: pa.table({name: column}))
+        return truths(dataset, "test")
+
+    assert with_truth(np.full(len(whole), np.nan)) is None
+    np.testing.assert_allclose(with_truth(whole), whole, rtol=1e-6)
+    with pytest.raises(
+        DataError, match=rf"split test: 1 of {len(whole):,} rows have no `{name}`; give the whole truth log"
+    ):
+        with_truth(np.where(np.arange(len(whole)) == 3, np.nan, whole))
