@@ -20,7 +20,7 @@ class Role(StrEnum):
     CONTEXT = "context"  # feature of the request: page, device, time
     CROSS = "cross"  # feature derived from several fields
     SEQUENCE = "sequence"  # ordered history of the user, the latest last
-    POSITION = "position"  # 1-based slot; enters as an additive bias, never in an interaction
+    POSITION = "position"  # 1-based slot; shifts or scales the whole probability, never enters an interaction
     EVENT_TIME = "event_time"  # when the impression was shown; orders the splits
     LABEL = "label"  # clicked or not; absent where a click log is joined
     CLICK_TIME = "click_time"  # when the click came
