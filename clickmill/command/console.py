@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.text import Text
 
 words = Console(stderr=True, highlight=False)
 """For people: what is happening, warnings, progress."""
@@ -26,13 +26,14 @@ def print_json(document: Any) -> None:
 
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:
-    """Names and values in two columns."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+    """A title, then names and values in two columns; long values are never broken, so that a path can be copied."""
+    result.print(Text(title, style="bold"), soft_wrap=True)
+    width = max(map(len, facts), default=0)
     for name, value in facts.items():
-        table.add_row(name, show(value))
-    result.print(table)
+        first, *rest = show(value).splitlines() or [""]
+        result.print(Text.assemble((f"  {name:<{width}}  ", "cyan"), first), soft_wrap=True)
+        for line in rest:
+            result.print(Text(" " * (width + 4) + line), soft_wrap=True)
 
 
 def show(value: Any) -> str:
@@ -91,7 +92,8 @@ class Bars:
         task = self._running()
         words.print(
             f"[dim]  {task.description:<26} {task.completed:>12,.0f} {self._unit:<12} {task.elapsed or 0:6.1f} s  "
-            f"{task.fields['figures']}[/]"
+            f"{task.fields['figures']}[/]",
+            soft_wrap=True,
         )
         self._drop()
 
