@@ -28,7 +28,8 @@ class _Group(TyperGroup):
             words.print(str(error), markup=False, soft_wrap=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as interrupt:
-            words.print("[bold]interrupted[/]", str(interrupt), soft_wrap=True)
+            words.print("[bold]interrupted[/]", end=" ")
+            words.print(str(interrupt), markup=False, soft_wrap=True)
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
 
 

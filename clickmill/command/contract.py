@@ -44,6 +44,7 @@ def check(
                 max_quarantine_share=1.0,
                 quarantine=Path(scratch) / "bad",
                 out=Path(scratch) / "good",
+                origin=", ".join(map(str, data)),
             )
     if json:
         print_json(
