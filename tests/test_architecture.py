@@ -36,6 +36,7 @@ def test_an_arrow_that_runs_up_breaks_the_build(tmp_path: Path) -> None:
         "release",
         "training",
         "models",
+        "auction",
         "calibration",
         "features",
         "evaluation",
