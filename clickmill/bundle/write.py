@@ -183,7 +183,7 @@ def _facts(
         evaluation=evaluation,
         calibration=report,
         parameters=int(trained.keras_model.count_params()),
-        epochs=len(meta["history"]),
+        epochs=meta["history"][-1]["epoch"],
         best_epoch=meta["best_epoch"],
     )
 

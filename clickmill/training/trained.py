@@ -38,7 +38,8 @@ class TrainedModel:
         negatives_kept, positive_weight          what the prior correction needs
         contract_digest, space_digest, data_digest
         identity, started_from                   of this training, and of the one whose weights it began with (None: from nothing)
-        history, best_epoch                      per epoch loss, ne, auc, samples_per_second
+        history                                  per evaluation epoch, loss, ne, auc, rate, samples_per_second
+        best_epoch                               `epoch` of the evaluation whose weights these are
     """
 
     space: FeatureSpace
