@@ -30,16 +30,19 @@ def replaced(table: pa.Table, **columns: pa.Array) -> pa.Table:
 
 
 def tomorrow_rows(rows: Callable[[int, int], pa.Table], n: int, seed: int) -> pa.Table:
-    """Rows of the market with users and ads that nobody has seen yet, and slots that are deeper."""
+    """Rows by the market's own rule, with users and ads that nobody has seen yet, and slots that are deeper."""
     table, rng = rows(n, seed), np.random.default_rng(seed)
-    users = [f"u{k}" for k in rng.integers(6, 16, n)]
+    user, ad, position = rng.integers(6, 16, n), rng.integers(3, 12, n), rng.integers(1, 6, n)
+    price = table["price"].to_numpy()
+    logit = -1.0 + 2.0 * ((user + ad) % 3 == 0) - 0.5 * price - 0.4 * position
     history = [rng.integers(0, 12, k).tolist() for k in rng.integers(0, 5, n)]
     return replaced(
         table,
-        user=pa.array(users),
-        ad=pa.array(rng.integers(3, 12, n)),
+        user=pa.array([f"u{k}" for k in user]),
+        ad=pa.array(ad),
         history=pa.array(history, pa.list_(pa.int64())),
-        position=pa.array(rng.integers(1, 6, n)),
+        position=pa.array(position),
+        label=pa.array((rng.random(n) < 1 / (1 + np.exp(-logit))).astype(np.int64)),
     )
 
 
