@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clickmill.bundle import card, golden, reference, warmup
+from clickmill.bundle import card, golden, reference, requests, warmup
 from clickmill.bundle import manifest as manifests
 from clickmill.bundle.calibration_report import REPORT, CalibrationReport
 from clickmill.bundle.card_words import CardFacts
@@ -114,8 +114,10 @@ def _write_rows(
     rows, cases = golden.pick(raw, contract, seed=seed)
     golden.write(temp, rows, cases, contract, graph)
     golden.check(temp, contract, graph)
+    if graph.ranks:
+        requests.check(temp, rows, contract, graph, graph.rank, tolerance=golden.TOLERANCE)
     _refuse_drift(rows, cases, trained, calibration, graph)
-    warmup.write(temp / SAVED_MODEL, rows, model_name=contract.name)
+    warmup.write(temp / SAVED_MODEL, rows, contract, ranks=graph.ranks)
     blocks = range(0, len(sample), reference.BATCH)
     pctr = [
         graph({name: v[start : start + reference.BATCH] for name, v in raw.items()})[PCTR] for start in blocks
