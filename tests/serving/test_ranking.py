@@ -6,12 +6,17 @@ import copy
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
+from prometheus_client import CollectorRegistry
 
 from clickmill.auction import AuctionRules, Pricing, hold
 from clickmill.errors import RequestError, RequestTooLarge
 from serving.explanation import ablation
 from serving.limits import Limits
+from serving.metrics import Metrics
+from serving.predictor import BundleModel
+from serving.ranker import Ranker
 from serving.ranking import Form, answer, parse
 from serving.refusals import MalformedRequest
 from tests.serving.small_bundle import CONTRACT, logit_of, pctr_of
@@ -149,3 +154,47 @@ def test_ablation_tells_what_each_field_adds(small_scorer: Any) -> None:
             np.testing.assert_allclose(difference, whole - logit_of(without), atol=1e-5)
     assert found[1]["returning"] == pytest.approx(0.5, abs=1e-5)
     assert found[1]["price"] == pytest.approx(0.015, abs=1e-5)
+
+
+class RowsOnly:
+    """A scorer of an older bundle: it knows rows, not requests."""
+
+    ranks = False
+
+    def __init__(self, scorer: Any) -> None:
+        self.contract, self.digest, self.predict = scorer.contract, scorer.digest, scorer.predict
+
+
+class Served:
+    """The ranker over one scorer, with its counters."""
+
+    def __init__(self, scorer: Any) -> None:
+        self.registry = CollectorRegistry()
+        self.model = BundleModel("small", metrics=Metrics(self.registry))
+        self.model.swap(scorer, "7")
+        self.ranker = Ranker(self.model)
+
+    def ranked(self, explain: bool = False) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = orjson.loads(self.ranker.answer(orjson.dumps(GOOD), explain).body)[
+            "ranked"
+        ]
+        return found
+
+
+def test_a_bundle_that_knows_only_rows_ranks_alike(small_scorer: Any) -> None:
+    assert small_scorer.ranks, "the other form is what is tested against"
+    assert Served(RowsOnly(small_scorer)).ranked(explain=True) == Served(small_scorer).ranked(explain=True)
+
+
+def test_a_ranking_counts_its_candidates(small_scorer: Any) -> None:
+    served = Served(small_scorer)
+    served.ranked()
+    labels = {"model_name": "small"}
+    assert served.registry.get_sample_value("clickmill_predictions_total", labels) == 3
+    assert served.registry.get_sample_value("clickmill_request_candidates_sum", labels) == 3
+
+
+def test_only_an_explained_ranking_says_why(small_scorer: Any) -> None:
+    served = Served(small_scorer)
+    assert all("logit_by_field" not in shown for shown in served.ranked())
+    assert all(len(shown["logit_by_field"]) == 8 for shown in served.ranked(explain=True))
