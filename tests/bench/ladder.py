@@ -1,7 +1,11 @@
-"""Models on one test split, each beside the one before it, with intervals: what the benches of quality share."""
+"""Models on one test split, each beside the one before it, with intervals: what the benches of quality share.
+
+Their settings on the command line are `model.setting=value` and `setting=value`, values as JSON, or else as words.
+"""
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +21,7 @@ from clickmill.evaluation.auc import ranked_auc
 from clickmill.evaluation.bootstrap import poisson_counts
 from clickmill.evaluation.rows import Ranked, check_rows, cluster_codes
 from clickmill.features import FeatureSpace
+from clickmill.models import configure
 from clickmill.training import TrainingConfig, train
 
 RESAMPLES = 500
@@ -109,3 +114,26 @@ def report(
         )
         before = name
     return lines
+
+
+def parsed(pairs: Sequence[str]) -> dict[str, Any]:
+    """`setting=value` to {setting: value}."""
+    found = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        try:
+            found[key] = json.loads(value)
+        except json.JSONDecodeError:
+            found[key] = value
+    return found
+
+
+def by_model(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`model.setting=value` to {model: {setting: value}}; a setting the model does not know is refused."""
+    found: dict[str, dict[str, Any]] = {}
+    for where, value in parsed(pairs).items():
+        model, _, key = where.partition(".")
+        found.setdefault(model, {})[key] = value
+    for model, options in found.items():
+        configure(model, options)
+    return found

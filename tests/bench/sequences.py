@@ -25,8 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ladder import Trial, report, trial
-from settings import by_model, parsed
+from ladder import Trial, by_model, parsed, report, trial
 
 from clickmill.contract import loads
 from clickmill.data import CutTimes, PreparedDataset, PrepareOptions, prepare
@@ -185,7 +184,7 @@ def main() -> None:
         for name in args.models.split(","):
             for seed in range(args.seeds):
                 config = TrainingConfig(**{**RECIPE, **parsed(args.train), "seed": seed})
-                done = trial(name, dataset, space, {**WIDTH.get(name, {}), **options.get(name, {})}, config)
+                done = trial(name, dataset, space, options.get(name, {}), config)
                 found.setdefault(name, []).append(done)
                 print(done, flush=True)
         print("\n".join(report(y, user, {name: [t.p for t in trials] for name, trials in found.items()})))
@@ -194,7 +193,6 @@ def main() -> None:
 RECIPE = {
     "epochs": 20, "batch_size": 1024, "evaluations_per_epoch": 3, "patience": 4, "rate_decay": 0.3, "decay_patience": 1,
 }  # fmt: skip
-WIDTH: dict[str, dict[str, int]] = {}
 
 if __name__ == "__main__":
     main()

@@ -19,8 +19,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from ladder import Trial, report, trial
-from settings import by_model, parsed
+from ladder import Trial, by_model, parsed, report, trial
 
 from clickmill.contract import Role, load
 from clickmill.data import Fractions, PreparedDataset, PrepareOptions, prepare
