@@ -162,6 +162,7 @@ _READS: dict[str, frozenset[Dtype]] = {
 
 _ROLE_DTYPES: dict[Role, frozenset[Dtype]] = {
     Role.POSITION: frozenset({Dtype.INT64}),
+    Role.PROPENSITY: frozenset({Dtype.FLOAT32_LIST}),
     Role.EVENT_TIME: frozenset({Dtype.TIMESTAMP}),
     Role.CLICK_TIME: frozenset({Dtype.TIMESTAMP}),
     Role.LABEL: frozenset({Dtype.INT64, Dtype.BOOL}),
@@ -231,6 +232,7 @@ _PYTHON_TYPE: dict[Dtype, tuple[type, ...]] = {
     Dtype.TIMESTAMP: (int,),
     Dtype.STRING_LIST: (tuple,),
     Dtype.INT64_LIST: (tuple,),
+    Dtype.FLOAT32_LIST: (tuple,),
 }
 
 

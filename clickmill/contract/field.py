@@ -21,6 +21,7 @@ class Role(StrEnum):
     CROSS = "cross"  # feature derived from several fields
     SEQUENCE = "sequence"  # ordered history of the user, the latest last
     POSITION = "position"  # 1-based slot; shifts or scales the whole probability, never enters an interaction
+    PROPENSITY = "propensity"  # chances with which the ranking put this ad in slot 1, 2, ...; the position curve is read from them
     EVENT_TIME = "event_time"  # when the impression was shown; orders the splits
     LABEL = "label"  # clicked or not; absent where a click log is joined
     CLICK_TIME = "click_time"  # when the click came
@@ -29,7 +30,7 @@ class Role(StrEnum):
     IMPRESSION_ID = "impression_id"  # key of the impression; the join and the duplicate check use it
     REQUEST_ID = "request_id"  # groups the candidates of one request; GAUC uses it
     TRUTH = "truth"  # true click probability of a simulated market; evaluation only
-    METADATA = "metadata"  # kept beside the row (propensity, campaign note); never seen by a model
+    METADATA = "metadata"  # kept beside the row (campaign note); never seen by a model
 
 
 FEATURE_ROLES = frozenset({Role.USER, Role.AD, Role.CONTEXT, Role.CROSS, Role.SEQUENCE})
@@ -47,10 +48,11 @@ class Dtype(StrEnum):
     TIMESTAMP = "timestamp"
     STRING_LIST = "string_list"
     INT64_LIST = "int64_list"
+    FLOAT32_LIST = "float32_list"
 
     @property
     def is_list(self) -> bool:
-        return self in (Dtype.STRING_LIST, Dtype.INT64_LIST)
+        return self in (Dtype.STRING_LIST, Dtype.INT64_LIST, Dtype.FLOAT32_LIST)
 
     @property
     def is_number(self) -> bool:
@@ -158,4 +160,5 @@ _NEUTRAL: dict[Dtype, Any] = {
     Dtype.TIMESTAMP: 0,
     Dtype.STRING_LIST: (),
     Dtype.INT64_LIST: (),
+    Dtype.FLOAT32_LIST: (),
 }

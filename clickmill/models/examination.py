@@ -9,8 +9,13 @@ always examined: f is then the log-odds of a click at the top, e(k) what slot k 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
+import numpy as np
 import tensorflow as tf
+
+_MOST_SEEN = 1 - 1e-6
 
 
 class Examination(keras.layers.Layer):
@@ -43,6 +48,12 @@ class Examination(keras.layers.Layer):
         self, logit_shape: tuple[int | None], position_shape: tuple[int | None]
     ) -> tuple[int | None]:
         return logit_shape
+
+    def hold(self, seen: Sequence[float]) -> None:
+        """Set e(1), e(2), ... to a known curve (its first is taken as 1, none counts as more) and learn it no further."""
+        below = np.clip(np.asarray(seen, np.float64)[1:], 1 - _MOST_SEEN, _MOST_SEEN)
+        self.theta.assign(np.log(below / (1 - below)))
+        self.theta.trainable = False
 
     @property
     def curve(self) -> tf.Tensor:

@@ -37,6 +37,7 @@ class TrainedModel:
         negatives_kept, positive_weight          what the prior correction needs
         contract_digest, space_digest, data_digest
         history                                  per evaluation epoch, loss, ne, auc, rate, samples_per_second
+        position_curve                           seen, relative_error and clicks, where it was read from propensities
         best_epoch                               `epoch` of the evaluation whose weights these are
     """
 

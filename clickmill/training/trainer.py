@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from clickmill.features import FeatureSpace
 from clickmill.models import ModelConfig, build, configure
 from clickmill.models.size import SizeEstimate, estimate, in_bytes
 from clickmill.progress import SILENT, Progress
-from clickmill.training import schedule
+from clickmill.training import position_curve, schedule
 from clickmill.training.checkpoint import Checkpoints, RunState
 from clickmill.training.config import TrainingConfig
 from clickmill.training.encoded import EncodedSplit, encode
@@ -47,8 +48,9 @@ def train(
     last checkpoint. Ctrl-C finishes the step, saves and raises KeyboardInterrupt; the same call then goes on where it stopped and
     ends with the weights an undisturbed run would have. The same data, settings and seed give the same weights.
 
-    Raises DegenerateLabels when a split has one class only, TrainingError when the loss is not a number or `out` holds the
-    checkpoint of another run, UsageError for an unknown model or setting.
+    Raises DegenerateLabels when a split has one class only, TrainingError when the loss is not a number, the log does not decide the
+    position curve or `out` holds the checkpoint of another run, ContractError when a field is lacking that the settings ask for,
+    UsageError for an unknown model or setting.
     """
     from clickmill.features import Encoder
     from clickmill.training.loop import Loop
@@ -70,6 +72,7 @@ def train(
         math.log(base_odds["train"] * config.positive_weight),
         prior=math.log(config.positive_weight) - math.log(dataset.negatives_kept),
     )
+    curve = position_curve.hold(keras_model, dataset) if config.position_curve == "propensities" else None
     stepper = TrainStep(keras_model, config, next(splits["train"].batches(1)))
 
     settings = {
@@ -101,6 +104,7 @@ def train(
         "positive_weight": config.positive_weight,
         "history": [record.model_dump() for record in state.history],
         "best_epoch": state.history[schedule.best(state.ne)].epoch,
+        "position_curve": None if curve is None else asdict(curve),
     }
     trained = TrainedModel(space, model, keras_model, encoder, meta)
     trained.save(out)

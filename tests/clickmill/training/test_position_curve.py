@@ -1,4 +1,4 @@
-"""The examination product in training: the curve of traffic is found in a sample whose odds are not those of traffic."""
+"""The examination product in training: the curve of traffic from samples with other odds, and from rankings that knew more than the model."""
 
 from __future__ import annotations
 
