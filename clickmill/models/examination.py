@@ -21,7 +21,10 @@ _MOST_SEEN = 1 - 1e-6
 def slot_shares(layer: keras.layers.Layer, positions: int) -> keras.Variable:
     """q(k): (positions,) share of each slot in the traffic of the train split, not learned; alike until the trainer says."""
     return layer.add_weight(
-        shape=(positions,), initializer=keras.initializers.Constant(1 / positions), trainable=False, name="share"
+        shape=(positions,),
+        initializer=keras.initializers.Constant(1 / positions),
+        trainable=False,
+        name="share",
     )
 
 

@@ -1,6 +1,6 @@
 """The prediction log: what was answered, to whom, by which bundle. Written by the endpoint, joined with clicks by the monitors.
 
-May import `clickmill.contract` and `clickmill.errors`; pyarrow and numpy. Who writes and when is the endpoint's business.
+May import `clickmill.features`, `clickmill.contract` and `clickmill.errors`; pyarrow and numpy. Who writes and when is the endpoint's business.
 """
 
 from clickmill.prediction_log.files import LogFolder, log_files

@@ -22,8 +22,9 @@ from enum import StrEnum
 import numpy as np
 import pyarrow as pa
 
-from clickmill.contract import ContractField, Dtype, FeatureContract, ListOf, Role
+from clickmill.contract import FeatureContract, Role
 from clickmill.errors import UsageError
+from clickmill.features.raw import concat, to_arrow
 from clickmill.prediction_log.personal import Salt
 
 
@@ -115,38 +116,15 @@ def _position(answers: Sequence[Answered], contract: FeatureContract, rows: int)
 
 def _features(answers: Sequence[Answered], contract: FeatureContract, salt: Salt | None) -> pa.StructArray:
     check_salt(contract, Kept.VALUES, salt)
+    table = to_arrow(concat([a.raw for a in answers]), contract)
     columns = []
     for name, field in contract.inputs.items():
-        column = _column(np.concatenate([a.raw[name] for a in answers]), field)
+        column = table.column(name).combine_chunks()
         if field.personal:
             assert salt is not None
             column = salt.hashed(column)
         columns.append(column)
     return pa.StructArray.from_arrays(columns, names=list(contract.inputs))
-
-
-_PLAIN = {Dtype.INT64: pa.int64(), Dtype.FLOAT32: pa.float32(), Dtype.BOOL: pa.bool_()}
-
-
-def _column(values: np.ndarray, field: ContractField) -> pa.Array:
-    """One field's raw tensor as an Arrow array; the padding of lists is left out."""
-    assert field.dtype is not None
-    if isinstance(field.encoding, ListOf):
-        string = field.dtype is Dtype.STRING_LIST
-        there = values != (b"" if string else np.iinfo(np.int64).min)
-        offsets = np.concatenate([[0], there.sum(axis=1).cumsum()]).astype(np.int32)
-        items = values[there]
-        flat = _text(items) if string else pa.array(items, pa.int64())
-        return pa.ListArray.from_arrays(pa.array(offsets), flat)
-    if field.dtype is Dtype.STRING:
-        return _text(values)
-    if field.dtype is Dtype.TIMESTAMP:
-        return pa.array(values, pa.int64()).cast(pa.timestamp("s", "UTC"))
-    return pa.array(values, _PLAIN[field.dtype])
-
-
-def _text(values: np.ndarray) -> pa.Array:
-    return pa.array(values, pa.binary()).cast(pa.string())
 
 
 def _md5(features: pa.StructArray) -> pa.Array:
