@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, model_validator
 
@@ -101,6 +101,9 @@ class ContractField(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
     """Legal values; a row with another goes to quarantine."""
     owner: str | None = None
     """Team or person who answers when the field breaks."""
+    at_inference: Literal["first", "average"] | None = None
+    """Position only: what a request gets that does not say its slot. `first` (the default): slot 1, the right question for a ranking.
+    `average`: the mean effect over the slots of the train split, the right one for a forecast of clicks before slots are given out."""
     freshness: Duration | None = None
     """Greatest age at which the online value may still be used; older ones take the default."""
     aggregate: Aggregate | None = None
@@ -133,7 +136,8 @@ class ContractField(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
         if self.default is not None:
             return self.default
         if self.role is Role.POSITION:
-            return 1  # a caller who does not know the slot asks for the top one
+            # A caller who does not know the slot asks for the top one, or for slot 0: that of the average.
+            return 0 if self.at_inference == "average" else 1
         assert self.dtype is not None, "derived fields are never filled"
         return _NEUTRAL[self.dtype]
 

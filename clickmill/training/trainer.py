@@ -81,6 +81,7 @@ def train(
         _start_at(keras_model, math.log(base_odds["train"] * config.positive_weight), prior=log_prior)
     else:
         inherit(keras_model, space, start, log_prior=log_prior)
+    _tell_slot_shares(keras_model, splits["train"], dataset.negatives_kept)
     curve = position_curve.hold(keras_model, dataset) if config.position_curve == "propensities" else None
     stepper = TrainStep(keras_model, config, next(splits["train"].batches(1)))
 
@@ -161,6 +162,21 @@ def _start_at(model: keras.Model, log_odds: float, *, prior: float) -> None:
             layer.prior.assign(prior)
             log_odds -= prior
     model.get_layer(BIAS).value.assign(log_odds)
+
+
+def _tell_slot_shares(model: keras.Model, train: EncodedSplit, negatives_kept: float) -> None:
+    """Where the contract asks for the average slot: how often each slot was shown in traffic, dropped non-clicks counted."""
+    from clickmill.models.logit import EXAMINATION, POSITION_BIAS
+
+    for layer in model.layers:
+        if layer.name in (EXAMINATION, POSITION_BIAS) and layer.average:
+            stands_for = np.where(train.arrays["label"] == 1, 1.0, 1.0 / negatives_kept)
+            # the row behind the last is that of slots not logged
+            shown = np.bincount(train.arrays["position"], stands_for, minlength=layer.positions)[
+                : layer.positions
+            ]
+            if shown.any():
+                layer.share.assign(shown / shown.sum())
 
 
 def _tell_size(size: SizeEstimate, progress: Progress) -> None:
