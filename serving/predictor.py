@@ -18,7 +18,7 @@ import orjson
 from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError
 from clickmill.features.tensors import from_rows
-from serving import tensors, v1, v2, v2_grpc
+from serving import ranking, tensors, v1, v2, v2_grpc
 from serving.kserve_parts import (
     PREDICT_HIST_TIME,
     InferOutput,
@@ -47,7 +47,10 @@ class Scorer(Protocol):
     def contract(self) -> FeatureContract: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def ranks(self) -> bool: ...
     def predict(self, raw: Raw) -> Scores: ...
+    def rank(self, raw: Raw) -> Scores: ...
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,10 @@ class InService:
     @cached_property
     def form(self) -> tensors.Form:
         return tensors.Form.of(self.scorer.contract)
+
+    @cached_property
+    def ranking_form(self) -> ranking.Form:
+        return ranking.Form.of(self.scorer.contract)
 
 
 @dataclass(frozen=True)
@@ -253,10 +260,12 @@ class BundleModel(kserve.Model):
         v1.check_strings(raw, self.limits)
         return len(rows), raw
 
-    def score(self, served: InService, raw: Raw, rows: int) -> Scores:
-        """Scores of checked rows, counted and timed. Raises NotFinite."""
+    def score(
+        self, served: InService, raw: Raw, rows: int, ask: Callable[[Raw], Scores] | None = None
+    ) -> Scores:
+        """Scores of checked rows, counted and timed; `ask` stands in for the scorer's `predict`. Raises NotFinite."""
         start = time.perf_counter()
-        scores = served.scorer.predict(raw)
+        scores = (ask or served.scorer.predict)(raw)
         self._predict_seconds.observe(time.perf_counter() - start)
         pctr = scores["pctr"]
         if not np.isfinite(pctr).all():
