@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from clickmill.data import delay
 from clickmill.errors import TrainingError
 from clickmill.evaluation import auc, normalized_entropy
 from clickmill.progress import Progress
@@ -35,6 +36,10 @@ class Loop:
     """Logits of a split, with the weights as they are."""
     train: EncodedSplit
     validation: EncodedSplit
+    negatives_kept: float
+    """Share of the non-clicks that is left in both splits."""
+    fake_negatives: bool
+    """Whether both are streams, in which a clicked impression is a non-click too."""
     config: TrainingConfig
     checkpoints: Checkpoints
     progress: Progress
@@ -107,12 +112,12 @@ class Loop:
         return state
 
     def _evaluate(self, state: RunState, epoch: float) -> RunState:
-        """NE and AUC on validation (which is sampled like train, so only w+ needs correction), and what follows from them."""
+        """NE and AUC on validation, and what follows from them."""
         logit = self.predict(self.validation)
         if not np.isfinite(logit).all():
             raise TrainingError(self._diverged(float("nan"), state))
-        y, weight = self.validation.arrays["label"], self.validation.arrays.get("weight")
-        p = 1.0 / (1.0 + np.exp(-(logit + prior_shift(self.config.positive_weight)).astype(np.float64)))
+        y, weight = self.validation.arrays["label"], self._validation_weight()
+        p = self._believed(logit)
         record = EvaluationRecord(
             epoch=epoch,
             loss=state.loss_sum / state.rows,
@@ -126,6 +131,28 @@ class Loop:
             self.step.model.save_weights(self.checkpoints.best_weights)
         self.step.rate.assign(schedule.rate(state.ne, self.config))
         return state
+
+    def _believed(self, logit: np.ndarray) -> np.ndarray:
+        """P(label = 1) (n,) of validation's rows. They are sampled like train's, so that only w+ is taken back, but in a stream the
+        odds of a click are p itself."""
+        log_odds = (logit + prior_shift(self.config.positive_weight)).astype(np.float64)
+        if self.fake_negatives:
+            log_odds = -np.logaddexp(0.0, -(log_odds + math.log(self.negatives_kept))) - math.log(
+                self.negatives_kept
+            )
+        return np.asarray(1.0 / (1.0 + np.exp(-log_odds)))
+
+    def _validation_weight(self) -> np.ndarray | None:
+        """The contract's weight, times what makes labels ripe that are not yet."""
+        arrays = self.validation.arrays
+        if "known" not in arrays:
+            return arrays.get("weight")
+        ripening = delay.weights(
+            np.asarray(arrays["label"]) == 1,
+            np.asarray(arrays["known"], np.float64),
+            negatives_kept=self.negatives_kept,
+        )
+        return ripening * arrays.get("weight", np.float32(1))
 
     def _finished(self, state: RunState) -> bool:
         return state.epoch >= self.config.epochs or schedule.finished(state.ne, self.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 
@@ -12,8 +13,9 @@ import tensorflow as tf
 from clickmill.models.embedding import FusedEmbedding
 from clickmill.training.config import TrainingConfig
 from clickmill.training.distinct import PLAN, row_keys, with_distinct_rows
+from clickmill.training.encoded import ROW_KEYS
 from clickmill.training.lookup import looked_up
-from clickmill.training.loss import weighted_bce
+from clickmill.training.loss import fake_negative_weight, weighted_bce
 from clickmill.training.sparse_adagrad import SparseAdagrad
 
 
@@ -23,10 +25,19 @@ class TrainStep:
     `rate` (float32 scalar, 1 at first) multiplies the learning rate of every optimizer; whoever runs the steps may assign it.
     """
 
-    def __init__(self, model: keras.Model, config: TrainingConfig, batch: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        config: TrainingConfig,
+        batch: Mapping[str, np.ndarray],
+        *,
+        negatives_kept: float = 1.0,
+        fake_negatives: bool = False,
+    ) -> None:
         self.model = model
         self.rate = tf.Variable(1.0, trainable=False, name="rate")
-        self._positive_weight = config.positive_weight
+        self._positive_weight, self._negatives_kept = config.positive_weight, negatives_kept
+        self._fake_negatives = fake_negatives
         self._tables = [layer for layer in model.layers if isinstance(layer, FusedEmbedding)]
         self._adagrad = [
             SparseAdagrad(
@@ -60,7 +71,7 @@ class TrainStep:
         return self.run(self.prepare(batch))
 
     def _step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        inputs = {key: value for key, value in batch.items() if key not in ("label", "weight", *PLAN)}
+        inputs = {key: value for key, value in batch.items() if key not in (*ROW_KEYS, *PLAN)}
         rows, order, segments = (batch[key] for key in PLAN)
         named = [inputs[key] for key in row_keys(inputs)]
         dense = [v.value for v in self._dense]
@@ -72,7 +83,7 @@ class TrainStep:
                 vectors = looked_up(excerpt, named, order, segments)
                 reading.enter_context(layer.reading(excerpt, list(zip(named, vectors, strict=True))))
             logit = self.model(inputs, training=True)
-            loss = weighted_bce(batch["label"], logit, batch.get("weight"), self._positive_weight)
+            loss = self._loss(batch, logit)
             # What layers add while training (DIEN's auxiliary loss) is learned from, but not told as the loss.
             objective = tf.add_n([loss, *self.model.losses])
         gradients, sparse = tape.gradient(objective, (dense, excerpts))
@@ -81,6 +92,21 @@ class TrainStep:
         for adagrad, excerpt, gradient in zip(self._adagrad, excerpts, sparse, strict=True):
             adagrad.apply(rows, excerpt, tf.convert_to_tensor(gradient), examples)
         return loss
+
+    def _loss(self, batch: Mapping[str, tf.Tensor], logit: tf.Tensor) -> tf.Tensor:
+        label, weight = batch["label"], batch.get("weight")
+        if self._fake_negatives:
+            log_prior = math.log(self._positive_weight) - math.log(self._negatives_kept)
+            fake = fake_negative_weight(label, logit, log_prior)
+            weight = fake if weight is None else weight * fake
+        return weighted_bce(
+            label,
+            logit,
+            weight,
+            self._positive_weight,
+            known=batch.get("known"),
+            negatives_kept=self._negatives_kept,
+        )
 
     @property
     def variables(self) -> list[tf.Variable]:

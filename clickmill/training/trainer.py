@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clickmill.data.delay import DelayedClicks
 from clickmill.errors import DegenerateLabels
 from clickmill.features import FeatureSpace
 from clickmill.features.growth import grown
@@ -74,7 +75,7 @@ def train(
         split: encode(dataset, split, encoder, work / "encoded" / split, progress=progress)
         for split in ("train", "validation")
     }
-    base_odds = {split: _odds(split, encoded) for split, encoded in splits.items()}
+    base_odds = {split: _odds(split, encoded, dataset.negatives_kept) for split, encoded in splits.items()}
     keras_model = build(model, space, typed, seed=config.seed)
     log_prior = math.log(config.positive_weight) - math.log(dataset.negatives_kept)
     if start is None:
@@ -83,7 +84,15 @@ def train(
         inherit(keras_model, space, start, log_prior=log_prior)
     _tell_slot_shares(keras_model, splits["train"], dataset.negatives_kept)
     curve = position_curve.hold(keras_model, dataset) if config.position_curve == "propensities" else None
-    stepper = TrainStep(keras_model, config, next(splits["train"].batches(1)))
+    ripeness = dataset.meta.ripeness
+    fake_negatives = ripeness is not None and ripeness.treatment is DelayedClicks.FAKE_NEGATIVES
+    stepper = TrainStep(
+        keras_model,
+        config,
+        next(splits["train"].batches(1)),
+        negatives_kept=dataset.negatives_kept,
+        fake_negatives=fake_negatives,
+    )
 
     settings = {
         "model": model,
@@ -102,6 +111,8 @@ def train(
         predict=_predictor(keras_model, splits["validation"]),
         train=splits["train"],
         validation=splits["validation"],
+        negatives_kept=dataset.negatives_kept,
+        fake_negatives=fake_negatives,
         config=config,
         checkpoints=checkpoints,
         progress=progress,
@@ -186,10 +197,12 @@ def _tell_size(size: SizeEstimate, progress: Progress) -> None:
     progress.finish()
 
 
-def _odds(split: str, encoded: EncodedSplit) -> float:
+def _odds(split: str, encoded: EncodedSplit, negatives_kept: float) -> float:
     y = np.asarray(encoded.arrays["label"], np.float64)
     weight = np.asarray(encoded.arrays.get("weight", np.ones_like(y)), np.float64)
-    clicks, others = float(weight @ y), float(weight @ (1 - y))
+    still_to_come = 1 / np.asarray(encoded.arrays.get("known", np.ones_like(y)), np.float64) - 1
+    clicks = float(weight @ (y * (1 + still_to_come)))
+    others = float(weight @ (1 - y - negatives_kept * still_to_come * y))
     if clicks <= 0 or others <= 0:
         lacking = "clicks" if clicks <= 0 else "non-clicks"
         raise DegenerateLabels(
