@@ -69,6 +69,11 @@ class Checkpoints:
         """Weights of the best evaluation so far."""
         return self.folder / "best.weights.h5"
 
+    @property
+    def best_row_state(self) -> Path:
+        """What the optimizers kept per embedding row then."""
+        return self.folder / "best.row_state"
+
     def save(self, state: RunState) -> None:
         """Write the variables and the state. Earlier checkpoints go when the new one is complete."""
         self.folder.mkdir(parents=True, exist_ok=True)

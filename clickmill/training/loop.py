@@ -12,7 +12,7 @@ import numpy as np
 from clickmill.errors import TrainingError
 from clickmill.evaluation import auc, normalized_entropy
 from clickmill.progress import Progress
-from clickmill.training import schedule
+from clickmill.training import schedule, weights
 from clickmill.training.checkpoint import Checkpoints, EvaluationRecord, RunState
 from clickmill.training.config import TrainingConfig
 from clickmill.training.encoded import Batch, EncodedSplit
@@ -114,6 +114,7 @@ class Loop:
         state = RunState(epoch=state.epoch, step=state.step, history=(*state.history, record))
         if schedule.best(state.ne) == len(state.history) - 1:
             self.step.model.save_weights(self.checkpoints.best_weights)
+            weights.save(self.step.row_state, self.checkpoints.best_row_state)
         self.step.rate.assign(schedule.rate(state.ne, self.config))
         return state
 

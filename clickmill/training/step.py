@@ -71,6 +71,11 @@ class TrainStep:
         return loss
 
     @property
+    def row_state(self) -> list[tf.Variable]:
+        """What the optimizers keep per embedding row, one (rows, width) after the other: how sure they are of each row."""
+        return [adagrad.accumulator for adagrad in self._adagrad]
+
+    @property
     def variables(self) -> list[tf.Variable]:
         """Everything a step reads and changes, in a fixed order: weights, dropout's generators, optimizers' state, rate."""
         kept = [*self.model.variables, *self._adam.variables]

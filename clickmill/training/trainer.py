@@ -17,7 +17,7 @@ from clickmill.features.growth import grown
 from clickmill.models import ModelConfig, build, configure
 from clickmill.models.size import SizeEstimate, estimate, in_bytes
 from clickmill.progress import SILENT, Progress
-from clickmill.training import schedule
+from clickmill.training import schedule, weights
 from clickmill.training.checkpoint import Checkpoints, RunState
 from clickmill.training.config import TrainingConfig
 from clickmill.training.encoded import EncodedSplit, encode
@@ -59,7 +59,7 @@ def train(
     from clickmill.features import Encoder
     from clickmill.training.loop import Loop
     from clickmill.training.step import TrainStep
-    from clickmill.training.warm_start import inherit, refuse_another_kind
+    from clickmill.training.warm_start import inherit, inherit_row_state, refuse_another_kind
 
     config, progress = config or TrainingConfig(), progress or SILENT
     typed = configure(model, model_config)
@@ -81,6 +81,8 @@ def train(
     else:
         inherit(keras_model, space, start, log_prior=log_prior)
     stepper = TrainStep(keras_model, config, next(splits["train"].batches(1)))
+    if start is not None:
+        inherit_row_state(stepper.row_state, space, start)
 
     settings = {
         "model": model,
@@ -114,7 +116,8 @@ def train(
         "history": [record.model_dump() for record in state.history],
         "best_epoch": state.history[schedule.best(state.ne)].epoch,
     }
-    trained = TrainedModel(space, model, keras_model, encoder, meta)
+    row_state = weights.read(checkpoints.best_row_state)
+    trained = TrainedModel(space, model, keras_model, encoder, meta, row_state)
     trained.save(out)
     del splits, loop  # the memory maps go before their files do
     shutil.rmtree(work)

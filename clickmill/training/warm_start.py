@@ -4,6 +4,8 @@
     positions        by number; deeper ones begin with the effect of the deepest the champion knew
     dense weights    as they are, where the shape is the same: a field more widens the first layers, and these begin afresh
     bias             shifted by the change of the training prior (negatives kept, weight of a click)
+    row state        Adagrad's sums go on, and begin anew for new values: forgotten, they let the first batches throw well-known rows about
+    Adam's state     begins anew: with the sums carried on, carrying it too made no difference (docs/benchmarks.md)
 
 With no field added the new model answers as the champion does until its first step.
 """
@@ -11,7 +13,7 @@ With no field added the new model answers as the champion does until its first s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ from clickmill.models.logit import BIAS, EXAMINATION, PositionBias
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from clickmill.training.trained import TrainedModel
 
@@ -92,6 +95,18 @@ def inherit(model: keras.Model, space: FeatureSpace, start: TrainedModel, *, log
             fresh.append(ours.path)
     _shift_prior(model, start, log_prior)
     return Inheritance(int((~came_from.new).sum()), int(came_from.new.sum()), tuple(fresh))
+
+
+def inherit_row_state(row_state: Sequence[tf.Variable], space: FeatureSpace, start: TrainedModel) -> None:
+    """Go on with what the champion's optimizers knew of each row; rows of new values, and tables whose optimizer keeps something
+    else, are left as they begin."""
+    came_from = origins(space, start.space)
+    for ours, theirs in zip(row_state, start.row_state, strict=False):
+        if ours.shape[1:] == theirs.shape[1:]:
+            kept = ~came_from.new
+            value = ours.numpy()
+            value[kept] = theirs[came_from.rows[kept]]
+            ours.assign(value)
 
 
 def log_prior_of(meta: Mapping[str, Any]) -> float:
