@@ -15,6 +15,7 @@ from clickmill.bundle.card_tables import (
     gauc_row,
     metric_row,
     shown_fields,
+    shown_slices,
     slice_row,
     split_row,
     surely_off,
@@ -72,7 +73,7 @@ def compose(facts: CardFacts) -> dict[str, Any]:
             {"method": name, "ne": f"{ne:.5f}", "chosen": name == facts.calibration.method}
             for name, ne in sorted(facts.calibration.candidates.items(), key=lambda item: item[1])
         ],
-        "slices": [slice_row(s) for s in worst_first(evaluation.slices)[:MOST_SLICES]],
+        "slices": [slice_row(s) for s in shown_slices(evaluation.slices, MOST_SLICES)],
         "slices_note": _slices_note(evaluation),
         "data": _data(facts),
         "splits": [split_row(name, split) for name, split in facts.lineage.splits.items()],
@@ -170,7 +171,7 @@ def _slices_note(evaluation: Evaluation) -> str:
     unknown = sum(s.status is SliceStatus.UNKNOWN for s in evaluation.slices)
     shown = min(len(evaluation.slices), MOST_SLICES)
     return (
-        f"{shown} of {len(evaluation.slices)} slices, first those whose calibration ratio is off beyond its interval, then by "
+        f"{shown} of {len(evaluation.slices)} slices, first users and ads by what train knew of them, then those whose calibration ratio is off beyond its interval, then by "
         f"NE. {unknown} have too few clicks to be judged: unknown is not good."
     )
 
