@@ -22,7 +22,7 @@ from clickmill.bundle.card_tables import (
     when,
     worst_first,
 )
-from clickmill.bundle.manifest import Lineage, ModelFacts
+from clickmill.bundle.manifest import ExportFacts, Lineage, ModelFacts
 from clickmill.contract import FeatureContract
 from clickmill.evaluation import Evaluation, SliceStatus
 
@@ -38,6 +38,7 @@ class CardFacts:
     summary: str
     """What the model is, in a sentence."""
     paper: str
+    export: ExportFacts
     lineage: Lineage
     versions: dict[str, str]
     created: datetime
@@ -83,6 +84,17 @@ def compose(facts: CardFacts) -> dict[str, Any]:
         "lineage": _lineage(facts),
         "usage": _usage(facts),
     }
+
+
+def rows_words(export: ExportFacts) -> str:
+    """How the graph stores its embedding rows and what that cost, in a sentence."""
+    stored = f"embedding rows in {export.rows}: {in_bytes(export.table_bytes)}"
+    if export.ne_float32 is None or export.relative_ne_loss is None:
+        return stored
+    worth = f"{stored} instead of {in_bytes(export.float32_bytes)}; NE {export.relative_ne_loss:+.4%} by that on the test split"
+    if export.relative_ne_loss > MOST_NE_LOSS:
+        return f"{worth}, more than {MOST_NE_LOSS:.1%}: export.rows=bfloat16 loses less than int8, float32 nothing"
+    return worth
 
 
 def _lead(facts: CardFacts) -> str:
