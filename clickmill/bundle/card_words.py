@@ -25,8 +25,11 @@ from clickmill.bundle.card_tables import (
 from clickmill.bundle.manifest import ExportFacts, Lineage, ModelFacts
 from clickmill.contract import FeatureContract
 from clickmill.evaluation import Evaluation, SliceStatus
+from clickmill.models.size import in_bytes
 
 MOST_SLICES = 25
+MOST_NE_LOSS = 0.001
+"""Share of NE that rounded rows may cost before the card advises against them: a tenth of what one good feature brings."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def _what(facts: CardFacts) -> list[str]:
     paper = f" ({facts.paper})" if facts.paper else ""
     return [
         f"{facts.summary.rstrip('.')}{paper}. {facts.parameters:,} parameters, {len(facts.contract.features)} features, "
-        f"{len(facts.contract.inputs)} raw fields per request.",
+        f"{len(facts.contract.inputs)} raw fields per request; {rows_words(facts.export)}.",
         "Encoding, model, correction of the training prior and calibration are one TensorFlow graph: a request carries raw "
         "fields and gets pctr (calibrated click probability) and logit (its log-odds). Golden predictions in the bundle "
         "prove at every load that the graph still answers as it did when it was exported.",

@@ -89,7 +89,15 @@ def write(
         progress.advance()
         _write_rows(temp, model.trained, calibration, dataset, graph, seed)
         progress.advance()
-        facts = _facts(trained, evaluation, report, dataset, parent, created, _export_facts(model, evaluation, ne_float32))
+        facts = _facts(
+            trained,
+            evaluation,
+            report,
+            dataset,
+            parent,
+            created,
+            _export_facts(model, evaluation, ne_float32),
+        )
         drawn = card.draw(evaluation, trained.meta) if plots is None else plots
         (temp / card.PLOTS).mkdir()
         for name, svg in drawn.items():

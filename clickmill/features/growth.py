@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickmill.contract import FeatureContract, ListOf, Vocabulary
+from clickmill.contract import FeatureContract, ListOf, Role, Vocabulary
 from clickmill.errors import ContractError
 from clickmill.features.space import FeatureSpace, owned_stretches
 
@@ -42,6 +42,7 @@ def grown(learned: FeatureSpace, champion: FeatureSpace) -> FeatureSpace:
     Raises ContractError, naming field and rule, when a field has another meaning now than when the champion was trained.
     """
     refuse_other_meaning(learned.contract, champion.contract)
+    _refuse_other_position(learned, champion)
     return FeatureSpace(
         learned.contract,
         {
@@ -92,6 +93,20 @@ def refuse_other_meaning(now: FeatureContract, then: FeatureContract) -> None:
             raise _refusal(
                 here, f"stands where the champion had `{there}` (feature {place + 1}); keep the order"
             )
+
+
+def _refuse_other_position(now: FeatureSpace, then: FeatureSpace) -> None:
+    ours, theirs = (space.contract.of_role(Role.POSITION) for space in (now, then))
+    if ours is None and theirs is None:
+        return
+    if theirs is None:
+        raise _refusal(f"{ours}.role", "is position, and the champion was trained without one")
+    if ours is None:
+        raise _refusal(f"{theirs}.role", "was position for the champion, and the contract has none now")
+    if now.averages_position != then.averages_position:
+        raise _refusal(
+            f"{ours}.at_inference", "is not the champion's: its effect of the position has no such row"
+        )
 
 
 def _refusal(path: str, said: str) -> ContractError:

@@ -79,11 +79,12 @@ def inherit(model: keras.Model, space: FeatureSpace, start: TrainedModel, *, log
     came_from = origins(space, start.space)
     tables = {id(layer.table) for layer in model.layers if isinstance(layer, FusedEmbedding)}
     by_position = {id(weight) for layer in model.layers for weight in _of_positions(layer)}
+    shares = {id(layer.share) for layer in model.layers if getattr(layer, "average", False)}
     fresh = []
     # Variables of one model and configuration correspond one by one; names need not: Keras numbers layers per process.
     for ours, theirs in zip(model.variables, start.keras_model.variables, strict=True):
-        if "float" not in ours.dtype:
-            continue  # the state of dropout's generator belongs to the run's seed
+        if "float" not in ours.dtype or id(ours) in shares:
+            continue  # the state of dropout's generator belongs to the run's seed, the shares of the slots to its data
         value = np.asarray(theirs)
         if id(ours) in tables:
             ours.assign(_rows(np.asarray(ours), value, came_from))
@@ -120,9 +121,10 @@ def _rows(drawn: np.ndarray, champion: np.ndarray, came_from: Origins) -> np.nda
 
 
 def _of_positions(layer: keras.layers.Layer) -> list[keras.Variable]:
-    if isinstance(layer, PositionBias):
-        return [layer.shift]
-    return [layer.theta] if isinstance(layer, Examination) else []
+    if not isinstance(layer, PositionBias | Examination):
+        return []
+    effect = layer.shift if isinstance(layer, PositionBias) else layer.theta
+    return [effect, *([layer.share] if layer.average else [])]
 
 
 def _deeper(effect: np.ndarray, positions: int) -> np.ndarray:
