@@ -7,7 +7,8 @@
     row state        Adagrad's sums go on, and begin anew for new values: forgotten, they let the first batches throw well-known rows about
     Adam's state     begins anew: with the sums carried on, carrying it too made no difference (docs/benchmarks.md)
 
-With no field added the new model answers as the champion does until its first step.
+With no field added the new model answers as the champion does until its first step (DIN, which asks whether an item is the candidate
+itself, does so for the values the champion knew).
 """
 
 from __future__ import annotations

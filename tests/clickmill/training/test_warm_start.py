@@ -94,7 +94,9 @@ def test_until_its_first_step_it_answers_as_the_champion(name, position, space, 
     model = build(name, now, {"position": position}, seed=2)
     told = inherit(model, now, champion, log_prior=math.log(1 / 0.5))
     assert (told.rows_new, told.weights_fresh) == (7, ())
-    for table in (rows(200, 8), tomorrow_rows(rows, 200, 9)):
+    known, strange = rows(200, 8), tomorrow_rows(rows, 200, 9)
+    # DIN sees whether an item of the history is the candidate itself: two new ads, once alike, are now told apart.
+    for table in [known] if name == "din" else [known, strange]:
         expected = raw_logits(space, champion.keras_model, table)
         assert np.abs(raw_logits(now, model, table) - expected).max() < 2e-5
 
