@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from clickmill.command import bundle, contract, data, demo, model, predict, run, serve
+from clickmill.command import bundle, contract, data, demo, model, predict, run, serve, train
 from clickmill.command.console import words
 from clickmill.errors import ClickmillError
 
@@ -48,6 +48,7 @@ app.command("serve", rich_help_panel="Endpoint")(serve.serve)
 app.command("predict", rich_help_panel="Endpoint")(predict.predict)
 app.add_typer(contract.app, name="contract", rich_help_panel="Inputs")
 app.add_typer(data.app, name="data", rich_help_panel="Inputs")
+app.command("train", rich_help_panel="Models")(train.train)
 app.add_typer(model.app, name="model", rich_help_panel="Models")
 app.add_typer(bundle.app, name="bundle", rich_help_panel="Models")
 

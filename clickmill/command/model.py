@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clickmill.command.console import AsJson, print_facts, print_json, result, words
+from clickmill.command.learned_space import learned_space
 from clickmill.command.settings import nested
 from clickmill.command.tensorflow_start import start_tensorflow
 
@@ -101,7 +102,6 @@ def size(
 
 def _space(contract: FeatureContract, data: Path | None) -> FeatureSpace:
     from clickmill.errors import UsageError
-    from clickmill.features import FeatureSpace, fit
     from clickmill.features.bound import largest_space
 
     if data is None:
@@ -111,5 +111,4 @@ def _space(contract: FeatureContract, data: Path | None) -> FeatureSpace:
     dataset = PreparedDataset.open(data)
     if dataset.contract.digest != contract.digest:
         raise UsageError(f"{data}: was prepared by another contract than this one; prepare the data again")
-    learned = data / "space"  # a run of the pipeline leaves it there
-    return FeatureSpace.load(learned) if learned.is_dir() else fit(dataset)
+    return learned_space(dataset)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from clickmill.errors import UsageError
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def nested(assignments: Sequence[str], topics: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -38,3 +41,14 @@ def nested(assignments: Sequence[str], topics: Sequence[str]) -> dict[str, dict[
             place = place.setdefault(part, {})
         place[parts[-1]] = value
     return settings
+
+
+def typed(topic: str, kind: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """`given` as a `kind`. Raises UsageError that names every wrong setting and those there are."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        told = "; ".join(
+            f"{topic}.{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
+        )
+        raise UsageError(f"{told}. {topic} has {', '.join(kind.model_fields)}") from error

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from clickmill.models.replicas import Dropout
+
 
 class Seeds:
     """An endless supply of different seeds drawn from one, so that a model's weights depend on nothing global."""
@@ -30,7 +32,7 @@ def mlp(
             name=f"{name}_{i}",
         )(x)
         if dropout:
-            x = keras.layers.Dropout(dropout, seed=seeds(), name=f"{name}_dropout_{i}")(x)
+            x = Dropout(dropout, seed=seeds(), name=f"{name}_dropout_{i}")(x)
     return x
 
 

@@ -57,10 +57,16 @@ class RunState(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
 
 
 class Checkpoints:
-    """Saves and restores one run in `folder`. `identity` names everything that decides the run's weights."""
+    """Saves and restores one run in `folder`. `identity` names everything that decides the run's weights.
 
-    def __init__(self, folder: Path, variables: Sequence[tf.Variable], identity: str) -> None:
+    writes: whether this process saves; of a team all restore and one does.
+    """
+
+    def __init__(
+        self, folder: Path, variables: Sequence[tf.Variable], identity: str, *, writes: bool = True
+    ) -> None:
         self.folder = folder
+        self._writes = writes
         self._identity = identity
         self._checkpoint = tf.train.Checkpoint(variables=list(variables))
 
@@ -71,6 +77,8 @@ class Checkpoints:
 
     def save(self, state: RunState) -> None:
         """Write the variables and the state. Earlier checkpoints go when the new one is complete."""
+        if not self._writes:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         prefix = f"step-{state.epoch:04d}-{state.step:09d}"
         self._checkpoint.write(str(self.folder / prefix))

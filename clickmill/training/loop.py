@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +18,7 @@ from clickmill.training.encoded import Batch, EncodedSplit
 from clickmill.training.interruption import Interruption
 from clickmill.training.loss import prior_shift
 from clickmill.training.step import TrainStep
-
-Predict = Callable[[EncodedSplit], np.ndarray]
+from clickmill.training.team import Predict, Team
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,8 @@ class Loop:
     validation: EncodedSplit
     config: TrainingConfig
     checkpoints: Checkpoints
+    team: Team
+    """Who takes the same steps at the same time."""
     progress: Progress
 
     def run(self, state: RunState) -> RunState:
@@ -103,16 +103,20 @@ class Loop:
             raise TrainingError(self._diverged(float("nan"), state))
         y, weight = self.validation.arrays["label"], self.validation.arrays.get("weight")
         p = 1.0 / (1.0 + np.exp(-(logit + prior_shift(self.config.positive_weight)).astype(np.float64)))
+        # Machines of different kinds may differ in the last bit of a sum: what is decided from it would differ too.
+        ne, area, speed = self.team.of_chief(
+            [normalized_entropy(y, p, weight), auc(y, p, weight), state.rows / max(state.seconds, 1e-9)]
+        )
         record = EvaluationRecord(
             epoch=epoch,
             loss=state.loss_sum / state.rows,
-            ne=normalized_entropy(y, p, weight),
-            auc=auc(y, p, weight),
+            ne=ne,
+            auc=area,
             rate=schedule.rate(state.ne, self.config),
-            samples_per_second=state.rows / max(state.seconds, 1e-9),
+            samples_per_second=speed,
         )
         state = RunState(epoch=state.epoch, step=state.step, history=(*state.history, record))
-        if schedule.best(state.ne) == len(state.history) - 1:
+        if schedule.best(state.ne) == len(state.history) - 1 and self.team.chief:
             self.step.model.save_weights(self.checkpoints.best_weights)
         self.step.rate.assign(schedule.rate(state.ne, self.config))
         return state
@@ -121,7 +125,7 @@ class Loop:
         return state.epoch >= self.config.epochs or schedule.finished(state.ne, self.config)
 
     def _stop_if(self, interruption: Interruption, state: RunState) -> None:
-        if interruption.requested:
+        if self.team.any(interruption.requested):
             self.checkpoints.save(state)
             raise KeyboardInterrupt(
                 f"training stopped at epoch {state.epoch + 1}, step {state.step}; saved in {self.checkpoints.folder}. "

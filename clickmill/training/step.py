@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -15,14 +16,35 @@ from clickmill.training.loss import weighted_bce
 from clickmill.training.sparse_adagrad import SparseAdagrad
 
 
+class Exchange(Protocol):
+    """What a step on a part of the batch asks of those who have the other parts; see `training.replicas`."""
+
+    def summed(self, values: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Each value's sum over all parts; shapes are equal everywhere."""
+        ...
+
+    def gathered(self, rows: tf.Tensor, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """The different ones among all parts' `rows` (n,), and for each table the sum (m, width) of their `gradients` (n, width)."""
+        ...
+
+
 class TrainStep:
     """Trains `model` on batches {input: (b, ...), "label": (b,), ["weight": (b,)]}; holds the optimizers' state.
 
     `rate` (float32 scalar, 1 at first) multiplies the learning rate of every optimizer; whoever runs the steps may assign it.
+
+    exchange: with whom the batch is shared; None: the batch is all here.
     """
 
-    def __init__(self, model: keras.Model, config: TrainingConfig, batch: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        config: TrainingConfig,
+        batch: Mapping[str, np.ndarray],
+        exchange: Exchange | None = None,
+    ) -> None:
         self.model = model
+        self._exchange = exchange
         self.rate = tf.Variable(1.0, trainable=False, name="rate")
         self._positive_weight = config.positive_weight
         self._tables = [layer for layer in model.layers if isinstance(layer, FusedEmbedding)]
@@ -39,11 +61,11 @@ class TrainStep:
         self._dense = [v for v in model.trainable_variables if id(v) not in owned]
         self._adam = keras.optimizers.Adam(_Scaled(config.learning_rate, self.rate))
         self._adam.build(self._dense)
-        spec = {
+        self.signature = {
             name: tf.TensorSpec([None, *array.shape[1:]], tf.as_dtype(array.dtype))
             for name, array in batch.items()
         }
-        self._run = tf.function(self._step, input_signature=[spec])
+        self._run = tf.function(self._step, input_signature=[self.signature])
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> float:
         """One step; the loss of the batch before it."""
@@ -63,12 +85,27 @@ class TrainStep:
             loss = weighted_bce(batch["label"], logit, batch.get("weight"), self._positive_weight)
             # What layers add while training (DIEN's auxiliary loss) is learned from, but not told as the loss.
             objective = tf.add_n([loss, *self.model.losses])
+            examples = tf.cast(tf.shape(logit)[0], tf.float32)
+            if self._exchange is not None:
+                share, examples = self._share(examples, batch.get("weight"))
+                loss, objective = share * loss, share * objective
         gradients, sparse = tape.gradient(objective, (dense, excerpts))
+        if self._exchange is not None:
+            (loss,) = self._exchange.summed([loss])
+            rows, sparse = self._exchange.gathered(rows, [tf.convert_to_tensor(g) for g in sparse])
+            excerpts = [tf.gather(layer.table.value, rows) for layer in self._tables]
+        # Of replicas' dense gradients Keras' optimizer takes the sum itself.
         self._adam.apply(gradients, self._dense)
-        examples = tf.cast(tf.shape(logit)[0], tf.float32)
         for adagrad, excerpt, gradient in zip(self._adagrad, excerpts, sparse, strict=True):
             adagrad.apply(rows, excerpt, tf.convert_to_tensor(gradient), examples)
         return loss
+
+    def _share(self, examples: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """What a mean over this part of the batch counts in the mean over all of it, and how many rows all of it has."""
+        assert self._exchange is not None
+        part = examples if weight is None else tf.reduce_sum(weight)
+        total, every = self._exchange.summed([part, examples])
+        return tf.math.divide_no_nan(part, total), every
 
     @property
     def variables(self) -> list[tf.Variable]:

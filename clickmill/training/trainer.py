@@ -24,11 +24,10 @@ from clickmill.training.trained import TrainedModel
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from clickmill.data import PreparedDataset
-    from clickmill.training.loop import Predict
-
-_PREDICT_ROWS = 16_384
+    from clickmill.training.team import Team
 
 
 def train(
@@ -38,6 +37,7 @@ def train(
     *,
     model_config: ModelConfig | dict[str, Any] | None = None,
     config: TrainingConfig | None = None,
+    strategy: tf.distribute.Strategy | None = None,
     out: Path,
     progress: Progress | None = None,
 ) -> TrainedModel:
@@ -47,30 +47,58 @@ def train(
     last checkpoint. Ctrl-C finishes the step, saves and raises KeyboardInterrupt; the same call then goes on where it stopped and
     ends with the weights an undisturbed run would have. The same data, settings and seed give the same weights.
 
-    Raises DegenerateLabels when a split has one class only, TrainingError when the loss is not a number or `out` holds the
-    checkpoint of another run, UsageError for an unknown model or setting.
-    """
-    from clickmill.features import Encoder
-    from clickmill.training.loop import Loop
-    from clickmill.training.step import TrainStep
+    strategy: devices and machines that share each batch (`training.cluster.strategy`); None: one device. Every worker makes the same
+    call, with an `out` that all of them see; one of them, the chief, writes there.
 
+    Raises DegenerateLabels when a split has one class only, TrainingError when the loss is not a number or `out` holds the
+    checkpoint of another run or another worker is lost, UsageError for an unknown model or setting.
+    """
+    from clickmill.training.team import Alone
+
+    team: Team = Alone()
+    if strategy is not None:
+        from clickmill.training.replicas import Replicas
+
+        team = Replicas(strategy)
     config, progress = config or TrainingConfig(), progress or SILENT
     typed = configure(model, model_config)
+    with team.losses(out):
+        trained = _train(dataset, space, model, typed, config, team, out, progress)
+    # A model of mirrored variables is of no use outside its strategy.
+    return trained if strategy is None else TrainedModel.load(out)
+
+
+def _train(
+    dataset: PreparedDataset,
+    space: FeatureSpace,
+    model: str,
+    typed: ModelConfig,
+    config: TrainingConfig,
+    team: Team,
+    out: Path,
+    progress: Progress,
+) -> TrainedModel:
+    from clickmill.features import Encoder
+    from clickmill.training.loop import Loop
+    from clickmill.training.team import agree
+
     _tell_size(estimate(space, model, typed), progress)
     encoder = Encoder(space)
     work = out / "checkpoint"
-    splits = {
-        split: encode(dataset, split, encoder, work / "encoded" / split, progress=progress)
-        for split in ("train", "validation")
-    }
+    with team.chief_first(work):
+        splits = {
+            split: encode(dataset, split, encoder, work / "encoded" / split, progress=progress)
+            for split in ("train", "validation")
+        }
     base_odds = {split: _odds(split, encoded) for split, encoded in splits.items()}
-    keras_model = build(model, space, typed, seed=config.seed)
-    _start_at(
-        keras_model,
-        math.log(base_odds["train"] * config.positive_weight),
-        prior=math.log(config.positive_weight) - math.log(dataset.negatives_kept),
-    )
-    stepper = TrainStep(keras_model, config, next(splits["train"].batches(1)))
+    with team.variables():
+        keras_model = build(model, space, typed, seed=config.seed)
+        _start_at(
+            keras_model,
+            math.log(base_odds["train"] * config.positive_weight),
+            prior=math.log(config.positive_weight) - math.log(dataset.negatives_kept),
+        )
+        stepper = team.step(keras_model, config, next(splits["train"].batches(1)))
 
     settings = {
         "model": model,
@@ -82,19 +110,21 @@ def train(
     }
     decides = json.dumps(settings, sort_keys=True) + dataset.meta.model_dump_json()
     identity = hashlib.sha256(decides.encode()).hexdigest()
-    checkpoints = Checkpoints(work, stepper.variables, identity)
+    checkpoints = Checkpoints(work, stepper.variables, identity, writes=team.chief)
+    state = checkpoints.restore() or RunState()
+    agree(team, state, identity, work)
     loop = Loop(
         step=stepper,
-        predict=_predictor(keras_model, splits["validation"]),
+        predict=team.predictor(keras_model, splits["validation"]),
         train=splits["train"],
         validation=splits["validation"],
         config=config,
         checkpoints=checkpoints,
+        team=team,
         progress=progress,
     )
-    state = loop.run(checkpoints.restore() or RunState())
+    state = loop.run(state)
 
-    keras_model.load_weights(checkpoints.best_weights)
     meta = {
         **settings,
         "negatives_kept": dataset.negatives_kept,
@@ -103,34 +133,14 @@ def train(
         "best_epoch": state.history[schedule.best(state.ne)].epoch,
     }
     trained = TrainedModel(space, model, keras_model, encoder, meta)
-    trained.save(out)
     del splits, loop  # the memory maps go before their files do
-    shutil.rmtree(work)
+    team.any(False)  # nobody has them open any more
+    with team.chief_first(out):
+        if team.chief:
+            keras_model.load_weights(checkpoints.best_weights)
+            trained.save(out)
+            shutil.rmtree(work)
     return trained
-
-
-def _predictor(model: keras.Model, split: EncodedSplit) -> Predict:
-    """The model as a function of a split like this one; traced once."""
-    import tensorflow as tf
-
-    spec = {
-        key: tf.TensorSpec([None, *split.arrays[key].shape[1:]], split.arrays[key].dtype)
-        for key in split.inputs
-    }
-
-    @tf.function(input_signature=[spec])
-    def logits(batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        return model(batch, training=False)
-
-    def predict(split: EncodedSplit) -> np.ndarray:
-        return np.concatenate(
-            [
-                logits({key: tf.constant(batch[key]) for key in split.inputs}).numpy()
-                for batch in split.batches(_PREDICT_ROWS)
-            ]
-        )
-
-    return predict
 
 
 def _start_at(model: keras.Model, log_odds: float, *, prior: float) -> None:
