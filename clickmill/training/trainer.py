@@ -13,6 +13,7 @@ import numpy as np
 
 from clickmill.errors import DegenerateLabels
 from clickmill.features import FeatureSpace
+from clickmill.features.growth import grown
 from clickmill.models import ModelConfig, build, configure
 from clickmill.models.size import SizeEstimate, estimate, in_bytes
 from clickmill.progress import SILENT, Progress
@@ -37,6 +38,7 @@ def train(
     *,
     model_config: ModelConfig | dict[str, Any] | None = None,
     config: TrainingConfig | None = None,
+    start: TrainedModel | None = None,
     strategy: tf.distribute.Strategy | None = None,
     out: Path,
     progress: Progress | None = None,
@@ -47,13 +49,18 @@ def train(
     last checkpoint. Ctrl-C finishes the step, saves and raises KeyboardInterrupt; the same call then goes on where it stopped and
     ends with the weights an undisturbed run would have. The same data, settings and seed give the same weights.
 
+    start: a trained model of the same name and hyperparameters, the champion, to begin from instead of from nothing; `space` then
+    only tells what is new, and the model is trained over `features.growth.grown(space, start.space)`.
+
     strategy: devices and machines that share each batch (`training.cluster.strategy`); None: one device. Every worker makes the same
     call, with an `out` that all of them see; one of them, the chief, writes there.
 
     Raises DegenerateLabels when a split has one class only, TrainingError when the loss is not a number or `out` holds the
-    checkpoint of another run or another worker is lost, UsageError for an unknown model or setting.
+    checkpoint of another run or another worker is lost, UsageError for an unknown model or setting, or one that `start` was not
+    trained with, ContractError where a field means something else than it did for `start`.
     """
     from clickmill.training.team import Alone
+    from clickmill.training.warm_start import refuse_another_kind
 
     team: Team = Alone()
     if strategy is not None:
@@ -62,8 +69,11 @@ def train(
         team = Replicas(strategy)
     config, progress = config or TrainingConfig(), progress or SILENT
     typed = configure(model, model_config)
+    if start is not None:
+        refuse_another_kind(model, typed, start)
+        space = grown(space, start.space)
     with team.losses(out):
-        trained = _train(dataset, space, model, typed, config, team, out, progress)
+        trained = _train(dataset, space, model, typed, config, start, team, out, progress)
     # A model of mirrored variables is of no use outside its strategy.
     return trained if strategy is None else TrainedModel.load(out)
 
@@ -74,6 +84,7 @@ def _train(
     model: str,
     typed: ModelConfig,
     config: TrainingConfig,
+    start: TrainedModel | None,
     team: Team,
     out: Path,
     progress: Progress,
@@ -81,6 +92,7 @@ def _train(
     from clickmill.features import Encoder
     from clickmill.training.loop import Loop
     from clickmill.training.team import agree
+    from clickmill.training.warm_start import inherit
 
     _tell_size(estimate(space, model, typed), progress)
     encoder = Encoder(space)
@@ -91,13 +103,13 @@ def _train(
             for split in ("train", "validation")
         }
     base_odds = {split: _odds(split, encoded) for split, encoded in splits.items()}
+    log_prior = math.log(config.positive_weight) - math.log(dataset.negatives_kept)
     with team.variables():
         keras_model = build(model, space, typed, seed=config.seed)
-        _start_at(
-            keras_model,
-            math.log(base_odds["train"] * config.positive_weight),
-            prior=math.log(config.positive_weight) - math.log(dataset.negatives_kept),
-        )
+        if start is None:
+            _start_at(keras_model, math.log(base_odds["train"] * config.positive_weight), prior=log_prior)
+        else:
+            inherit(keras_model, space, start, log_prior=log_prior)
         stepper = team.step(keras_model, config, next(splits["train"].batches(1)))
 
     settings = {
@@ -107,6 +119,7 @@ def _train(
         "contract_digest": space.contract.digest,
         "space_digest": space.digest,
         "data_digest": dataset.meta.data_digest,
+        "started_from": None if start is None else start.meta["identity"],
     }
     decides = json.dumps(settings, sort_keys=True) + dataset.meta.model_dump_json()
     identity = hashlib.sha256(decides.encode()).hexdigest()
@@ -127,6 +140,7 @@ def _train(
 
     meta = {
         **settings,
+        "identity": identity,
         "negatives_kept": dataset.negatives_kept,
         "positive_weight": config.positive_weight,
         "history": [record.model_dump() for record in state.history],
