@@ -22,7 +22,7 @@ from components.report import report
 from components.train import train
 from components.validate_data import validate_data
 from components.validate_model import validate_model
-from pipelines.build import LIGHT, MODEL, TABLES, TRAINING, Build
+from pipelines.build import LIGHT, MODEL, TABLES, Build
 
 NAME = "clickmill-ctr"
 PROMOTE = "promote"
@@ -108,7 +108,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
                     start=start,
                     work=work,
                 )
-                build.equip(fitted, "Train", TRAINING)
+                build.equip(fitted, "Train", build.training)
                 build.accelerate(fitted)
                 # Not cached: the bundle names the champion of the day as its parent.
                 calibrated = calibrate(

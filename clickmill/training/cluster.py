@@ -49,7 +49,7 @@ def workers(config: str) -> int:
     return max(count, 1)
 
 
-def strategy(config: str) -> tf.distribute.Strategy | None:
+def strategy(config: str = "") -> tf.distribute.Strategy | None:
     """The strategy for this process: all workers of TF_CONFIG (`config` is its text), else all GPUs, else None, which is one device.
 
     Call it before anything else of TensorFlow: the connection between workers is part of its start. It waits for the others. In each
