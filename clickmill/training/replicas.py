@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +18,7 @@ import tensorflow as tf
 from clickmill.errors import TrainingError
 from clickmill.models.replicas import summed
 from clickmill.training.config import TrainingConfig
+from clickmill.training.distinct import with_distinct_rows
 from clickmill.training.encoded import Batch, EncodedSplit
 from clickmill.training.step import TrainStep
 from clickmill.training.team import PREDICT_ROWS, Predict, signature
@@ -75,8 +76,8 @@ class ReplicatedStep(TrainStep):
         self._replicas = replicas
         self._run = replicas.function(self._step, self.signature)
 
-    def __call__(self, batch: Mapping[str, np.ndarray]) -> float:
-        return float(self._run(self._replicas.parts(_weighted(batch))))
+    def prepare(self, batch: Mapping[str, np.ndarray]) -> Any:
+        return [with_distinct_rows(part) for part in self._replicas.parts(_weighted(batch))]
 
 
 class Replicas:
