@@ -102,7 +102,10 @@ def test_number_and_kind_of_gpus_and_the_bounds_of_training_are_knobs(tmp_path: 
     path = compile_pipeline(tmp_path / "p.yaml", gpus=4, gpu_type="amd.com/gpu", training=large)
     pipeline, kubernetes = documents(path)
     found = container(pipeline, "train")["resources"]
-    assert (found["accelerator"]["resourceType"], found["accelerator"]["resourceCount"]) == ("amd.com/gpu", "4")
+    assert (found["accelerator"]["resourceType"], found["accelerator"]["resourceCount"]) == (
+        "amd.com/gpu",
+        "4",
+    )
     assert (found["resourceCpuRequest"], found["resourceCpuLimit"]) == ("16", "32")
     assert (found["resourceMemoryRequest"], found["resourceMemoryLimit"]) == ("64Gi", "96Gi")
     assert container(pipeline, "calibrate")["resources"]["resourceMemoryLimit"] == "8Gi"
