@@ -56,7 +56,14 @@ def train(
 
     config, progress = config or TrainingConfig(), progress or SILENT
     typed = configure(model, model_config)
-    _tell_size(estimate(space, model, typed), progress)
+    size = estimate(
+        space,
+        model,
+        typed,
+        embedding_optimizer=config.embedding_optimizer,
+        linear_optimizer=config.linear_optimizer,
+    )
+    _tell_size(size, progress)
     encoder = Encoder(space)
     work = out / "checkpoint"
     splits = {
