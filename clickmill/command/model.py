@@ -10,7 +10,7 @@ import typer
 
 from clickmill.command.console import AsJson, print_facts, print_json, result, words
 from clickmill.command.learned_space import learned_space
-from clickmill.command.settings import nested
+from clickmill.command.settings import nested, typed
 from clickmill.command.tensorflow_start import start_tensorflow
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ def size(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="model.NAME=VALUE", help="A setting of the model, such as model.dim=16."
+            "--set",
+            metavar="TOPIC.NAME=VALUE",
+            help="A setting of the model or of training that its size depends on: model.dim=16, training.embedding_optimizer=adam, "
+            "training.linear_optimizer=ftrl.",
         ),
     ] = None,
     json: AsJson = False,
@@ -51,13 +54,21 @@ def size(
     the batches come on top.
     """
     from clickmill import contract as contracts
+    from clickmill.training import TrainingConfig
 
     loaded = contracts.load(contract)
-    chosen = nested(settings or [], ["model"])["model"]
+    chosen = nested(settings or [], ["model", "training"])
+    training = typed("training", TrainingConfig, chosen["training"])
     start_tensorflow()
     from clickmill.models.size import MOST_ROWS, estimate, in_bytes
 
-    found = estimate(_space(loaded, data), model, chosen)
+    found = estimate(
+        _space(loaded, data),
+        model,
+        chosen["model"],
+        embedding_optimizer=training.embedding_optimizer,
+        linear_optimizer=training.linear_optimizer,
+    )
     if json:
         sums = {
             "table_parameters": found.table_parameters,

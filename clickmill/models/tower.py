@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from clickmill.models.precision import product
 from clickmill.models.replicas import Dropout
 
 
@@ -20,12 +22,19 @@ class Seeds:
         return int(self._generator.integers(1, 2**31 - 1))
 
 
+class Dense(keras.layers.Dense):
+    """Keras' own, with its product in the precision that is in force: (..., n) to (..., units)."""
+
+    def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        return self.activation(product(x, self.kernel) + self.bias)
+
+
 def mlp(
     x: keras.KerasTensor, units: Sequence[int], dropout: float, seeds: Seeds, *, name: str = "deep"
 ) -> keras.KerasTensor:
     """a_{l+1} = dropout(relu(W_l a_l + b_l)) for each width in `units`: (b, n) to (b, units[-1]); (b, n) when empty."""
     for i, width in enumerate(units):
-        x = keras.layers.Dense(
+        x = Dense(
             width,
             activation="relu",
             kernel_initializer=keras.initializers.HeNormal(seeds()),

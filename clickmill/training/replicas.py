@@ -18,7 +18,6 @@ import tensorflow as tf
 from clickmill.errors import TrainingError
 from clickmill.models.replicas import summed
 from clickmill.training.config import TrainingConfig
-from clickmill.training.distinct import with_distinct_rows
 from clickmill.training.encoded import Batch, EncodedSplit
 from clickmill.training.step import TrainStep
 from clickmill.training.team import PREDICT_ROWS, Predict, signature
@@ -77,7 +76,7 @@ class ReplicatedStep(TrainStep):
         self._run = replicas.function(self._step, self.signature)
 
     def prepare(self, batch: Mapping[str, np.ndarray]) -> Any:
-        return [with_distinct_rows(part) for part in self._replicas.parts(_weighted(batch))]
+        return [TrainStep.prepare(self, part) for part in self._replicas.parts(_weighted(batch))]
 
 
 class Replicas:

@@ -1,4 +1,4 @@
-"""One training step as a compiled graph: forward, backward, sparse rows by Adagrad, the rest by Adam."""
+"""One training step as a compiled graph: forward, backward, the rows of the batch by an optimizer for rows, the rest by Adam."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from clickmill.models.embedding import FusedEmbedding
+from clickmill.models.precision import products_in
 from clickmill.training.config import TrainingConfig
 from clickmill.training.distinct import PLAN, row_keys, with_distinct_rows
-from clickmill.training.lookup import looked_up
 from clickmill.training.loss import weighted_bce
-from clickmill.training.sparse_adagrad import SparseAdagrad
+from clickmill.training.row_optimizers import row_optimizers
+from clickmill.training.rows import by_row
 
 
 class Exchange(Protocol):
@@ -49,16 +50,13 @@ class TrainStep:
         self._exchange = exchange
         self.rate = tf.Variable(1.0, trainable=False, name="rate")
         self._positive_weight = config.positive_weight
+        self._precision = config.precision
+        # Only this part: how many rows are different changes from batch to batch, and XLA compiles each shape anew.
+        self._differentiate = (
+            tf.function(self._forward_backward, jit_compile=True) if config.xla else self._forward_backward
+        )
         self._tables = [layer for layer in model.layers if isinstance(layer, FusedEmbedding)]
-        self._adagrad = [
-            SparseAdagrad(
-                layer.table.value,
-                config.embedding_learning_rate,
-                config.linear_l2 if layer.width == 1 else config.l2,
-                self.rate,
-            )
-            for layer in self._tables
-        ]
+        self._row_optimizers = row_optimizers(self._tables, config, self.rate)
         owned = {id(layer.table) for layer in self._tables}
         self._dense = [v for v in model.trainable_variables if id(v) not in owned]
         self._adam = keras.optimizers.Adam(_Scaled(config.learning_rate, self.rate))
@@ -71,7 +69,7 @@ class TrainStep:
 
     def prepare(self, batch: Mapping[str, np.ndarray]) -> Any:
         """The batch as `run` takes it. Reads nothing of the model: may be called on another thread, ahead of the steps before."""
-        return with_distinct_rows(batch)
+        return {key: tf.convert_to_tensor(value) for key, value in with_distinct_rows(batch).items()}
 
     def run(self, prepared: Any) -> float:
         """One step on a batch from `prepare`; its loss before the step."""
@@ -84,33 +82,58 @@ class TrainStep:
     def _step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         inputs = {key: value for key, value in batch.items() if key not in ("label", "weight", *PLAN)}
         rows, order, segments = (batch[key] for key in PLAN)
-        named = [inputs[key] for key in row_keys(inputs)]
-        dense = [v.value for v in self._dense]
-        # Each row of the batch is fetched from its table once, and is what the loss is differentiated by.
+        # Each row of the batch is fetched from its table once; the vectors at its places are what the loss is differentiated by.
         excerpts = [tf.gather(layer.table.value, rows) for layer in self._tables]
-        with tf.GradientTape(watch_accessed_variables=False) as tape, ExitStack() as reading:
-            tape.watch([dense, excerpts])
-            for layer, excerpt in zip(self._tables, excerpts, strict=True):
-                vectors = looked_up(excerpt, named, order, segments)
-                reading.enter_context(layer.reading(excerpt, list(zip(named, vectors, strict=True))))
-            logit = self.model(inputs, training=True)
-            loss = weighted_bce(batch["label"], logit, batch.get("weight"), self._positive_weight)
-            # What layers add while training (DIEN's auxiliary loss) is learned from, but not told as the loss.
-            objective = tf.add_n([loss, *self.model.losses])
-            examples = tf.cast(tf.shape(logit)[0], tf.float32)
-            if self._exchange is not None:
-                share, examples = self._share(examples, batch.get("weight"))
-                loss, objective = share * loss, share * objective
-        gradients, sparse = tape.gradient(objective, (dense, excerpts))
+        vectors = [[tf.gather(excerpt, inputs[key]) for key in row_keys(inputs)] for excerpt in excerpts]
+        label, weight = batch["label"], batch.get("weight")
+        share, examples = None, tf.cast(tf.size(label), tf.float32)
+        if self._exchange is not None:
+            share, examples = self._share(examples, weight)
+        loss, gradients, upstream = self._differentiate(inputs, vectors, label, weight, share)
+        of_rows = [by_row(places, order, segments) for places in upstream]
         if self._exchange is not None:
             (loss,) = self._exchange.summed([loss])
-            rows, sparse = self._exchange.gathered(rows, [tf.convert_to_tensor(g) for g in sparse])
+            rows, of_rows = self._exchange.gathered(rows, of_rows)
             excerpts = [tf.gather(layer.table.value, rows) for layer in self._tables]
         # Of replicas' dense gradients Keras' optimizer takes the sum itself.
         self._adam.apply(gradients, self._dense)
-        for adagrad, excerpt, gradient in zip(self._adagrad, excerpts, sparse, strict=True):
-            adagrad.apply(rows, excerpt, tf.convert_to_tensor(gradient), examples)
+        for optimizer, excerpt, gradient in zip(self._row_optimizers, excerpts, of_rows, strict=True):
+            optimizer.apply(rows, excerpt, gradient, examples)
         return loss
+
+    def _forward_backward(
+        self,
+        inputs: dict[str, tf.Tensor],
+        vectors: list[list[tf.Tensor]],
+        label: tf.Tensor,
+        weight: tf.Tensor | None,
+        share: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, list[tf.Tensor], list[list[tf.Tensor]]]:
+        """The loss, and the gradients of dense weights and of `vectors` (per table those of each of `row_keys`); of a part of the batch
+        its `share` in them."""
+        dense = [v.value for v in self._dense]
+        with (
+            tf.GradientTape(watch_accessed_variables=False) as tape,
+            ExitStack() as answering,
+            products_in(self._precision),
+        ):
+            tape.watch([dense, vectors])
+            for layer, read in zip(self._tables, vectors, strict=True):
+                named = [inputs[key] for key in row_keys(inputs)]
+                answering.enter_context(layer.answering(list(zip(named, read, strict=True))))
+            logit = self.model(inputs, training=True)
+            loss = weighted_bce(label, logit, weight, self._positive_weight)
+            # What layers add while training (DIEN's auxiliary loss) is learned from, but not told as the loss.
+            objective = tf.add_n([loss, *self.model.losses])
+            if share is not None:
+                loss, objective = share * loss, share * objective
+        gradients, upstream = tape.gradient(objective, (dense, vectors))
+        # A model may leave a list of its contract aside: nothing comes back for it.
+        upstream = [
+            [tf.zeros_like(there) if back is None else back for there, back in zip(*pair, strict=True)]
+            for pair in zip(vectors, upstream, strict=True)
+        ]
+        return loss, gradients, upstream
 
     def _share(self, examples: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         """What a mean over this part of the batch counts in the mean over all of it, and how many rows all of it has."""
@@ -123,7 +146,8 @@ class TrainStep:
     def variables(self) -> list[tf.Variable]:
         """Everything a step reads and changes, in a fixed order: weights, dropout's generators, optimizers' state, rate."""
         kept = [*self.model.variables, *self._adam.variables]
-        return [v.value for v in kept] + [adagrad.accumulator for adagrad in self._adagrad] + [self.rate]
+        state = [variable for optimizer in self._row_optimizers for variable in optimizer.state]
+        return [v.value for v in kept] + state + [self.rate]
 
 
 class _Scaled(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]

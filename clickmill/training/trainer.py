@@ -96,7 +96,14 @@ def _train(
     from clickmill.training.team import agree
     from clickmill.training.warm_start import inherit
 
-    _tell_size(estimate(space, model, typed), progress)
+    size = estimate(
+        space,
+        model,
+        typed,
+        embedding_optimizer=config.embedding_optimizer,
+        linear_optimizer=config.linear_optimizer,
+    )
+    _tell_size(size, progress)
     encoder = Encoder(space)
     work = out / "checkpoint"
     with team.chief_first(work):
