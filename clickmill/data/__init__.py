@@ -3,6 +3,7 @@
 from clickmill.data.attribution import JoinReport, join_clicks, read_clicks, read_truth
 from clickmill.data.checked import CheckedLogs, check_logs, prepare_checked
 from clickmill.data.engine import connect
+from clickmill.data.given_splits import prepare_splits
 from clickmill.data.options import PrepareOptions
 from clickmill.data.preparation import prepare
 from clickmill.data.prepared import DatasetMeta, PreparedDataset, SplitInfo
@@ -29,6 +30,7 @@ __all__ = [
     "join_clicks",
     "prepare",
     "prepare_checked",
+    "prepare_splits",
     "read",
     "read_clicks",
     "read_truth",
