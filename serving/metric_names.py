@@ -8,6 +8,7 @@ REASON = "reason"
 BUNDLE = "bundle"
 VERSION = "version"
 DIGEST = "digest"
+OUTCOME = "outcome"
 
 REQUEST_SECONDS = "clickmill_request_seconds"
 CANDIDATES = "clickmill_request_candidates"
@@ -21,6 +22,9 @@ BUNDLE_LOADED = "clickmill_bundle_loaded_timestamp_seconds"
 RELOADS = "clickmill_bundle_reloads"
 REFUSED = "clickmill_bundle_refused"
 READY = "clickmill_ready"
+LOG_ROWS = "clickmill_prediction_log_rows"
+LOG_PENDING = "clickmill_prediction_log_pending_rows"
+LOG_WRITE_ERRORS = "clickmill_prediction_log_write_errors"
 
 LATENCY_EDGES = (
     0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.008, 0.010, 0.012, 0.016, 0.025, 0.05, 0.1, 0.25, 1.0,
@@ -34,4 +38,4 @@ PCTR_EDGES = (
 )  # fmt: skip
 """Log-spaced: click probabilities live between 0.1 % and 10 %, where equal widths would see one bucket."""
 
-PROTOCOLS = ("v1", "v2", "grpc")
+PROTOCOLS = ("v1", "v2", "grpc", "rank")

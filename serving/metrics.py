@@ -109,6 +109,24 @@ class Metrics:
             names.REFUSED, "Bundles refused, by reason.", [model, names.REASON], registry=registry
         )
         self.ready = Gauge(names.READY, "1 when warm and not draining.", [model], registry=registry)
+        self.log_rows = Counter(
+            names.LOG_ROWS,
+            "Rows offered to the prediction log: written, dropped for lack of room, or lost to a bug.",
+            [model, names.OUTCOME],
+            registry=registry,
+        )
+        self.log_pending = Gauge(
+            names.LOG_PENDING,
+            "Rows that wait to be written to the prediction log.",
+            [model],
+            registry=registry,
+        )
+        self.log_write_errors = Counter(
+            names.LOG_WRITE_ERRORS,
+            "Files of the prediction log that could not be written and are tried again.",
+            [model],
+            registry=registry,
+        )
 
 
 @cache

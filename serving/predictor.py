@@ -7,9 +7,10 @@ a swap is one assignment, so whatever is in flight ends on the bundle it began o
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import orjson
@@ -17,7 +18,7 @@ import orjson
 from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError
 from clickmill.features.tensors import from_rows
-from serving import tensors, v1, v2, v2_grpc
+from serving import ranking, tensors, v1, v2, v2_grpc
 from serving.kserve_parts import (
     PREDICT_HIST_TIME,
     InferOutput,
@@ -33,6 +34,7 @@ from serving.refusals import NotFinite, NotReady, UnknownModel
 
 Raw = dict[str, np.ndarray]
 Scores = dict[str, np.ndarray]
+Reply = TypeVar("Reply")
 
 HEADER_DIGEST = "x-clickmill-bundle"
 HEADER_VERSION = "x-clickmill-version"
@@ -45,7 +47,10 @@ class Scorer(Protocol):
     def contract(self) -> FeatureContract: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def ranks(self) -> bool: ...
     def predict(self, raw: Raw) -> Scores: ...
+    def rank(self, raw: Raw) -> Scores: ...
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,21 @@ class InService:
     version: str
 
     @cached_property
+    def number(self) -> int:
+        """Version as a number, which is all TF Serving's protocol has: a bundle outside a store is 1, as in its `model/1`."""
+        return 1 if self.version == self.scorer.digest[:12] else int(self.version)
+
+    @cached_property
     def headers(self) -> dict[str, str]:
         return {HEADER_DIGEST: self.scorer.digest, HEADER_VERSION: self.version}
 
     @cached_property
     def form(self) -> tensors.Form:
         return tensors.Form.of(self.scorer.contract)
+
+    @cached_property
+    def ranking_form(self) -> ranking.Form:
+        return ranking.Form.of(self.scorer.contract)
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,16 @@ class Answer:
     body: bytes
     headers: dict[str, str]
     json_length: int | None = None
+
+
+@dataclass(frozen=True)
+class Question(Generic[Reply]):
+    """A request that kept every rule: what is left is to score `raw` on the bundle it was checked against, and to write the reply."""
+
+    served: InService
+    raw: Raw
+    rows: int
+    reply: Callable[[Scores], Reply]
 
 
 class BundleModel(kserve.Model):
@@ -136,36 +160,64 @@ class BundleModel(kserve.Model):
 
     def answer_v1(self, body: bytes) -> Answer:
         """Answer a V1 JSON body. Raises RequestError and NotReady."""
-        served = self.in_service
-        predictions = self._v1(served, v1.parse_json(body))
-        return Answer(orjson.dumps(predictions), served.headers)
+        return self.answer(self.ask_v1(body))
 
     def answer_v2(self, body: bytes, json_length: int | None, version: str | None = None) -> Answer:
         """Answer a V2 body, JSON or binary. Raises RequestError, NotReady and UnknownModel (version)."""
-        served = self._of_version(version)
-        request = v2.parse(body, json_length)
-        scores = self._v2(served, request.tensors)
-        text, length = v2.answer(
-            request,
-            scores,
-            model_name=self.name,
-            model_version=served.version,
-            digest=served.scorer.digest,
-        )
-        return Answer(text, served.headers, length)
+        return self.answer(self.ask_v2(body, json_length, version))
 
     def answer_grpc(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         """Answer a V2 gRPC message. Raises RequestError, NotReady and UnknownModel (version)."""
-        served = self._of_version(request.model_version)
+        return self.answer(self.ask_grpc(request))
+
+    def answer(self, question: Question[Reply]) -> Reply:
+        """Score a question and write its reply. Raises NotFinite."""
+        return question.reply(self.score(question.served, question.raw, question.rows))
+
+    def ask_v1(self, body: bytes) -> Question[Answer]:
+        """Read and check a V1 JSON body. Raises RequestError and NotReady."""
+        served = self.in_service
+        rows, raw = self._v1(served, v1.parse_json(body))
+
+        def reply(scores: Scores) -> Answer:
+            return Answer(orjson.dumps(v1.predictions(scores["pctr"], scores["logit"])), served.headers)
+
+        return Question(served, raw, rows, reply)
+
+    def ask_v2(self, body: bytes, json_length: int | None, version: str | None = None) -> Question[Answer]:
+        """Read and check a V2 body, JSON or binary. Raises RequestError, NotReady and UnknownModel (version)."""
+        served = self.of_version(version)
+        request = v2.parse(body, json_length)
+        raw, rows = tensors.to_raw(request.tensors, served.form, self.limits)
+
+        def reply(scores: Scores) -> Answer:
+            text, length = v2.answer(
+                request,
+                scores,
+                model_name=self.name,
+                model_version=served.version,
+                digest=served.scorer.digest,
+            )
+            return Answer(text, served.headers, length)
+
+        return Question(served, raw, rows, reply)
+
+    def ask_grpc(self, request: pb.ModelInferRequest) -> Question[pb.ModelInferResponse]:
+        """Read and check a V2 gRPC message. Raises RequestError, NotReady and UnknownModel (version)."""
+        served = self.of_version(request.model_version)
         v2.requested([output.name for output in request.outputs])
-        scores = self._v2(served, v2_grpc.tensors_of(request))
-        return v2_grpc.answer(
-            request,
-            scores,
-            model_name=self.name,
-            model_version=served.version,
-            digest=served.scorer.digest,
-        )
+        raw, rows = tensors.to_raw(v2_grpc.tensors_of(request), served.form, self.limits)
+
+        def reply(scores: Scores) -> pb.ModelInferResponse:
+            return v2_grpc.answer(
+                request,
+                scores,
+                model_name=self.name,
+                model_version=served.version,
+                digest=served.scorer.digest,
+            )
+
+        return Question(served, raw, rows, reply)
 
     async def predict(
         self,
@@ -180,7 +232,9 @@ class BundleModel(kserve.Model):
         try:
             if isinstance(payload, InferRequest):
                 return self._stock_v2(served, payload)
-            return self._v1(served, payload)
+            rows, raw = self._v1(served, payload)
+            scores = self.score(served, raw, rows)
+            return v1.predictions(scores["pctr"], scores["logit"])
         except RequestError as error:
             raise InvalidInput(str(error)) from error
 
@@ -193,26 +247,25 @@ class BundleModel(kserve.Model):
         """Nothing to add."""
         return result
 
-    def _of_version(self, version: str | None) -> InService:
+    def of_version(self, version: str | None) -> InService:
+        """The bundle in service if it is of this version or digest, or no version is asked for. Raises NotReady, UnknownModel."""
         served = self.in_service
         if version and version not in (served.version, served.scorer.digest):
             raise UnknownModel(f"model {self.name} serves version {served.version} now, not {version}")
         return served
 
-    def _v1(self, served: InService, payload: Any) -> dict[str, Any]:
+    def _v1(self, served: InService, payload: Any) -> tuple[int, Raw]:
         rows = v1.rows_of(payload, self.limits)
         raw = from_rows(rows, served.scorer.contract)
         v1.check_strings(raw, self.limits)
-        scores = self._score(served, raw, len(rows))
-        return v1.predictions(scores["pctr"], scores["logit"])
+        return len(rows), raw
 
-    def _v2(self, served: InService, named: list[tensors.NamedTensor]) -> Scores:
-        raw, rows = tensors.to_raw(named, served.form, self.limits)
-        return self._score(served, raw, rows)
-
-    def _score(self, served: InService, raw: Raw, rows: int) -> Scores:
+    def score(
+        self, served: InService, raw: Raw, rows: int, ask: Callable[[Raw], Scores] | None = None
+    ) -> Scores:
+        """Scores of checked rows, counted and timed; `ask` stands in for the scorer's `predict`. Raises NotFinite."""
         start = time.perf_counter()
-        scores = served.scorer.predict(raw)
+        scores = (ask or served.scorer.predict)(raw)
         self._predict_seconds.observe(time.perf_counter() - start)
         pctr = scores["pctr"]
         if not np.isfinite(pctr).all():
@@ -236,7 +289,8 @@ class BundleModel(kserve.Model):
                 )
             else:
                 named.append(tensors.from_list(item.name, item.datatype, item.shape, data))
-        scores = self._v2(served, named)
+        raw, rows = tensors.to_raw(named, served.form, self.limits)
+        scores = self.score(served, raw, rows)
         outputs = [InferOutput(name, [len(scores[name])], "FP32", scores[name]) for name in v2.OUTPUTS]
         return InferResponse(
             response_id=request.id or "",
@@ -248,4 +302,4 @@ class BundleModel(kserve.Model):
         )
 
 
-__all__ = ["HEADER_DIGEST", "HEADER_VERSION", "Answer", "BundleModel", "InService", "Scorer"]
+__all__ = ["HEADER_DIGEST", "HEADER_VERSION", "Answer", "BundleModel", "InService", "Question", "Scorer"]

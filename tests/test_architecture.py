@@ -37,6 +37,8 @@ def test_an_arrow_that_runs_up_breaks_the_build(tmp_path: Path) -> None:
         "release",
         "training",
         "models",
+        "auction",
+        "prediction_log",
         "calibration",
         "features",
         "evaluation",

@@ -51,7 +51,7 @@ PLOT_WORDS: dict[str, PlotWords] = {
     ),
     "learning": PlotWords(
         "NE by epoch",
-        "Normalized entropy of the validation rows after each pass over the train split; training stops when it no longer "
+        "Normalized entropy of the validation rows in the course of the passes over the train split; training stops when it no longer "
         "falls.",
     ),
 }
@@ -67,7 +67,9 @@ def draw(evaluation: Evaluation, meta: Mapping[str, Any]) -> dict[str, bytes]:
         "roc": plots.roc_plot(evaluation),
         "lift": plots.lift_curve(evaluation),
         "learning": plots.entropy_history(
-            [epoch["ne"] for epoch in meta["history"]], best_epoch=meta["best_epoch"]
+            [record["epoch"] for record in meta["history"]],
+            [record["ne"] for record in meta["history"]],
+            best_epoch=meta["best_epoch"],
         ),
     }
     if evaluation.slices:

@@ -43,10 +43,10 @@ class CardFacts:
     evaluation: Evaluation
     calibration: CalibrationReport
     parameters: int
-    epochs: int
-    """Passes over the train split that were run."""
-    best_epoch: int
-    """The pass whose weights were kept, 1-based."""
+    epochs: float
+    """Passes over the train split that were run; 1.5 ended in the middle of the second."""
+    best_epoch: float
+    """How many of them the weights that were kept had seen."""
 
 
 def compose(facts: CardFacts) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _training(facts: CardFacts) -> list[tuple[str, str]]:
     settings = {**facts.model.config, **facts.model.training}
     return [
         ("model", facts.model.name),
-        ("epochs run", f"{facts.epochs}; the weights of epoch {facts.best_epoch} were kept"),
+        ("epochs run", f"{facts.epochs:g}; the weights of epoch {facts.best_epoch:g} were kept"),
         *((key.replace("_", " "), str(value)) for key, value in settings.items()),
     ]
 

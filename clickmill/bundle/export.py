@@ -2,7 +2,8 @@
 
     raw fields -> Encoder -> keras model -> prior correction and calibrator -> logit, pctr = sigmoid(logit)
 
-Training encodes with the same Encoder, so the transform has no second version that could drift from the first.
+Training encodes with the same Encoder, so the transform has no second version that could drift from the first. The graph can be
+asked in two ways: by rows, or by one request whose user and context are given, encoded and looked up once for all its candidates.
 """
 
 from __future__ import annotations
@@ -19,56 +20,65 @@ if TYPE_CHECKING:
     from clickmill.training import TrainedModel
 
 SIGNATURE = "serving_default"
+"""Name of the signature that takes rows."""
+RANKING = "ranking"
+"""Name of the signature that takes one request with its candidates."""
 PCTR, LOGIT = "pctr", "logit"
+
+Forms = dict[str, tuple[Callable[[dict[str, Any]], Any], dict[str, Any]]]
+"""By signature: raw fields to raw logits, and the TensorSpecs of the raw fields."""
 
 
 def export(trained: TrainedModel, calibration: Calibration, folder: Path) -> None:
     """Write the SavedModel to `folder` (saved_model.pb, variables/, assets/ with the vocabularies).
 
-    Signature `serving_default`: contract.inputs by name as `features.tensors.signature` says, batch dimension None;
-    outputs `pctr` and `logit`, (batch,) float32. Raises ContractError when an input has the name of an output.
+    Signature `serving_default`: contract.inputs by name as `features.tensors.signature` says, batch dimension None; signature
+    `ranking`, where the contract has a field of the candidates: the same inputs as `features.sides.request_signature` says. Both:
+    outputs `pctr` and `logit`, (rows,) float32. Raises ContractError when an input has the name of an output.
     """
     import tensorflow as tf
 
     from clickmill.calibration import graph
     from clickmill.features import tensors
+    from clickmill.features.sides import request_signature, shared_fields
+    from clickmill.models.request import request_form
 
-    refuse_output_names(trained.contract)
-    model, encoder = trained.keras_model, trained.encoder
+    contract, encoder = trained.contract, trained.encoder
+    refuse_output_names(contract)
+    of_rows = trained.keras_model
 
-    def raw_logit(raw: dict[str, Any]) -> Any:
-        return model(encoder(raw), training=False)
+    def by_rows(raw: dict[str, Any]) -> Any:
+        return of_rows(encoder(raw), training=False)
 
-    def calibrated(logit: Any) -> Any:
-        return graph.apply(calibration, logit)
+    def by_request(raw: dict[str, Any]) -> Any:
+        return of_request(encoder.request(raw), training=False)
 
+    forms: Forms = {SIGNATURE: (by_rows, tensors.signature(contract))}
+    if contract.inputs.keys() - shared_fields(contract):
+        of_request = request_form(of_rows, trained.space)
+        forms[RANKING] = (by_request, request_signature(contract))
     module = tf.Module(name="clickmill")
     module.encoder = encoder
     # the variables and not the keras model: keras would add its own training functions and config to the file
-    module.model_variables = [variable.value for variable in model.variables]
-    save(module, raw_logit, calibrated, tensors.signature(trained.contract), folder)
+    module.model_variables = [variable.value for variable in of_rows.variables]
+    save(module, forms, lambda logit: graph.apply(calibration, logit), folder)
 
 
-def save(
-    module: Any,
-    raw_logit: Callable[[dict[str, Any]], Any],
-    calibrated: Callable[[Any], Any],
-    signature: dict[str, Any],
-    folder: Path,
-) -> None:
-    """Trace calibrated(raw_logit(raw)) once with the given TensorSpecs and write it; `module` holds what it captures."""
+def save(module: Any, forms: Forms, calibrated: Callable[[Any], Any], folder: Path) -> None:
+    """Trace calibrated(raw_logit(raw)) of each form and write them as signatures; `module` holds what they capture."""
     import tensorflow as tf
 
-    def click_probability(**raw: Any) -> dict[str, Any]:
-        logit = tf.reshape(calibrated(raw_logit(raw)), [-1])
-        # the two outputs get different nodes even where the last op is already the logit: TF Serving refuses aliases
-        return {PCTR: tf.sigmoid(logit, name=PCTR), LOGIT: tf.identity(logit, name=LOGIT)}
+    def traced(raw_logit: Callable[[dict[str, Any]], Any], specs: dict[str, Any]) -> Any:
+        def click_probability(**raw: Any) -> dict[str, Any]:
+            logit = tf.reshape(calibrated(raw_logit(raw)), [-1])
+            # the two outputs get different nodes even where the last op is already the logit: TF Serving refuses aliases
+            return {PCTR: tf.sigmoid(logit, name=PCTR), LOGIT: tf.identity(logit, name=LOGIT)}
 
-    module.click_probability = tf.function(click_probability, autograph=False)
-    concrete = module.click_probability.get_concrete_function(
-        **{name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in signature.items()}
-    )
-    tf.saved_model.save(module, str(folder), signatures={SIGNATURE: concrete})
+        named = {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()}
+        return tf.function(click_probability, autograph=False).get_concrete_function(**named)
+
+    signatures = {name: traced(raw_logit, specs) for name, (raw_logit, specs) in forms.items()}
+    tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def refuse_output_names(contract: FeatureContract) -> None:

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clickmill.bundle.export import LOGIT, PCTR
-from clickmill.bundle.rows import LIST_PADDING, Raw, concat, length, max_length, take, to_arrow
 from clickmill.contract import ContractField, Dtype, FeatureContract, Role
 from clickmill.errors import BundleError, GoldenMismatch
+from clickmill.features.raw import LIST_PADDING, Raw, concat, length, max_length, take, to_arrow
 
 GOLDEN = "golden.parquet"
 CASE = "__case__"
@@ -29,7 +29,7 @@ TOLERANCE = 1e-5
 """Largest |pctr - golden|, and largest |logit - golden| relative to max(1, |golden|). float32 sums in another order
 differ by about 1e-6."""
 
-_SURE = 50.0
+SURE = 50.0
 """Logits beyond it are compared as if they were it: sigmoid(50) is 1 to the last bit, and numbers far outside the training data
 can drive a deep model to logits of millions, of which float32 keeps the sign and little else."""
 
@@ -81,22 +81,27 @@ def write(
     pq.write_table(table, folder / GOLDEN)
 
 
+def read(folder: Path, contract: FeatureContract) -> Raw:
+    """The golden rows, without their answers."""
+    from clickmill.features import tensors
+
+    return tensors.from_arrow(pq.read_table(folder / GOLDEN, columns=list(contract.inputs)), contract)
+
+
 def check(folder: Path, contract: FeatureContract, predict: Predict, *, tolerance: float = TOLERANCE) -> int:
     """Ask the graph for its golden rows again; returns how many there are.
 
     Raises GoldenMismatch naming how many rows moved, and the worst with what was expected and what came.
     """
-    from clickmill.features import tensors
-
     table = pq.read_table(folder / GOLDEN)
-    answers = predict(tensors.from_arrow(table.select(list(contract.inputs)), contract))
+    answers = predict(read(folder, contract))
     moved = np.zeros(len(table))
     for name, scale in ((PCTR, 1.0), (LOGIT, np.maximum(1.0, np.abs(table[LOGIT].to_numpy())))):
         got = np.asarray(answers[name], np.float64)
         if got.shape != (len(table),):
             raise GoldenMismatch(f"{folder}: `{name}` has shape {got.shape}, expected ({len(table)},).")
         expected = table[name].to_numpy().astype(np.float64)
-        difference = np.abs(np.clip(got, -_SURE, _SURE) - np.clip(expected, -_SURE, _SURE)) / scale
+        difference = np.abs(np.clip(got, -SURE, SURE) - np.clip(expected, -SURE, SURE)) / scale
         moved = np.maximum(moved, np.where(np.isnan(difference), np.inf, difference))
     if (moved > tolerance).any():
         at = int(np.argmax(moved))

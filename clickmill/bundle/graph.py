@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from clickmill.bundle.export import LOGIT, PCTR, SIGNATURE
-from clickmill.errors import BundleCorrupt, RequestError
+from clickmill.bundle.export import LOGIT, PCTR, RANKING, SIGNATURE
+from clickmill.errors import BundleCorrupt, BundleError, RequestError
 
 
 class ClickGraph:
-    """`graph(raw)` gives {"pctr": (n,), "logit": (n,)} float32. Safe to call from many threads at once.
+    """`graph(raw)` gives {"pctr": (n,), "logit": (n,)} float32, and so does `graph.rank(raw)` for the candidates of one request.
+    Safe to call from many threads at once.
 
     A session with its feeds and fetches bound once takes the arrays as they are; calling the signature of
     `tf.saved_model.load` first makes a tensor of every input and a dict of keywords, which costs a third more at one row
@@ -39,23 +40,41 @@ class ClickGraph:
         try:
             with graph.as_default(), _without_deprecation_notice():
                 loaded = v1.saved_model.loader.load(self._session, ["serve"], str(saved_model))
-            signature = loaded.signature_def[SIGNATURE]
-            fetches = [signature.outputs[name].name for name in (PCTR, LOGIT)]
+            by_rows = _Call(self._session, loaded.signature_def[SIGNATURE])
         except (OSError, KeyError, RuntimeError, tf.errors.OpError) as error:
             raise BundleCorrupt(
                 f"{saved_model}: holds no graph with the signature {SIGNATURE} and outputs {PCTR}, {LOGIT} ({error}). "
                 "Verify the bundle and write it again."
             ) from error
-        self.inputs: tuple[str, ...] = tuple(sorted(signature.inputs))
+        self.inputs = by_rows.inputs
         """Names of the fields a request carries."""
-        self._call: Any = self._session.make_callable(
-            fetches, feed_list=[signature.inputs[name].name for name in self.inputs]
-        )
+        self._by_rows = by_rows
+        has_form = RANKING in loaded.signature_def  # a protobuf map would make up what it lacks
+        self._by_request = _Call(self._session, loaded.signature_def[RANKING]) if has_form else None
+
+    @property
+    def ranks(self) -> bool:
+        """Whether a request's shared fields can be given once."""
+        return self._by_request is not None
 
     def __call__(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All inputs by name, (n,) or (n, L), in the dtypes of `features.tensors`. Raises RequestError when they are not."""
+        return self._ask(self._by_rows, raw)
+
+    def rank(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All inputs by name, one row of the shared fields and n of the others (`features.sides`).
+
+        Raises RequestError when they are not, BundleError where the graph has no such form.
+        """
+        if self._by_request is None:
+            raise BundleError(
+                f"the graph has no signature {RANKING}; ask it by rows, or write the bundle again"
+            )
+        return self._ask(self._by_request, raw)
+
+    def _ask(self, call: _Call, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:
-            pctr, logit = self._call(*(raw[name] for name in self.inputs))
+            pctr, logit = call(raw)
         except KeyError as error:
             raise RequestError(
                 f"field `{error.args[0]}` is missing; the graph reads {', '.join(self.inputs)}"
@@ -71,6 +90,20 @@ class ClickGraph:
     def close(self) -> None:
         """Free the graph's memory now; without it the garbage collector does."""
         self._session.close()
+
+
+class _Call:
+    """One signature with its feeds and fetches bound."""
+
+    def __init__(self, session: Any, signature: Any) -> None:
+        self.inputs: tuple[str, ...] = tuple(sorted(signature.inputs))
+        self._call: Any = session.make_callable(
+            [signature.outputs[name].name for name in (PCTR, LOGIT)],
+            feed_list=[signature.inputs[name].name for name in self.inputs],
+        )
+
+    def __call__(self, raw: Mapping[str, np.ndarray]) -> Any:
+        return self._call(*(raw[name] for name in self.inputs))
 
 
 @contextmanager

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from clickmill.bundle import golden, reference, warmup
+from clickmill.bundle import golden, reference, requests, warmup
 from clickmill.bundle import manifest as manifests
 from clickmill.bundle.calibration_report import REPORT, CalibrationReport
+from clickmill.bundle.export import RANKING
 from clickmill.bundle.graph import ClickGraph
 from clickmill.bundle.manifest import Manifest
 from clickmill.calibration import Calibration
@@ -101,17 +102,34 @@ class Bundle:
         """
         return self.graph(raw)
 
+    @property
+    def ranks(self) -> bool:
+        """Whether `rank` can be asked: the contract has a field of the candidates, and the bundle is not older than the form."""
+        return self.graph.ranks
+
+    def rank(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """As `predict` for the n candidates of one request, whose shared fields (`features.sides`) have one row.
+
+        Raises RequestError for a missing field or one of the wrong type, BundleError where `ranks` is false.
+        """
+        return self.graph.rank(raw)
+
     def check_golden(self, tolerance: float = golden.TOLERANCE) -> int:
-        """Ask the graph for its golden predictions again; returns how many there are.
+        """Ask the graph for its golden predictions again, by rows and by request; returns how many there are.
 
         Raises GoldenMismatch naming the row that moved most, what was expected and what came.
         """
-        return golden.check(self.path, self.contract, self.predict, tolerance=tolerance)
+        rows = golden.check(self.path, self.contract, self.predict, tolerance=tolerance)
+        if self.ranks:
+            raw = golden.read(self.path, self.contract)
+            requests.check(self.path, raw, self.contract, self.predict, self.rank, tolerance=tolerance)
+        return rows
 
     def warm(self) -> None:
         """Run every warm-up request once: the first run of each batch size plans and allocates."""
         for request in warmup.read(self.saved_model):
-            self.predict(warmup.raw_of(request))
+            ask = self.rank if request.model_spec.signature_name == RANKING else self.predict
+            ask(warmup.raw_of(request))
 
     def reference(self) -> pa.Table:
         """The drift reference: columns of the contract of up to 50,000 calibration rows, and their pctr."""

@@ -12,16 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from clickmill.bundle.export import SIGNATURE
-from clickmill.bundle.rows import length, take
+from clickmill.bundle.export import RANKING, SIGNATURE
+from clickmill.bundle.requests import one_request
+from clickmill.contract import FeatureContract
+from clickmill.features.raw import length, take
 
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 BATCHES = (1, 2, 8, 32, 128, 512)
 """Rows of each request: TensorFlow picks kernels and plans buffers by size; 512 candidates is a large request."""
 
 
-def write(saved_model: Path, raw: Mapping[str, np.ndarray], *, model_name: str) -> Path:
-    """Write one request per batch size, filled with the given rows in turn. Returns the file."""
+def write(
+    saved_model: Path, raw: Mapping[str, np.ndarray], contract: FeatureContract, *, ranks: bool
+) -> Path:
+    """Write one request per batch size (and signature, where the graph `ranks`), filled with the given rows in turn."""
     import tensorflow as tf
 
     path = saved_model / WARMUP
@@ -29,8 +33,13 @@ def write(saved_model: Path, raw: Mapping[str, np.ndarray], *, model_name: str) 
     rows = length(raw)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for batch in BATCHES:
-            request = predict_request(take(raw, np.arange(batch) % rows), model_name=model_name)
-            writer.write(_log(request).SerializeToString())
+            filled = take(raw, np.arange(batch) % rows)
+            asked = {SIGNATURE: filled}
+            if ranks:
+                asked[RANKING] = one_request(filled, contract)
+            for signature, tensors in asked.items():
+                request = predict_request(tensors, model_name=contract.name, signature=signature)
+                writer.write(_log(request).SerializeToString())
     return path
 
 
@@ -43,14 +52,14 @@ def read(saved_model: Path) -> Iterator[Any]:
         yield prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
 
 
-def predict_request(raw: Mapping[str, np.ndarray], *, model_name: str) -> Any:
-    """A tensorflow_serving PredictRequest over raw rows."""
+def predict_request(raw: Mapping[str, np.ndarray], *, model_name: str, signature: str = SIGNATURE) -> Any:
+    """A tensorflow_serving PredictRequest over raw tensors."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model_name
-    request.model_spec.signature_name = SIGNATURE
+    request.model_spec.signature_name = signature
     for name, values in raw.items():
         request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
     return request

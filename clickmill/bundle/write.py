@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clickmill.bundle import card, golden, reference, warmup
+from clickmill.bundle import card, golden, reference, requests, warmup
 from clickmill.bundle import manifest as manifests
 from clickmill.bundle.calibration_report import REPORT, CalibrationReport
 from clickmill.bundle.card_words import CardFacts
@@ -113,8 +113,10 @@ def _write_rows(
     rows, cases = golden.pick(raw, contract, seed=seed)
     golden.write(temp, rows, cases, contract, graph)
     golden.check(temp, contract, graph)
+    if graph.ranks:
+        requests.check(temp, rows, contract, graph, graph.rank, tolerance=golden.TOLERANCE)
     _refuse_drift(rows, cases, trained, calibration, graph)
-    warmup.write(temp / SAVED_MODEL, rows, model_name=contract.name)
+    warmup.write(temp / SAVED_MODEL, rows, contract, ranks=graph.ranks)
     blocks = range(0, len(sample), reference.BATCH)
     pctr = [
         graph({name: v[start : start + reference.BATCH] for name, v in raw.items()})[PCTR] for start in blocks
@@ -180,7 +182,7 @@ def _facts(
         evaluation=evaluation,
         calibration=report,
         parameters=int(trained.keras_model.count_params()),
-        epochs=len(meta["history"]),
+        epochs=meta["history"][-1]["epoch"],
         best_epoch=meta["best_epoch"],
     )
 

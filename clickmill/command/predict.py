@@ -95,16 +95,24 @@ def _scored(files: list[Path], contract: Any, score: Score, limit: int | None) -
         table = table.limit(limit)
     with Bars() as bars:
         bars.start("score", None, "rows")
+        unknown = {name for name, field in contract.inputs.items() if field.aggregate is not None}
         for batch in table.to_pyarrow_batches(chunk_size=BATCH):
             rows = pa.Table.from_batches([batch])
             _refuse_unreadable(rows)
             rows = rows.select(list(contract.inputs))
+            unknown = {name for name in unknown if rows[name].null_count == len(rows)}
             pctr, logit = score(rows)
             bars.advance(len(rows))
             yield rows.append_column("pctr", pa.array(pctr, pa.float64())).append_column(
                 "logit", pa.array(logit, pa.float64())
             )
         bars.finish()
+    if unknown:
+        words.print(
+            f"{', '.join(sorted(unknown))}: computed from the past of a log, and not in these files, so that every row was "
+            "scored with the default; score the rows of a prepared data set to have them",
+            soft_wrap=True,
+        )
 
 
 def _refuse_unreadable(rows: Any) -> None:

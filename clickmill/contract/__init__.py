@@ -1,5 +1,6 @@
 """The feature contract: fields, roles, types, encodings, and its YAML and JSON Schema. Imports only `clickmill.errors`."""
 
+from clickmill.contract.aggregate import Aggregate, Measure
 from clickmill.contract.encoding import (
     Bucketize,
     Compositional,
@@ -18,6 +19,7 @@ from clickmill.contract.field import ContractField, Dtype, Range, Role
 from clickmill.contract.files import dumps, json_schema, load, loads
 
 __all__ = [
+    "Aggregate",
     "Bucketize",
     "Compositional",
     "ContractField",
@@ -30,6 +32,7 @@ __all__ = [
     "Hour",
     "ListOf",
     "Log1p",
+    "Measure",
     "Range",
     "Role",
     "Source",

@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from clickmill.contract.encoding import Cross, Encoding, Hour, ListOf, Vocabulary, Weekday
 from clickmill.contract.field import SINGULAR_ROLES, ContractField, Dtype, Role
+from clickmill.contract.field_problem import FieldProblem
+from clickmill.contract.online_rules import check_online
 
 
 class Format(StrEnum):
@@ -126,20 +128,24 @@ class FeatureContract(BaseModel, frozen=True, extra="forbid", use_attribute_docs
         return {n: f for n, f in self.fields.items() if not f.is_derived}
 
     @property
+    def logged(self) -> dict[str, ContractField]:
+        """Fields that an impression log holds: the columns but for the aggregates, which are computed from it."""
+        return {n: f for n, f in self.columns.items() if f.aggregate is None}
+
+    @property
+    def entities(self) -> dict[str, dict[str, ContractField]]:
+        """What the online store keeps: fields by the id field that they are looked up by, both in order."""
+        kept: dict[str, dict[str, ContractField]] = {}
+        for name, field in self.fields.items():
+            if field.entity is not None:
+                kept.setdefault(field.entity, {})[name] = field
+        return kept
+
+    @property
     def digest(self) -> str:
         """sha256 over the canonical JSON: two contracts with one digest mean the same."""
         text = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-class FieldProblem(ValueError):
-    """A rule across fields is broken; carries the path under `fields`, the value, and the remedy."""
-
-    def __init__(self, path: str, value: Any, remedy: str) -> None:
-        super().__init__(remedy)
-        self.path = f"fields.{path}" if path else "fields"
-        self.value = value
-        self.remedy = remedy
 
 
 def _parents(encoding: Encoding | None) -> tuple[str, ...]:
@@ -189,6 +195,7 @@ def _check_field(contract: FeatureContract, name: str, field: ContractField) -> 
                 f"{name}.dtype", field.dtype, "a derived field has no column; remove dtype and column"
             )
         _check_parents(contract, name, field)
+        check_online(contract, name, field)
         return
     if field.dtype is None:
         raise FieldProblem(f"{name}.dtype", None, f"give a dtype: one of {', '.join(Dtype)}")
@@ -206,6 +213,7 @@ def _check_field(contract: FeatureContract, name: str, field: ContractField) -> 
         raise FieldProblem(f"{name}.allowed", field.dtype.value, "only string and int64 have allowed values")
     _check_default(name, field)
     _check_shares(contract, name, field)
+    check_online(contract, name, field)
 
 
 def _check_parents(contract: FeatureContract, name: str, field: ContractField) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
-import pandas as pd
-from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, model_validator
 
+from clickmill.contract.aggregate import Aggregate
+from clickmill.contract.duration import Duration
 from clickmill.contract.encoding import Encoding
 
 
@@ -57,30 +57,6 @@ class Dtype(StrEnum):
         return self in (Dtype.INT64, Dtype.FLOAT32)
 
 
-def _parse_duration(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return pd.Timedelta(value).to_pytimedelta()
-        except ValueError:
-            raise ValueError(
-                f"{value!r} is not a duration; write for example '15min', '24h' or '7d'"
-            ) from None
-    return value
-
-
-def _write_duration(value: timedelta) -> str:
-    # `:g` would turn twelve days into 1.0368e+06 s, which is no duration to the reader.
-    return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_parse_duration),
-    PlainSerializer(_write_duration, return_type=str),
-    Field(json_schema_extra={"examples": ["15min", "24h", "7d"]}),
-]
-
-
 class Range(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Closed interval a number must lie in."""
 
@@ -124,7 +100,12 @@ class ContractField(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
     owner: str | None = None
     """Team or person who answers when the field breaks."""
     freshness: Duration | None = None
-    """Greatest age at which the online value may still be used."""
+    """Greatest age at which the online value may still be used; older ones take the default."""
+    aggregate: Aggregate | None = None
+    """Computed from the log's own past instead of read from it: click rate and counts of a user or an ad over a window."""
+    lookup_by: str | None = None
+    """Name of the id field (user_id, ad_id) under which the online store keeps this field's latest value, so that a request
+    may name the id alone. Aggregates are kept under their `by` without it."""
     personal: bool = False
     """Personal data: hashed wherever predictions are logged."""
     description: str = ""
@@ -138,6 +119,11 @@ class ContractField(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
     def is_derived(self) -> bool:
         """Computed inside the graph from other fields; has no column of its own."""
         return self.encoding is not None and self.encoding.kind in ("cross", "hour", "weekday")
+
+    @property
+    def entity(self) -> str | None:
+        """Name of the id field under which the online store keeps this field; None when it does not."""
+        return self.aggregate.by if self.aggregate is not None else self.lookup_by
 
     @property
     def fill(self) -> str | int | float | bool | tuple[str, ...] | tuple[int, ...]:

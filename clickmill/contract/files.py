@@ -9,8 +9,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from clickmill.contract.aggregate import Aggregate
 from clickmill.contract.encoding import NUMERIC_KINDS, SLOT_KINDS
-from clickmill.contract.feature_contract import FeatureContract, FieldProblem
+from clickmill.contract.feature_contract import FeatureContract
+from clickmill.contract.field_problem import FieldProblem
 from clickmill.errors import ContractError
 
 
@@ -81,12 +83,15 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+_CARDS = ({"min", "max"}, set(Aggregate.model_fields))
+
+
 class _CompactDumper(yaml.SafeDumper):
-    """Encodings and ranges on one line each, so that a field reads as a card."""
+    """Encodings, ranges and aggregates on one line each, so that a field reads as a card."""
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
         node = super().represent_mapping(tag, mapping, flow_style)  # type: ignore[no-untyped-call]
-        if isinstance(mapping, dict) and ("kind" in mapping or set(mapping) <= {"min", "max"}):
+        if isinstance(mapping, dict) and ("kind" in mapping or any(set(mapping) <= card for card in _CARDS)):
             node.flow_style = True
         return node
 

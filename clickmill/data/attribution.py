@@ -117,13 +117,18 @@ def label_of(contract: FeatureContract) -> str:
 
 
 def join_clicks(
-    impressions: ibis.Table, clicks: ibis.Table, *, contract: FeatureContract, window: timedelta
+    impressions: ibis.Table,
+    clicks: ibis.Table,
+    *,
+    contract: FeatureContract,
+    window: timedelta,
+    time_column: str | None = None,
 ) -> tuple[ibis.Table, JoinReport]:
     """Label each impression by whether a click came within `window` after it (both ends included); nothing multiplies.
 
     impressions: contract columns, unique non-null keys (what `check` lets through). clicks: key and click time, from
     `read_clicks` on the same connection. Returns the impressions, lazy, with the label (and the time of the first valid
-    click, null elsewhere, where the contract has a click_time field), and the report. The small side is kept in memory:
+    click, null elsewhere, where the contract has a click_time field or else as `time_column`), and the report. The small side is kept in memory:
     one row per clicked impression.
     """
     key, event_time = key_of(contract), _required(contract, Role.EVENT_TIME)
@@ -175,8 +180,8 @@ def join_clicks(
         IBIS_TYPES[field.dtype] if field is not None and field.dtype is not None else IBIS_TYPES[Dtype.INT64]
     )
     columns[label] = both["__at__"].notnull().cast(kind)
-    if click_time is not None:
-        columns[click_time] = both["__at__"]
+    if click_time or time_column:
+        columns[str(click_time or time_column)] = both["__at__"]
     return both.select(**columns), report
 
 

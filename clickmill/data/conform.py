@@ -68,7 +68,7 @@ def conform(
         if found is None:
             if field.role is Role.EVENT_TIME and scanned.clockless:
                 columns[name] = _from_microseconds(source[ROW] * 1_000_000)
-            elif field.role in OPTIONAL_ROLES:
+            elif field.role in OPTIONAL_ROLES or field.aggregate is not None:
                 columns[name] = ibis.null(IBIS_TYPES[field.dtype])
             else:
                 problems.append(_missing(name, field, wanted, source.columns))

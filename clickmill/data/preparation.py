@@ -15,10 +15,12 @@ import ibis
 
 from clickmill.contract import FeatureContract, dumps
 from clickmill.data import engine, files
+from clickmill.data.aggregates import CLICKED_AT, events_of, with_aggregates
 from clickmill.data.attribution import JoinReport, join_clicks, join_truth, mature, read_clicks, read_truth
+from clickmill.data.online import end_of, write_online
 from clickmill.data.options import PrepareOptions
 from clickmill.data.partition import write_splits
-from clickmill.data.prepared import CONTRACT, DATASET, DatasetMeta, PreparedDataset
+from clickmill.data.prepared import CONTRACT, DATASET, ONLINE_FOLDER, DatasetMeta, PreparedDataset
 from clickmill.data.quality import QualityReport, Verdict, examine
 from clickmill.data.quality import set_aside as set_aside_bad_rows
 from clickmill.data.source import Logs
@@ -113,7 +115,9 @@ def assemble(
     if logs.clicks is not None:
         with task(progress, "joining clicks"):
             log = read_clicks(logs.clicks, contract, con=con)
-            good, join = join_clicks(good, log, contract=contract, window=options.window)
+            good, join = join_clicks(
+                good, log, contract=contract, window=options.window, time_column=CLICKED_AT
+            )
             progress.advance(join.clicks)
             if options.mature_only:
                 good = mature(good, contract, join)
@@ -121,6 +125,12 @@ def assemble(
         good = join_truth(good, read_truth(logs.truth, contract, con=con), contract)
     dataset = work / "dataset"
     dataset.mkdir()
+    if contract.entities:
+        with task(progress, "features of the past"):
+            # Of all good rows: sampling comes later, and what is left out of a split is no less the past.
+            events = events_of(good, contract, options.window)
+            write_online(good, events, contract, dataset / ONLINE_FOLDER, as_of=end_of(events))
+            good = with_aggregates(good, events, contract)
     splits = write_splits(
         good,
         contract,

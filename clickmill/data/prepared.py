@@ -14,10 +14,11 @@ from pydantic import BaseModel, ValidationError
 
 from clickmill.contract import FeatureContract, load
 from clickmill.data.attribution import JoinReport, label_of
+from clickmill.data.online import OnlineFeatures
 from clickmill.data.quality import QualityReport
 from clickmill.errors import UnreadableData, UsageError
 
-DATASET, CONTRACT = "dataset.json", "contract.yaml"
+DATASET, CONTRACT, ONLINE_FOLDER = "dataset.json", "contract.yaml", "online"
 
 
 class SplitInfo(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -57,7 +58,8 @@ class DatasetMeta(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A folder with dataset.json, contract.yaml and a folder of Parquet parts per split, in order of event time."""
+    """A folder with dataset.json, contract.yaml and a folder of Parquet parts per split, in order of event time; also `online/`,
+    what the online store is loaded with, where the contract has fields that are kept there."""
 
     root: Path
     contract: FeatureContract
@@ -98,6 +100,15 @@ class PreparedDataset:
     def splits(self) -> tuple[str, ...]:
         """Names of the splits there are, in order of time."""
         return tuple(self.meta.splits)
+
+    @property
+    def online(self) -> OnlineFeatures:
+        """What the online store is loaded with; raises UsageError when the contract has no field that is kept there."""
+        if not self.contract.entities:
+            raise UsageError(
+                f"contract `{self.contract.name}` has no field that an online store keeps; give a field `aggregate` or `lookup_by`"
+            )
+        return OnlineFeatures.open(self.root / ONLINE_FOLDER)
 
     def path(self, split: str) -> Path:
         """Folder of the split's Parquet parts; raises UsageError for a split there is not."""

@@ -240,7 +240,7 @@ def _require_columns(table: ibis.Table, contract: FeatureContract, origin: str) 
     for name, field in contract.columns.items():
         assert field.dtype is not None
         if name not in table.columns:
-            if field.role not in OPTIONAL_ROLES | {Role.LABEL}:
+            if field.role not in OPTIONAL_ROLES | {Role.LABEL} and field.aggregate is None:
                 problems.append(f"column `{name}` ({field.dtype}) is missing; make the table with `read`")
         elif table[name].type().copy(nullable=True) != IBIS_TYPES[field.dtype].copy(nullable=True):
             problems.append(

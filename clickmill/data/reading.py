@@ -24,7 +24,8 @@ def read(
 ) -> ibis.Table:
     """The rows of files, globs or folders as a lazy ibis table, named and typed by the contract; nothing is read yet.
 
-    fields: names of the contract's columns to read; default all. `click_time` and the truth are null where they are absent.
+    fields: names of the contract's columns to read; default all. `click_time`, the truth and aggregates are null where they
+        are absent.
     trace: also give `__row__` (int64, from `first_row`, in file order), and where the format can fail to parse
         `__unparsed__` (struct of texts by field) and `__malformed__`: `check` needs them to say which row is bad and
         why. Without it a cell that cannot be parsed is just null.

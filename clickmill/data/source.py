@@ -67,7 +67,7 @@ class Logs:
     ) -> tuple[ibis.Table, Sequence[Breach], str]:
         elsewhere = {Role.LABEL, Role.CLICK_TIME} if self.clicks is not None else set()
         elsewhere |= {Role.TRUTH} if self.truth is not None else set()
-        fields = [name for name, field in contract.columns.items() if field.role not in elsewhere]
+        fields = [name for name, field in contract.logged.items() if field.role not in elsewhere]
         origin = files.describe(files.resolve(paths, contract.source.format))
         table = read(paths, contract, fields=fields, first_row=first_row, con=con)
         with engine.engine_errors(origin):

@@ -17,19 +17,21 @@ from pydantic import BaseModel
 from clickmill.errors import TrainingError
 
 
-class EpochRecord(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """What one pass over the train split gave."""
+class EvaluationRecord(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """What an evaluation on the validation split found, and how the steps since the one before went."""
 
-    epoch: int
-    """1-based."""
+    epoch: float
+    """Passes over the train split so far: 1.5 is the middle of the second."""
     loss: float
-    """Mean training loss over the epoch's batches, each taken before its step (weighted by w+)."""
+    """Mean training loss over the batches since the last evaluation, each taken before its step (weighted by w+)."""
     ne: float
     """Normalized entropy on the validation split, corrected for w+. Lower is better."""
     auc: float
     """AUC on the validation split."""
+    rate: float
+    """What the learning rates were multiplied by since the last evaluation."""
     samples_per_second: float
-    """Training rows per second of this epoch, without validation."""
+    """Training rows per second since the last evaluation, without validation."""
 
 
 class RunState(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -39,17 +41,19 @@ class RunState(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     """Epochs finished."""
     step: int = 0
     """Steps done in the current epoch."""
+    rows: int = 0
+    """Rows of the steps since the last evaluation."""
     loss_sum: float = 0.0
-    """Sum of row counts times losses of the current epoch's steps."""
+    """Sum of row counts times losses of the steps since the last evaluation."""
     seconds: float = 0.0
-    """Time spent in the current epoch's steps."""
-    history: tuple[EpochRecord, ...] = ()
-    """Finished epochs."""
+    """Time spent in the steps since the last evaluation."""
+    history: tuple[EvaluationRecord, ...] = ()
+    """Evaluations so far."""
 
     @property
-    def best(self) -> EpochRecord | None:
-        """The epoch with the lowest NE, the earliest of equals."""
-        return min(self.history, key=lambda record: record.ne, default=None)
+    def ne(self) -> tuple[float, ...]:
+        """NE of each evaluation."""
+        return tuple(record.ne for record in self.history)
 
 
 class Checkpoints:
@@ -62,7 +66,7 @@ class Checkpoints:
 
     @property
     def best_weights(self) -> Path:
-        """Weights of the best epoch so far."""
+        """Weights of the best evaluation so far."""
         return self.folder / "best.weights.h5"
 
     def save(self, state: RunState) -> None:

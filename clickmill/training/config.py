@@ -24,8 +24,18 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """The same for the weights of the linear part, of which there is one per value: these want far less of it."""
     positive_weight: float = Field(default=1.0, ge=1, le=100)
     """w+: weight of a click in the loss. Predictions are corrected for it in closed form afterwards."""
+    evaluations_per_epoch: int = Field(default=1, ge=1, le=1000)
+    """How often per epoch NE is measured on the validation split. More of them find the best weights of a model that learns, and then
+    learns by heart, within one pass; each costs a pass over the validation split."""
     patience: int = Field(default=1, ge=0, le=1000)
-    """Epochs without a better NE on the validation split before training stops; the best weights are kept in any case."""
+    """Evaluations without a better NE that are put up with: one more and training stops. The best weights are kept in any case."""
+    rate_decay: float = Field(default=1.0, gt=0, le=1)
+    """What all learning rates are multiplied by on a plateau of NE; 1 leaves them as they are. Wants a `patience` above
+    `decay_patience`, else training stops first."""
+    decay_patience: int = Field(default=0, ge=0, le=1000)
+    """Evaluations without a better NE that are put up with: one more and the rates are lowered, and the count starts anew."""
+    least_rate: float = Field(default=0.001, gt=0, le=1)
+    """The share of the learning rates below which `rate_decay` does not go."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Decides initial weights, order of the rows and dropout."""
     checkpoint_every_steps: int = Field(default=1000, ge=1)

@@ -1,6 +1,6 @@
 """Adagrad that reads and writes only the rows a batch touches.
 
-    A_r <- A_r + g_r^2,    w_r <- w_r - lr g_r / sqrt(A_r),    A_r = 1 at first      for each row r of the batch, element by element
+    A_r <- A_r + g_r^2,    w_r <- w_r - rate lr g_r / sqrt(A_r),    A_r = 1 at first      for each row r of the batch, element by element
 
 g_r is the gradient of the SUM of the batch's losses: in these units a click moves a bias by about 1, so the 1 that A starts with is
 one click's worth of caution (the beta = 1 of McMahan et al., KDD 2013, section 3), and the learning rate does not depend on the
@@ -18,11 +18,12 @@ _EPSILON = 1e-7
 
 
 class SparseAdagrad(tf.Module):
-    """Adagrad over one embedding table (rows, width)."""
+    """Adagrad over one embedding table (rows, width). `rate` (scalar) multiplies the learning rate."""
 
-    def __init__(self, table: tf.Variable, learning_rate: float, l2: float) -> None:
+    def __init__(self, table: tf.Variable, learning_rate: float, l2: float, rate: tf.Variable) -> None:
         super().__init__(name="sparse_adagrad")
         self._table = table
+        self._rate = rate
         self.learning_rate = learning_rate
         self.l2 = l2
         self.accumulator = tf.Variable(
@@ -38,7 +39,7 @@ class SparseAdagrad(tf.Module):
         tf.raw_ops.ResourceSparseApplyAdagradV2(
             var=self._table.handle,
             accum=self.accumulator.handle,
-            lr=self.learning_rate,
+            lr=self.learning_rate * self._rate,
             epsilon=_EPSILON,
             grad=summed,
             indices=rows,

@@ -16,10 +16,14 @@ from clickmill.training.sparse_adagrad import SparseAdagrad
 
 
 class TrainStep:
-    """Trains `model` on batches {input: (b, ...), "label": (b,), ["weight": (b,)]}; holds the optimizers' state."""
+    """Trains `model` on batches {input: (b, ...), "label": (b,), ["weight": (b,)]}; holds the optimizers' state.
+
+    `rate` (float32 scalar, 1 at first) multiplies the learning rate of every optimizer; whoever runs the steps may assign it.
+    """
 
     def __init__(self, model: keras.Model, config: TrainingConfig, batch: Mapping[str, np.ndarray]) -> None:
         self.model = model
+        self.rate = tf.Variable(1.0, trainable=False, name="rate")
         self._positive_weight = config.positive_weight
         self._tables = [layer for layer in model.layers if isinstance(layer, FusedEmbedding)]
         self._adagrad = [
@@ -27,12 +31,13 @@ class TrainStep:
                 layer.table.value,
                 config.embedding_learning_rate,
                 config.linear_l2 if layer.width == 1 else config.l2,
+                self.rate,
             )
             for layer in self._tables
         ]
         owned = {id(layer.table) for layer in self._tables}
         self._dense = [v for v in model.trainable_variables if id(v) not in owned]
-        self._adam = keras.optimizers.Adam(config.learning_rate)
+        self._adam = keras.optimizers.Adam(_Scaled(config.learning_rate, self.rate))
         self._adam.build(self._dense)
         spec = {
             name: tf.TensorSpec([None, *array.shape[1:]], tf.as_dtype(array.dtype))
@@ -67,9 +72,20 @@ class TrainStep:
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """Everything a step reads and changes, in a fixed order: weights, dropout's generators, optimizers' state."""
+        """Everything a step reads and changes, in a fixed order: weights, dropout's generators, optimizers' state, rate."""
         kept = [*self.model.variables, *self._adam.variables]
-        return [v.value for v in kept] + [adagrad.accumulator for adagrad in self._adagrad]
+        return [v.value for v in kept] + [adagrad.accumulator for adagrad in self._adagrad] + [self.rate]
+
+
+class _Scaled(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """The learning rate times `rate`, as an optimizer of Keras reads it at each step."""
+
+    def __init__(self, learning_rate: float, rate: tf.Variable) -> None:
+        super().__init__()
+        self._learning_rate, self._rate = learning_rate, rate
+
+    def __call__(self, step: object) -> tf.Tensor:
+        return self._learning_rate * self._rate
 
 
 def distinct_rows(inputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

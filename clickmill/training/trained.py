@@ -36,7 +36,8 @@ class TrainedModel:
         model, model_config, training_config     what was trained, and how
         negatives_kept, positive_weight          what the prior correction needs
         contract_digest, space_digest, data_digest
-        history, best_epoch                      per epoch loss, ne, auc, samples_per_second
+        history                                  per evaluation epoch, loss, ne, auc, rate, samples_per_second
+        best_epoch                               `epoch` of the evaluation whose weights these are
     """
 
     space: FeatureSpace

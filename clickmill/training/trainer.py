@@ -1,4 +1,4 @@
-"""The training loop: epochs, early stopping on NE, checkpoints, and a Ctrl-C that loses nothing."""
+"""A training run as a whole: from a prepared dataset and a model's name to a trained model on disk."""
 
 from __future__ import annotations
 
@@ -6,33 +6,28 @@ import hashlib
 import json
 import math
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clickmill.errors import DegenerateLabels, TrainingError
-from clickmill.evaluation import auc, normalized_entropy
+from clickmill.errors import DegenerateLabels
 from clickmill.features import FeatureSpace
 from clickmill.models import ModelConfig, build, configure
 from clickmill.models.size import SizeEstimate, estimate, in_bytes
 from clickmill.progress import SILENT, Progress
-from clickmill.training.checkpoint import Checkpoints, EpochRecord, RunState
+from clickmill.training import schedule
+from clickmill.training.checkpoint import Checkpoints, RunState
 from clickmill.training.config import TrainingConfig
 from clickmill.training.encoded import EncodedSplit, encode
-from clickmill.training.interruption import Interruption
-from clickmill.training.loss import prior_shift
 from clickmill.training.trained import TrainedModel
 
 if TYPE_CHECKING:
     import keras
 
     from clickmill.data import PreparedDataset
-    from clickmill.training.step import TrainStep
+    from clickmill.training.loop import Predict
 
-Predict = Callable[[EncodedSplit], np.ndarray]
 _PREDICT_ROWS = 16_384
 
 
@@ -46,7 +41,7 @@ def train(
     out: Path,
     progress: Progress | None = None,
 ) -> TrainedModel:
-    """Train a model by name on the train split, stop early by NE on the validation split, keep the best epoch's weights.
+    """Train a model by name on the train split, stop early by NE on the validation split, keep the weights of the best evaluation.
 
     Writes the folder described at TrainedModel to `out`; while running, `out/checkpoint/` holds the encoded splits and the
     last checkpoint. Ctrl-C finishes the step, saves and raises KeyboardInterrupt; the same call then goes on where it stopped and
@@ -56,6 +51,7 @@ def train(
     checkpoint of another run, UsageError for an unknown model or setting.
     """
     from clickmill.features import Encoder
+    from clickmill.training.loop import Loop
     from clickmill.training.step import TrainStep
 
     config, progress = config or TrainingConfig(), progress or SILENT
@@ -87,102 +83,30 @@ def train(
     decides = json.dumps(settings, sort_keys=True) + dataset.meta.model_dump_json()
     identity = hashlib.sha256(decides.encode()).hexdigest()
     checkpoints = Checkpoints(work, stepper.variables, identity)
-    state = checkpoints.restore() or RunState()
-    predict = _predictor(keras_model, splits["validation"])
-    with Interruption() as interruption:
-        while not _finished(state, config):
-            state = _epoch(state, stepper, splits["train"], config, checkpoints, interruption, progress)
-            record = _judge(state, splits, predict, config)
-            state = RunState(epoch=state.epoch + 1, history=(*state.history, record))
-            if state.best is record:
-                keras_model.save_weights(checkpoints.best_weights)
-            checkpoints.save(state)
-            if interruption.requested and not _finished(state, config):
-                raise _interrupted(state, checkpoints)
+    loop = Loop(
+        step=stepper,
+        predict=_predictor(keras_model, splits["validation"]),
+        train=splits["train"],
+        validation=splits["validation"],
+        config=config,
+        checkpoints=checkpoints,
+        progress=progress,
+    )
+    state = loop.run(checkpoints.restore() or RunState())
 
     keras_model.load_weights(checkpoints.best_weights)
-    assert state.best is not None
     meta = {
         **settings,
         "negatives_kept": dataset.negatives_kept,
         "positive_weight": config.positive_weight,
         "history": [record.model_dump() for record in state.history],
-        "best_epoch": state.best.epoch,
+        "best_epoch": state.history[schedule.best(state.ne)].epoch,
     }
     trained = TrainedModel(space, model, keras_model, encoder, meta)
     trained.save(out)
-    del splits  # the memory maps go before their files do
+    del splits, loop  # the memory maps go before their files do
     shutil.rmtree(work)
     return trained
-
-
-def _epoch(
-    state: RunState,
-    step: TrainStep,
-    split: EncodedSplit,
-    config: TrainingConfig,
-    checkpoints: Checkpoints,
-    interruption: Interruption,
-    progress: Progress,
-) -> RunState:
-    """The rest of the current epoch. Raises KeyboardInterrupt, after saving, when one was requested."""
-    batches = split.shuffled(
-        config.batch_size,
-        seed=config.seed,
-        epoch=state.epoch,
-        memory=config.shuffle_memory_mib << 20,
-        first=state.step,
-    )
-    rows = min(state.step * config.batch_size, split.rows)
-    progress.start(f"epoch {state.epoch + 1} of at most {config.epochs}", split.rows, "samples")
-    progress.advance(rows)
-    known = {"ne": state.history[-1].ne} if state.history else {}
-    for batch in batches:
-        began = time.perf_counter()
-        loss = step(batch)
-        size = len(batch["label"])
-        if not math.isfinite(loss):
-            raise TrainingError(_diverged(loss, state, config))
-        rows += size
-        state = state.model_copy(
-            update={
-                "step": state.step + 1,
-                "loss_sum": state.loss_sum + loss * size,
-                "seconds": state.seconds + time.perf_counter() - began,
-            }
-        )
-        progress.advance(size, loss=state.loss_sum / rows, **known)
-        if interruption.requested:
-            checkpoints.save(state)
-            raise _interrupted(state, checkpoints)
-        if state.step % config.checkpoint_every_steps == 0:
-            checkpoints.save(state)
-    progress.finish()
-    return state
-
-
-def _judge(
-    state: RunState, splits: dict[str, EncodedSplit], predict: Predict, config: TrainingConfig
-) -> EpochRecord:
-    """Close the epoch: mean loss, NE and AUC on validation (which is sampled like train, so only w+ needs correction)."""
-    validation, rows = splits["validation"], splits["train"].rows
-    logit = predict(validation)
-    if not np.isfinite(logit).all():
-        raise TrainingError(_diverged(float("nan"), state, config))
-    y, weight = validation.arrays["label"], validation.arrays.get("weight")
-    p = _sigmoid(logit + prior_shift(config.positive_weight))
-    return EpochRecord(
-        epoch=state.epoch + 1,
-        loss=state.loss_sum / rows,
-        ne=normalized_entropy(y, p, weight),
-        auc=auc(y, p, weight),
-        samples_per_second=rows / max(state.seconds, 1e-9),
-    )
-
-
-def _finished(state: RunState, config: TrainingConfig) -> bool:
-    best = state.best
-    return state.epoch >= config.epochs or (best is not None and state.epoch - best.epoch > config.patience)
 
 
 def _predictor(model: keras.Model, split: EncodedSplit) -> Predict:
@@ -242,22 +166,3 @@ def _odds(split: str, encoded: EncodedSplit) -> float:
             "join of the clicks, or prepare a longer period"
         )
     return clicks / others
-
-
-def _diverged(loss: float, state: RunState, config: TrainingConfig) -> str:
-    return (
-        f"the loss is {loss} at epoch {state.epoch + 1}, step {state.step + 1}: training diverged. Lower learning_rate "
-        f"({config.learning_rate:g}) or embedding_learning_rate ({config.embedding_learning_rate:g}), and look for extreme values "
-        "in the numeric fields (encode them as log1p)"
-    )
-
-
-def _interrupted(state: RunState, checkpoints: Checkpoints) -> KeyboardInterrupt:
-    return KeyboardInterrupt(
-        f"training stopped at epoch {state.epoch + 1}, step {state.step}; saved in {checkpoints.folder}. "
-        "Run the same command again to go on from there"
-    )
-
-
-def _sigmoid(logit: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-logit.astype(np.float64)))

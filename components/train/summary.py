@@ -12,7 +12,7 @@ def figures_of(meta: Mapping[str, Any]) -> dict[str, float]:
     """Headline numbers of a trained model's `meta`."""
     best = _best(meta)
     return {
-        "epochs": float(len(meta["history"])),
+        "epochs": float(meta["history"][-1]["epoch"]),
         "best_epoch": float(best["epoch"]),
         "validation_normalized_entropy": best["ne"],
         "validation_auc": best["auc"],
@@ -23,25 +23,29 @@ def figures_of(meta: Mapping[str, Any]) -> dict[str, float]:
 def sentence(meta: Mapping[str, Any]) -> str:
     """What came out, for the run's report."""
     best = _best(meta)
-    return f"best of {len(meta['history'])} epochs is {best['epoch']}: validation NE {best['ne']:.4f}, AUC {best['auc']:.4f}"
+    return (
+        f"best of {len(meta['history'])} evaluations is that of epoch {best['epoch']:g}: "
+        f"validation NE {best['ne']:.4f}, AUC {best['auc']:.4f}"
+    )
 
 
 def history_page(model: str, meta: Mapping[str, Any]) -> str:
-    """Markdown: the epochs, and the settings that led to them."""
+    """Markdown: the evaluations, and the settings that led to them."""
     rows = tuple(
-        (record["epoch"], record["loss"], record["ne"], record["auc"], record["samples_per_second"])
+        tuple(record[key] for key in ("epoch", "rate", "loss", "ne", "auc", "samples_per_second"))
         for record in meta["history"]
     )
-    epochs = Table(
-        "Epochs",
-        ("epoch", "loss", "validation NE", "validation AUC", "samples/s"),
+    evaluations = Table(
+        "Evaluations",
+        ("epoch", "rate", "loss", "validation NE", "validation AUC", "samples/s"),
         rows,
-        "The loss is weighted by the weight of a click; NE and AUC are corrected for it. The best epoch's weights are kept.",
+        "The rate multiplies the learning rates. The loss is weighted by the weight of a click; NE and AUC are corrected for it. "
+        "The weights of the best NE are kept.",
     )
     return markdown(
         f"Training of {model}",
         sentence(meta)[0].upper() + sentence(meta)[1:] + ".",
-        [epochs, facts("Model", meta["model_config"]), facts("Training", meta["training_config"])],
+        [evaluations, facts("Model", meta["model_config"]), facts("Training", meta["training_config"])],
     )
 
 

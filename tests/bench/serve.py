@@ -83,13 +83,8 @@ def write_bundle(folder: Path, ids: int) -> Path:
     module.encoder, module.weights = encoder, [variable.value for variable in model.variables]
     saved = folder / "model" / "1"
     saved.parent.mkdir(parents=True)
-    export.save(
-        module,
-        lambda raw: model(encoder(raw), training=False),
-        lambda logit: logit,
-        tensors.signature(contract),
-        saved,
-    )
+    by_rows = (lambda raw: model(encoder(raw), training=False), tensors.signature(contract))
+    export.save(module, {export.SIGNATURE: by_rows}, lambda logit: logit, saved)
     (folder / "contract.yaml").write_text(contracts.dumps(contract))
     raw = raw_rows(64)
     golden.write(folder, raw, ["real"] * 64, contract, ClickGraph(saved))

@@ -97,6 +97,7 @@ def write_small_bundle(folder: Path, *, bias: float = -3.0, golden_shift: float 
     import tensorflow as tf
 
     from clickmill.features import tensors
+    from clickmill.features.sides import request_signature
 
     class Formula(tf.Module):
         def __init__(self) -> None:
@@ -127,7 +128,12 @@ def write_small_bundle(folder: Path, *, bias: float = -3.0, golden_shift: float 
 
     saved = folder / "model" / "1"
     saved.parent.mkdir(parents=True)
-    export.save(module, raw_logit, lambda logit: logit, tensors.signature(CONTRACT), saved)
+    # Every term is summed by broadcasting, so that one formula answers rows and requests.
+    forms = {
+        export.SIGNATURE: (raw_logit, tensors.signature(CONTRACT)),
+        export.RANKING: (raw_logit, request_signature(CONTRACT)),
+    }
+    export.save(module, forms, lambda logit: logit, saved)
     (folder / "contract.yaml").write_text(contracts.dumps(CONTRACT))
     graph = tf.saved_model.load(str(saved)).signatures[export.SIGNATURE]
 

@@ -13,6 +13,6 @@ from clickmill.data.formats.scanned import Scanned, csv_scan, numbered, relation
 def scan(con: Any, files: Sequence[Path], contract: FeatureContract, first_row: int = 0) -> Scanned:
     """With `source.header: false` the columns are taken in the order of the contract's fields."""
     source = contract.source
-    names = None if source.header else [field.column or name for name, field in contract.columns.items()]
+    names = None if source.header else [field.column or name for name, field in contract.logged.items()]
     text = csv_scan(files, delimiter=source.delimiter, header=source.header, names=names)
     return Scanned(relation(con, files, numbered(text, first_row)), text=True)

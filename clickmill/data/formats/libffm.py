@@ -22,7 +22,7 @@ _SHAPE = rf"\s*\S+(?:\s+[0-9]+:[0-9]+:{_NUMBER})*\s*"
 
 def scan(con: Any, files: Sequence[Path], contract: FeatureContract, first_row: int = 0) -> Scanned:
     columns = []
-    for name, field in contract.columns.items():
+    for name, field in contract.logged.items():
         source = field.column or name
         digits = re.search(r"(\d+)$", source)
         if digits is None or source == "label":

@@ -15,28 +15,34 @@ if TYPE_CHECKING:
 
 
 def entropy_history(
+    epochs: Sequence[float],
     validation: Sequence[float],
     train: Sequence[float] | None = None,
     *,
-    best_epoch: int | None = None,
+    best_epoch: float | None = None,
     title: str = "Normalized entropy by epoch",
     fmt: Format = "svg",
 ) -> bytes:
-    """NE after each epoch, 1-based; `best_epoch` (1-based) is the one whose weights were kept.
+    """NE by passes over the train split (`epochs`, rising; 1.5 is the middle of the second); `best_epoch` is the one of them whose
+    weights were kept, by default that of the lowest NE.
 
-    Raises UsageError when there is no epoch, the lengths differ, or best_epoch is not among them.
+    Raises UsageError when there is no evaluation, the lengths differ, or best_epoch is not among the epochs.
     """
-    epochs = len(validation)
-    if epochs < 1:
-        raise UsageError("a history needs at least one epoch, got none")
-    if train is not None and len(train) != epochs:
-        raise UsageError(f"train must be as long as validation ({epochs} epochs), got {len(train)}")
-    if best_epoch is not None and not 1 <= best_epoch <= epochs:
-        raise UsageError(f"best_epoch must be between 1 and {epochs}, got {best_epoch}")
-    best = best_epoch or int(np.argmin(validation)) + 1
-    subtitle = f"weights of epoch {best} of {epochs}: validation NE {validation[best - 1]:.4f}   ·   below 1 beats the base rate"
+    if not validation:
+        raise UsageError("a history needs at least one evaluation, got none")
+    for name, values in (("epochs", epochs), ("train", train)):
+        if values is not None and len(values) != len(validation):
+            raise UsageError(
+                f"{name} must be as long as validation ({len(validation)} evaluations), got {len(values)}"
+            )
+    if best_epoch is not None and best_epoch not in epochs:
+        raise UsageError(
+            f"best_epoch must be one of {', '.join(f'{e:g}' for e in epochs)}, got {best_epoch:g}"
+        )
+    best = int(np.argmin(validation)) if best_epoch is None else list(epochs).index(best_epoch)
+    subtitle = f"weights of epoch {epochs[best]:g} of {epochs[-1]:g}: validation NE {validation[best]:.4f}   ·   below 1 beats the base rate"
     return draw(
-        lambda figure: _paint(figure, validation, train, best),
+        lambda figure: _paint(figure, epochs, validation, train, best),
         title=title,
         subtitle=subtitle,
         size=(7, 4.2),
@@ -44,23 +50,35 @@ def entropy_history(
     )
 
 
-def _paint(figure: Figure, validation: Sequence[float], train: Sequence[float] | None, best: int) -> None:
+def _paint(
+    figure: Figure,
+    epoch: Sequence[float],
+    validation: Sequence[float],
+    train: Sequence[float] | None,
+    best: int,
+) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes = figure.subplots()
-    epoch = np.arange(1, len(validation) + 1)
     if train is not None:
         axes.plot(epoch, train, color=ORANGE, linewidth=1.8, marker="s", markersize=4, label="train")
     axes.plot(epoch, validation, color=BLUE, linewidth=2, marker="o", markersize=4.5, label="validation")
     axes.plot(
-        [best], [validation[best - 1]], "o", mfc="none", mec=VERMILION, mew=1.8, markersize=11, label="kept"
+        [epoch[best]],
+        [validation[best]],
+        "o",
+        mfc="none",
+        mec=VERMILION,
+        mew=1.8,
+        markersize=11,
+        label="kept",
     )
     shown = np.r_[validation, train if train is not None else []]
     if shown.max() > 0.97:
         axes.axhline(1, color=QUIET, linewidth=1.2, linestyle=(0, (4, 3)), label="base rate")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
     axes.margins(y=0.12)
-    axes.set_xlim(0.6, len(validation) + 0.4)
+    axes.set_xlim(min(epoch[0], 1) - 0.4, epoch[-1] + 0.4)
     axes.set_xlabel("epoch")
     axes.set_ylabel("normalized entropy (lower is better)")
     axes.legend(loc="best")

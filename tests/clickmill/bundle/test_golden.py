@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from clickmill import bundle as bundles
-from clickmill.bundle import golden, rows
+from clickmill.bundle import golden
 from clickmill.errors import BundleError, GoldenMismatch
 from clickmill.features import tensors
+from clickmill.features.raw import length, take, to_arrow
 
 
 @pytest.fixture(scope="module")
@@ -127,17 +128,17 @@ def test_a_graph_that_answers_no_probability_is_not_written(tmp_path, bundle, da
 
 def test_few_real_rows_repeat_and_none_is_an_error(bundle, dataset):
     raw = tensors.from_arrow(dataset.columns("test", list(bundle.contract.inputs)), bundle.contract)
-    picked, cases = golden.pick(rows.take(raw, slice(0, 2)), bundle.contract, seed=1)
-    assert len(cases) == rows.length(picked) >= 64
+    picked, cases = golden.pick(take(raw, slice(0, 2)), bundle.contract, seed=1)
+    assert len(cases) == length(picked) >= 64
     assert cases.count("real") == 2
     with pytest.raises(BundleError, match="the split is empty"):
-        golden.pick(rows.take(raw, slice(0, 0)), bundle.contract, seed=1)
+        golden.pick(take(raw, slice(0, 0)), bundle.contract, seed=1)
 
 
 def test_rows_go_to_arrow_and_back_unchanged(bundle, dataset):
     columns = dataset.columns("test", list(bundle.contract.inputs))
     raw = tensors.from_arrow(columns, bundle.contract)
-    back = rows.to_arrow(raw, bundle.contract)
+    back = to_arrow(raw, bundle.contract)
     filled = pa.compute.fill_null(columns["site"], "")
     assert back["site"].to_pylist() == filled.to_pylist()
     assert back["shown_at"].to_pylist() == columns["shown_at"].to_pylist()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from clickmill import features
+from clickmill.bundle import requests
 from clickmill.bundle.export import export
 from clickmill.bundle.graph import ClickGraph
 from clickmill.calibration import Calibration
@@ -41,3 +42,5 @@ def test_every_model_exports_and_gives_the_same_logits(
     logit = ClickGraph(tmp_path)(raw)["logit"]
     assert len(np.unique(logit)) > 40
     np.testing.assert_allclose(logit, trained.raw_logits(raw), rtol=1e-5, atol=1e-5)
+    graph = ClickGraph(tmp_path)
+    requests.check(tmp_path, raw, space.contract, graph, graph.rank, tolerance=1e-5)

@@ -81,16 +81,21 @@ def test_long_slice_values_keep_both_ends():
 
 
 def test_the_history_draws_epochs_and_refuses_what_has_none():
-    svg = plots.entropy_history([0.95, 0.9, 0.91], [0.97, 0.89, 0.85], best_epoch=2)
+    epochs = [0.5, 1.0, 1.5]
+    svg = plots.entropy_history(epochs, [0.95, 0.9, 0.91], [0.97, 0.89, 0.85], best_epoch=1.0)
     assert ElementTree.fromstring(svg).tag == SVG
-    assert plots.entropy_history([0.95, 0.9, 0.91], [0.97, 0.89, 0.85]) == svg  # the lowest is the best
-    assert plots.entropy_history([0.9], fmt="png").startswith(b"\x89PNG")
-    with pytest.raises(UsageError, match="at least one epoch, got none"):
-        plots.entropy_history([])
-    with pytest.raises(UsageError, match=r"train must be as long as validation \(2 epochs\), got 1"):
-        plots.entropy_history([0.9, 0.8], [0.9])
-    with pytest.raises(UsageError, match="best_epoch must be between 1 and 2, got 0"):
-        plots.entropy_history([0.9, 0.8], best_epoch=0)
+    assert (
+        plots.entropy_history(epochs, [0.95, 0.9, 0.91], [0.97, 0.89, 0.85]) == svg
+    )  # the lowest is the best
+    assert plots.entropy_history([1], [0.9], fmt="png").startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="at least one evaluation, got none"):
+        plots.entropy_history([], [])
+    with pytest.raises(UsageError, match=r"train must be as long as validation \(2 evaluations\), got 1"):
+        plots.entropy_history([1, 2], [0.9, 0.8], [0.9])
+    with pytest.raises(UsageError, match=r"epochs must be as long as validation \(2 evaluations\), got 1"):
+        plots.entropy_history([1], [0.9, 0.8])
+    with pytest.raises(UsageError, match=r"best_epoch must be one of 0\.5, 1, got 2"):
+        plots.entropy_history([0.5, 1], [0.9, 0.8], best_epoch=2)
 
 
 def test_wrong_requests_are_refused_in_words(usual):

@@ -14,8 +14,15 @@ import pytest
 from clickmill.errors import TrainingError
 from clickmill.training import TrainedModel, TrainingConfig, train
 
+# 3000 rows in batches of 64 are 47 steps an epoch, evaluated after 15, 31 and 47. The rate falls after every evaluation but a better one.
 CONFIG = TrainingConfig(
-    epochs=2, patience=3, batch_size=64, embedding_learning_rate=0.1, checkpoint_every_steps=10
+    epochs=2,
+    batch_size=64,
+    embedding_learning_rate=2.0,
+    checkpoint_every_steps=10,
+    evaluations_per_epoch=3,
+    patience=9,
+    rate_decay=0.5,
 )
 MODEL = {"units": [8], "dropout": 0.3, "dim": 4, "cross_layers": 1}
 
@@ -88,6 +95,7 @@ def _assert_same_end(model: TrainedModel, undisturbed: TrainedModel) -> None:
     for got, expected in zip(model.meta["history"], undisturbed.meta["history"], strict=True):
         assert got["loss"] == pytest.approx(expected["loss"], rel=1e-6)
         assert got["ne"] == pytest.approx(expected["ne"], rel=1e-6)
+        assert got["rate"] == expected["rate"]
 
 
 def _resume(dataset, space, out) -> TrainedModel:
@@ -123,9 +131,9 @@ def test_ctrl_c_in_a_real_process_saves_and_the_same_call_goes_on(dataset, space
     assert not (out / "checkpoint").exists()
 
 
-@pytest.mark.parametrize("step", [1, 47, 70])
+@pytest.mark.parametrize("step", [1, 15, 47, 70, 78])
 def test_ctrl_c_at_any_step_loses_nothing(step, dataset, space, undisturbed, tmp_path):
-    """3000 rows in batches of 64 are 47 steps an epoch, the last one of 56 rows."""
+    """The 15th step and the 31st of the second epoch stand before an evaluation, the 47th, of 56 rows, at the end of an epoch."""
     with pytest.raises(KeyboardInterrupt, match="Run the same command again"):
         train(
             dataset,
@@ -153,6 +161,14 @@ def test_a_crash_loses_only_the_steps_since_the_last_checkpoint(dataset, space, 
     saved = json.loads((tmp_path / "checkpoint" / "state.json").read_text())["state"]
     assert (saved["epoch"], saved["step"]) == (1, 20)
     _assert_same_end(_resume(dataset, space, tmp_path), undisturbed)
+
+
+def test_the_course_that_is_resumed_has_a_rate_that_fell(undisturbed):
+    """Else the tests above would not see a rate that was lost."""
+    rates = [record["rate"] for record in undisturbed.meta["history"]]
+    assert len(rates) == 6
+    assert rates[0] == 1
+    assert rates[4] < 1
 
 
 def test_the_signal_handler_is_put_back(dataset, space, tmp_path):

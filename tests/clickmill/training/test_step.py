@@ -17,12 +17,12 @@ from clickmill.training.sparse_adagrad import INITIAL_ACCUMULATOR, SparseAdagrad
 from clickmill.training.step import TrainStep, distinct_rows
 
 
-@pytest.mark.parametrize("l2", [0.0, 0.3])
-def test_sparse_adagrad_equals_dense_adagrad_on_the_rows_touched(l2):
+@pytest.mark.parametrize(("l2", "rate"), [(0.0, 1.0), (0.3, 1.0), (0.3, 0.25)])
+def test_sparse_adagrad_equals_dense_adagrad_on_the_rows_touched(l2, rate):
     rng = np.random.default_rng(1)
     start = rng.normal(size=(7, 3)).astype(np.float32)
     table = tf.Variable(start)
-    adagrad = SparseAdagrad(table, 0.1, l2)
+    adagrad = SparseAdagrad(table, 0.1, l2, tf.Variable(rate))
     weights, accumulator = start.astype(float), np.full((7, 3), INITIAL_ACCUMULATOR)
     for _ in range(5):
         rows = rng.permutation(6)[:4].astype(np.int32)  # row 6 never
@@ -30,7 +30,7 @@ def test_sparse_adagrad_equals_dense_adagrad_on_the_rows_touched(l2):
         adagrad.apply(tf.constant(rows), tf.gather(table, rows), tf.constant(gradient), tf.constant(8.0))
         summed = 8.0 * gradient + l2 * weights[rows]
         accumulator[rows] += summed**2
-        weights[rows] -= 0.1 * summed / np.sqrt(accumulator[rows])
+        weights[rows] -= rate * 0.1 * summed / np.sqrt(accumulator[rows])
     np.testing.assert_allclose(table.numpy(), weights, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(adagrad.accumulator.numpy(), accumulator, rtol=1e-4)
     np.testing.assert_array_equal(table.numpy()[6], start[6])
@@ -61,6 +61,28 @@ def test_a_step_follows_the_losses_a_layer_adds_but_tells_that_of_the_clicks():
     assert float(layer.told) == pytest.approx(1.01, rel=1e-4)
     assert float(layer.pulled) == pytest.approx(0.99, rel=1e-4)
     assert step(batch) == pytest.approx(math.log1p(math.exp(-1.01)))
+
+
+def test_the_rate_scales_every_optimizers_step(dataset, space, tmp_path):
+    """Adam's first step is its learning rate times the sign of the gradient, and Adagrad's is linear in its rate."""
+    batch = next(encode(dataset, "test", Encoder(space), tmp_path).batches(64))
+    moved = []
+    for rate in (1.0, 0.25):
+        model = build("wide_deep", space, {"dropout": 0.0})
+        before = model.get_weights()
+        step = TrainStep(model, TrainingConfig(), batch)
+        step.rate.assign(rate)
+        step(batch)
+        moved.append([new - old for new, old in zip(model.get_weights(), before, strict=True)])
+    for full, quarter in zip(*moved, strict=True):
+        np.testing.assert_allclose(quarter, 0.25 * full, rtol=2e-3, atol=1e-7)
+        assert np.abs(full).max() > 0
+
+
+def test_the_rate_is_part_of_what_a_checkpoint_keeps(dataset, space, tmp_path):
+    batch = next(encode(dataset, "test", Encoder(space), tmp_path).batches(64))
+    step = TrainStep(build("lr", space), TrainingConfig(), batch)
+    assert any(v is step.rate for v in step.variables)
 
 
 def test_vectors_and_linear_weights_are_pulled_by_settings_of_their_own(dataset, space, tmp_path):
@@ -121,11 +143,11 @@ def test_distinct_rows_are_named_once_and_padding_comes_first():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_estimate_of_size_is_what_the_step_holds(name, space):
-    """Every array of a checkpoint, but for Adam's count and rate and the generators of dropout, which are not float32 or scalar."""
+    """Every array of a checkpoint, but for the rate, Adam's count and the generators of dropout, which are not float32 or scalar."""
     model = build(name, space)
     batch = {"label": np.zeros(1, np.float32)}
     for key, value in model.input.items():
         batch[key] = np.zeros((1, *value.shape[1:]), value.dtype)
     step = TrainStep(model, TrainingConfig(), batch)
-    held = [v for v in step.variables if v.dtype == tf.float32 and "learning_rate" not in v.name]
+    held = [v for v in step.variables if v.dtype == tf.float32 and v is not step.rate]
     assert estimate(space, name).training_bytes == sum(4 * int(np.prod(v.shape)) for v in held)

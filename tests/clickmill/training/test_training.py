@@ -10,7 +10,7 @@ from clickmill.errors import DegenerateLabels, TrainingError, UnreadableData, Us
 from clickmill.evaluation import auc, normalized_entropy
 from clickmill.features import fit, tensors
 from clickmill.models import MODELS
-from clickmill.training import TrainedModel, TrainingConfig, train
+from clickmill.training import TrainedModel, TrainingConfig, schedule, train
 from clickmill.training.encoded import labels_and_weights
 
 QUICK = TrainingConfig(epochs=2, batch_size=512)
@@ -66,7 +66,7 @@ def test_the_weights_kept_are_those_of_the_epoch_with_the_best_ne(trained, datas
     p = _sigmoid(model.raw_logits_of(dataset, "validation"))
     best = min(record["ne"] for record in history)
     assert normalized_entropy(known["label"], p, known["weight"]) == pytest.approx(best, abs=1e-6)
-    assert history[model.meta["best_epoch"] - 1]["ne"] == best
+    assert [record["ne"] for record in history if record["epoch"] == model.meta["best_epoch"]] == [best]
     assert json.loads((out / "history.json").read_text()) == history
     assert all(record["samples_per_second"] > 0 for record in history)
 
@@ -86,6 +86,29 @@ def test_training_stops_when_validation_stops_improving(dataset, space, tmp_path
     assert (
         len(ne) == int(np.argmin(ne)) + 1 + 3
     )  # the best, two epochs of patience, and the one that was too many
+
+
+def test_evaluations_within_an_epoch_slow_learning_down_and_keep_the_best_weights(dataset, space, tmp_path):
+    """3000 rows in batches of 64 are 47 steps, evaluated after 15, 31 and 47; a rate this large learns by heart at once."""
+    config = TrainingConfig(
+        epochs=30,
+        batch_size=64,
+        embedding_learning_rate=1.0,
+        evaluations_per_epoch=3,
+        patience=3,
+        rate_decay=0.1,
+        decay_patience=1,
+    )
+    history = train(dataset, space, "fm", config=config, out=tmp_path).meta["history"]
+    ne = [record["ne"] for record in history]
+    assert len(ne) == int(np.argmin(ne)) + 1 + 4
+    assert [record["epoch"] for record in history[:4]] == pytest.approx([15 / 47, 31 / 47, 1, 62 / 47])
+    assert [record["rate"] for record in history] == [schedule.rate(ne[:i], config) for i in range(len(ne))]
+    assert history[-1]["rate"] == pytest.approx(0.1)
+    # What was learned at a tenth of the rate moved less: NE changes little from one evaluation to the next.
+    slow = [abs(b - a) for a, b, record in zip(ne, ne[1:], history[1:], strict=False) if record["rate"] < 1]
+    fast = [abs(b - a) for a, b, record in zip(ne, ne[1:], history[1:], strict=False) if record["rate"] == 1]
+    assert max(slow) < max(fast)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,0 +1,11 @@
+"""The prediction log: what was answered, to whom, by which bundle. Written by the endpoint, joined with clicks by the monitors.
+
+May import `clickmill.features`, `clickmill.contract` and `clickmill.errors`; pyarrow and numpy. Who writes and when is the endpoint's business.
+"""
+
+from clickmill.prediction_log.files import LogFolder, log_files
+from clickmill.prediction_log.personal import Salt
+from clickmill.prediction_log.rows import Answered, Kept, to_table
+from clickmill.prediction_log.sampling import is_kept
+
+__all__ = ["Answered", "Kept", "LogFolder", "Salt", "is_kept", "log_files", "to_table"]

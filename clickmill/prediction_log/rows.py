@@ -1,0 +1,138 @@
+"""Answers as rows of the log: one row per candidate.
+
+request_id     string            of the caller, or drawn by the endpoint
+candidate      int32             place of the candidate in its request, from 0
+time           timestamp[us]     UTC, when the answer was ready
+model          string
+bundle         string            digest of the bundle that answered
+arm            string            of the experiment; null outside one
+impression_id  string            where the contract names one and the caller sent it; null else. The click log refers to it
+position       int32             slot the caller asked for; null where the contract has no position
+pctr, logit    float32
+features       struct            what the model saw, by field, defaults filled in; or
+features_md5   string            a digest of it; or neither
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import pyarrow as pa
+
+from clickmill.contract import FeatureContract, Role
+from clickmill.errors import UsageError
+from clickmill.features.raw import concat, to_arrow
+from clickmill.prediction_log.personal import Salt
+
+
+class Kept(StrEnum):
+    """What is logged of the features."""
+
+    VALUES = "values"
+    DIGEST = "digest"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Answered:
+    """One request that got its predictions; n candidates."""
+
+    request_id: str
+    time_us: int
+    """Microseconds since 1970, UTC."""
+    model: str
+    bundle: str
+    raw: dict[str, np.ndarray]
+    """What the graph was given: `contract.inputs` by name, n rows each (see clickmill.features.tensors)."""
+    pctr: np.ndarray
+    """(n,) float32."""
+    logit: np.ndarray
+    """(n,) float32."""
+    impression_ids: Sequence[str | None] | None = None
+    arm: str | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.pctr)
+
+
+def to_table(
+    answers: Sequence[Answered], contract: FeatureContract, kept: Kept, salt: Salt | None
+) -> pa.Table:
+    """Answers of one contract, at least one, as a table. Raises UsageError when personal values need a salt and there is none."""
+    counts = [answer.rows for answer in answers]
+
+    def each(values: Sequence[object], kind: pa.DataType) -> pa.Array:
+        return pa.array(np.repeat(np.array(values, dtype=object), counts), kind)
+
+    impressions = [answer.impression_ids or [None] * answer.rows for answer in answers]
+    columns = {
+        "request_id": each([a.request_id for a in answers], pa.string()),
+        "candidate": pa.array(np.concatenate([np.arange(n, dtype=np.int32) for n in counts])),
+        "time": each([a.time_us for a in answers], pa.int64()).cast(pa.timestamp("us", "UTC")),
+        "model": each([a.model for a in answers], pa.string()),
+        "bundle": each([a.bundle for a in answers], pa.string()),
+        "arm": each([a.arm for a in answers], pa.string()),
+        "impression_id": pa.array([i for ids in impressions for i in ids], pa.string()),
+        "position": _position(answers, contract, sum(counts)),
+        "pctr": pa.array(np.concatenate([a.pctr for a in answers]), pa.float32()),
+        "logit": pa.array(np.concatenate([a.logit for a in answers]), pa.float32()),
+    }
+    if kept is not Kept.NOTHING:
+        features = _features(answers, contract, salt)
+        if kept is Kept.VALUES:
+            columns["features"] = features
+        else:
+            columns["features_md5"] = _md5(features)
+    return pa.table(columns)
+
+
+def needs_salt(contract: FeatureContract, kept: Kept) -> list[str]:
+    """Personal fields whose values would be logged."""
+    if kept is Kept.NOTHING:
+        return []
+    return [name for name, field in contract.inputs.items() if field.personal]
+
+
+def check_salt(contract: FeatureContract, kept: Kept, salt: Salt | None) -> None:
+    """Raises UsageError when personal values would be logged and nothing hashes them."""
+    personal = needs_salt(contract, kept)
+    if personal and salt is None:
+        raise UsageError(
+            f"the prediction log would hold personal data ({', '.join(personal)}) unhashed; give a salt "
+            "(CLICKMILL_LOG_SALT, at least 16 bytes), or log no features"
+        )
+
+
+def _position(answers: Sequence[Answered], contract: FeatureContract, rows: int) -> pa.Array:
+    name = contract.of_role(Role.POSITION)
+    if name is None:
+        return pa.nulls(rows, pa.int32())
+    return pa.array(np.concatenate([a.raw[name] for a in answers]), pa.int64()).cast(pa.int32())
+
+
+def _features(answers: Sequence[Answered], contract: FeatureContract, salt: Salt | None) -> pa.StructArray:
+    check_salt(contract, Kept.VALUES, salt)
+    table = to_arrow(concat([a.raw for a in answers]), contract)
+    columns = []
+    for name, field in contract.inputs.items():
+        column = table.column(name).combine_chunks()
+        if field.personal:
+            assert salt is not None
+            column = salt.hashed(column)
+        columns.append(column)
+    return pa.StructArray.from_arrays(columns, names=list(contract.inputs))
+
+
+def _md5(features: pa.StructArray) -> pa.Array:
+    """md5 of each row's text as DuckDB writes a struct: equal features, equal digest."""
+    import duckdb
+
+    table = pa.table({"features": features})
+    with duckdb.connect() as connection:
+        connection.register("answers", table)
+        found = connection.sql("SELECT md5(features::VARCHAR) AS digest FROM answers").to_arrow_table()
+    return found.column("digest").combine_chunks().cast(pa.string())

@@ -1,0 +1,136 @@
+"""The training loop: steps, evaluations between them, decisions after each, checkpoints, and a Ctrl-C that loses nothing."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from clickmill.errors import TrainingError
+from clickmill.evaluation import auc, normalized_entropy
+from clickmill.progress import Progress
+from clickmill.training import schedule
+from clickmill.training.checkpoint import Checkpoints, EvaluationRecord, RunState
+from clickmill.training.config import TrainingConfig
+from clickmill.training.encoded import Batch, EncodedSplit
+from clickmill.training.interruption import Interruption
+from clickmill.training.loss import prior_shift
+from clickmill.training.step import TrainStep
+
+Predict = Callable[[EncodedSplit], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One run between its checkpoints: everything it reads and writes."""
+
+    step: TrainStep
+    predict: Predict
+    """Logits of a split, with the weights as they are."""
+    train: EncodedSplit
+    validation: EncodedSplit
+    config: TrainingConfig
+    checkpoints: Checkpoints
+    progress: Progress
+
+    def run(self, state: RunState) -> RunState:
+        """From `state`, whose variables are loaded, to the end; the best weights are then in `checkpoints.best_weights`.
+
+        Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed; TrainingError when the loss is not a number.
+        """
+        with Interruption() as interruption:
+            while not self._finished(state):
+                state = self._epoch(state, interruption)
+        return state
+
+    def _epoch(self, state: RunState, interruption: Interruption) -> RunState:
+        """The rest of the current epoch, or as much of it as early stopping leaves."""
+        config = self.config
+        steps = -(-self.train.rows // config.batch_size)
+        evaluations = schedule.evaluation_steps(steps, config.evaluations_per_epoch)
+        batches = self.train.shuffled(
+            config.batch_size,
+            seed=config.seed,
+            epoch=state.epoch,
+            memory=config.shuffle_memory_mib << 20,
+            first=state.step,
+        )
+        self.progress.start(f"epoch {state.epoch + 1} of at most {config.epochs}", self.train.rows, "samples")
+        self.progress.advance(min(state.step * config.batch_size, self.train.rows))
+        while True:
+            # Whoever resumes may stand on a step that was done and not yet evaluated.
+            if state.step in evaluations and state.rows:
+                state = self._evaluate(state, state.epoch + state.step / steps)
+                if state.step == steps:
+                    state = state.model_copy(update={"epoch": state.epoch + 1, "step": 0})
+                self.checkpoints.save(state)
+                if self._finished(state) or state.step == 0:
+                    break
+            self._stop_if(interruption, state)
+            state = self._advance(state, next(batches))
+            if state.step % config.checkpoint_every_steps == 0:
+                self.checkpoints.save(state)
+        self.progress.finish()
+        if not self._finished(state):
+            self._stop_if(interruption, state)
+        return state
+
+    def _advance(self, state: RunState, batch: Batch) -> RunState:
+        began = time.perf_counter()
+        loss = self.step(batch)
+        size = len(batch["label"])
+        if not math.isfinite(loss):
+            raise TrainingError(self._diverged(loss, state))
+        state = state.model_copy(
+            update={
+                "step": state.step + 1,
+                "rows": state.rows + size,
+                "loss_sum": state.loss_sum + loss * size,
+                "seconds": state.seconds + time.perf_counter() - began,
+            }
+        )
+        known = {"ne": state.history[-1].ne} if state.history else {}
+        self.progress.advance(size, loss=state.loss_sum / state.rows, **known)
+        return state
+
+    def _evaluate(self, state: RunState, epoch: float) -> RunState:
+        """NE and AUC on validation (which is sampled like train, so only w+ needs correction), and what follows from them."""
+        logit = self.predict(self.validation)
+        if not np.isfinite(logit).all():
+            raise TrainingError(self._diverged(float("nan"), state))
+        y, weight = self.validation.arrays["label"], self.validation.arrays.get("weight")
+        p = 1.0 / (1.0 + np.exp(-(logit + prior_shift(self.config.positive_weight)).astype(np.float64)))
+        record = EvaluationRecord(
+            epoch=epoch,
+            loss=state.loss_sum / state.rows,
+            ne=normalized_entropy(y, p, weight),
+            auc=auc(y, p, weight),
+            rate=schedule.rate(state.ne, self.config),
+            samples_per_second=state.rows / max(state.seconds, 1e-9),
+        )
+        state = RunState(epoch=state.epoch, step=state.step, history=(*state.history, record))
+        if schedule.best(state.ne) == len(state.history) - 1:
+            self.step.model.save_weights(self.checkpoints.best_weights)
+        self.step.rate.assign(schedule.rate(state.ne, self.config))
+        return state
+
+    def _finished(self, state: RunState) -> bool:
+        return state.epoch >= self.config.epochs or schedule.finished(state.ne, self.config)
+
+    def _stop_if(self, interruption: Interruption, state: RunState) -> None:
+        if interruption.requested:
+            self.checkpoints.save(state)
+            raise KeyboardInterrupt(
+                f"training stopped at epoch {state.epoch + 1}, step {state.step}; saved in {self.checkpoints.folder}. "
+                "Run the same command again to go on from there"
+            )
+
+    def _diverged(self, loss: float, state: RunState) -> str:
+        return (
+            f"the loss is {loss} at epoch {state.epoch + 1}, step {state.step + 1}: training diverged. Lower learning_rate "
+            f"({self.config.learning_rate:g}) or embedding_learning_rate ({self.config.embedding_learning_rate:g}), and look for "
+            "extreme values in the numeric fields (encode them as log1p)"
+        )
