@@ -6,7 +6,7 @@ May import `clickmill.training`, `clickmill.models` and what lies below.
 from clickmill.benchmark import report
 from clickmill.benchmark.layout import Layout, recognize
 from clickmill.benchmark.published import DATASETS, Dataset, Figure
-from clickmill.benchmark.recipe import RECIPES, Recipe
+from clickmill.benchmark.recipe import RECIPES, Recipe, recipes_for
 from clickmill.benchmark.suite import ModelResult, learn, prepare, run
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Recipe",
     "learn",
     "prepare",
+    "recipes_for",
     "recognize",
     "report",
     "run",

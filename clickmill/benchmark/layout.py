@@ -60,12 +60,16 @@ class Layout:
         """Each field a vocabulary of the whole numbers or words that the train file has, each in a row of its own."""
         text = self.dataset is None and self.format is Format.CSV
         fields = {self.label: ContractField(role=Role.LABEL, dtype=Dtype.INT64, required=True)}
-        for number, name in enumerate(self.fields, start=1):
+        for number, column in enumerate(self.fields, start=1):
+            name = re.sub(r"\W+", "_", column, flags=re.ASCII).strip("_") or f"f{number:02d}"
+            name += "_" * (name in fields)
+            if self.format is Format.LIBSVM:
+                column = f"f{number:02d}"
             fields[name] = ContractField(
                 role=Role.CONTEXT,
                 dtype=Dtype.STRING if text else Dtype.INT64,
                 required=not text,
-                column=f"f{number:02d}" if self.format is Format.LIBSVM else None,
+                column=column if column != name else None,
                 encoding=Vocabulary(min_count=1, max_size=_EVERY_ID),
             )
         if self.format is Format.LIBSVM:

@@ -11,7 +11,7 @@ A model whose folder holds a result of the same data and settings is not trained
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,9 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from clickmill.benchmark.layout import Layout
-from clickmill.benchmark.recipe import RECIPES, Recipe
+from clickmill.benchmark.recipe import Recipe
 from clickmill.data import PreparedDataset, files
-from clickmill.errors import UnreadableData, UsageError
+from clickmill.errors import UnreadableData
 from clickmill.evaluation import Estimate, bootstrap
 from clickmill.progress import SILENT, Progress
 
@@ -95,7 +95,7 @@ def learn(dataset: PreparedDataset, out: Path) -> FeatureSpace:
 def run(
     layout: Layout,
     dataset: PreparedDataset,
-    models: Sequence[str],
+    recipes: Mapping[str, Recipe],
     out: Path,
     *,
     seed: int = 0,
@@ -104,14 +104,11 @@ def run(
 ) -> Iterator[ModelResult]:
     """The results one by one, as soon as each is known.
 
-    Raises UsageError for a model without a recipe, and what `train` raises; Ctrl-C loses nothing.
+    Raises what `train` raises; Ctrl-C loses nothing.
     """
-    unknown = [name for name in models if name not in RECIPES]
-    if unknown:
-        raise UsageError(f"the suite has no recipe for {unknown[0]!r}; it has {', '.join(RECIPES)}")
     space = learn(dataset, out)
-    for name in models:
-        yield _trained(name, RECIPES[name], dataset, space, layout, out, seed, resamples, progress)
+    for name, recipe in recipes.items():
+        yield _trained(name, recipe, dataset, space, layout, out, seed, resamples, progress)
 
 
 def _trained(

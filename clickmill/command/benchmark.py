@@ -53,12 +53,12 @@ def benchmark(
 
     [bold]Exit status[/bold]: 0 all models trained, 1 the data could not be used, 2 wrong usage, 130 interrupted.
     """
-    from clickmill.benchmark import prepare, recognize, report, run
+    from clickmill.benchmark import prepare, recipes_for, recognize, report, run
     from clickmill.errors import UsageError
 
     if suite not in SUITES:
         raise UsageError(f"no suite is called {suite!r}; there is {', '.join(SUITES)}")
-    names = tuple(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
+    recipes = recipes_for(name.strip() for name in models.split(",") if name.strip())
     layout = recognize(folder, dataset)
     title = layout.dataset.name if layout.dataset else "no published data set"
     words.print(f"[bold]{title}[/]: {layout.format}, {len(layout.fields)} fields")
@@ -67,7 +67,7 @@ def benchmark(
     with Bars() as bars:
         prepared = prepare(layout, out, bars)
         meta = prepared.meta
-        for found in run(layout, prepared, names, out, seed=seed, progress=bars):
+        for found in run(layout, prepared, recipes, out, seed=seed, progress=bars):
             results.append(found)
             words.print(_line(found))
             # After each model, so that what is done can be read while the rest is trained.
