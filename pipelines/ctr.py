@@ -48,6 +48,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
         seed: int = 0,
         gate: Dict[str, Any] = {},  # noqa: UP006, B006
         store: str = "",
+        start: str = "",
         work: str = "",
         inputs_digest: str = "",
     ):
@@ -69,6 +70,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
             seed: Seed of everything random.
             gate: Settings of the gate, such as {"max_ece": 0.02}.
             store: Model store: a folder on a mounted volume that the endpoint watches. The newest version is the champion. Empty: no champion, nothing is deployed.
+            start: Warm start: a bundle whose weights the model of its name begins with, or a model store (usually `store`) for its newest version; empty: from scratch. A cached training does not notice that a store has a newer version.
             work: Folder on a mounted volume where unfinished training waits for its retry; empty: training starts anew.
             inputs_digest: Change it when files of the same name hold other rows: it is part of the cache key of the first step.
         """
@@ -103,6 +105,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
                     training=training,
                     positive_weight=positive_weight,
                     seed=seed,
+                    start=start,
                     work=work,
                 )
                 build.equip(fitted, "Train", TRAINING)

@@ -25,6 +25,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from clickmill import contract as contracts
+from clickmill.bundle import Store
 from clickmill.data import files
 from clickmill.errors import UsageError
 from clickmill.progress import SILENT, Progress
@@ -73,6 +74,8 @@ class RunOptions(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Settings of the gate (`clickmill.release.GatePolicy`)."""
     store: Path | None = None
     """Model store the endpoint watches; `<workspace>/store` when absent."""
+    warm_start: bool = False
+    """Begin with the weights of the store's champion, for the model that is the champion's; the first run starts from scratch."""
     cache: bool = True
     """Skip steps whose inputs and code have not changed. The gate and the deployment always run."""
 
@@ -220,9 +223,17 @@ def _arguments(options: RunOptions, inputs: dict[str, list[Path]], place: _Place
         "seed": options.seed,
         "gate": given["gate"],
         "store": str(options.models_store),
+        "start": _champion(options),
         "work": str(place.workspace / "training"),
         "inputs_digest": _digest(options.contract, inputs),
     }
+
+
+def _champion(options: RunOptions) -> str:
+    """Folder of the store's newest version, by number, so that a new champion means a new training and not one from the cache."""
+    if not options.warm_start:
+        return ""
+    return str(Store(options.models_store).latest() or options.models_store)
 
 
 def _absolute(paths: tuple[str, ...]) -> list[str]:

@@ -234,6 +234,10 @@ def _lineage(facts: CardFacts) -> list[tuple[str, str]]:
         ("data digest", lineage.data_digest),
         ("contract digest", lineage.contract_digest),
         ("parent bundle", lineage.parent or "none, the first of its line"),
+        (
+            "trained from",
+            f"the weights of training {lineage.started_from[:12]}" if lineage.started_from else "scratch",
+        ),
         ("code version", lineage.code_version),
         ("seed", str(lineage.seed)),
         ("libraries", ", ".join(f"{name} {version}" for name, version in facts.versions.items())),

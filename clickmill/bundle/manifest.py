@@ -70,7 +70,11 @@ class Lineage(_Record):
     contract_digest: str
     """Digest of the feature contract."""
     parent: str | None
-    """Digest of the champion this bundle challenged or warm-started from; None for the first of its line."""
+    """Digest of the champion this bundle challenged; None for the first of its line."""
+    training: str | None = None
+    """Identity of the training run: sha256 over data, contract, model, settings and what it started from."""
+    started_from: str | None = None
+    """Identity of the training whose weights it began with: the `training` of another bundle; None when from scratch."""
     code_version: str
     """Version of the package, with the git commit where one is known: 0.1.0+g7839a89."""
     seed: int

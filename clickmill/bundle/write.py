@@ -20,7 +20,7 @@ from clickmill.bundle.code_version import code_version
 from clickmill.bundle.durable import is_vacant, whole_folder
 from clickmill.bundle.export import PCTR, export
 from clickmill.bundle.graph import ClickGraph
-from clickmill.bundle.load import CALIBRATION, CONTRACT, METRICS, SAVED_MODEL, Bundle, load
+from clickmill.bundle.load import CALIBRATION, CONTRACT, METRICS, SAVED_MODEL, TRAINING, Bundle, load
 from clickmill.bundle.manifest import Lineage, Manifest, ModelFacts, SplitFacts
 from clickmill.contract import dumps
 from clickmill.errors import BundleError, UsageError
@@ -78,6 +78,7 @@ def write(
         (temp / REPORT).write_text(_json(report))
         (temp / METRICS).write_text(_json(evaluation))
         (temp / HISTORY).write_text(json.dumps(trained.meta["history"], indent=2) + "\n")
+        trained.save(temp / TRAINING)
         export(trained, calibration, temp / SAVED_MODEL)
         graph = ClickGraph(temp / SAVED_MODEL)
         progress.advance()
@@ -163,6 +164,8 @@ def _facts(
             data_digest=dataset.meta.data_digest,
             contract_digest=trained.contract.digest,
             parent=parent,
+            training=meta["identity"],
+            started_from=meta["started_from"],
             code_version=code_version(),
             seed=meta["training_config"]["seed"],
             negatives_kept=meta["negatives_kept"],

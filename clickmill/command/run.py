@@ -61,6 +61,13 @@ def run(
     store: Annotated[
         Path | None, typer.Option(help="Model store that the endpoint watches; default: WORKSPACE/store.")
     ] = None,
+    warm_start: Annotated[
+        bool,
+        typer.Option(
+            "--warm-start/--from-scratch",
+            help="Begin with the champion's weights and a grown vocabulary; the first run of a store starts from scratch.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     settings: Annotated[
         list[str] | None,
@@ -103,6 +110,7 @@ def run(
         seed=seed,
         gate=topics["gate"],
         store=store,
+        warm_start=warm_start,
         cache=cache,
     )
     result = run_watched(options)

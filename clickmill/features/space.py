@@ -236,6 +236,11 @@ class FeatureSpace:
         }
 
 
+def owned_stretches(space: FeatureSpace) -> dict[str, tuple[int, int]]:
+    """First row and number of rows of every field that owns rows of the fused table, in the order of the table."""
+    return {name: (space._offsets[name], rows) for name, rows in space._rows.items()}
+
+
 def vocabulary_text(values: pa.Array) -> str:
     """The vocabulary as a text file: one value a line, the empty string as `EMPTY_LINE`."""
     return "".join(f"{EMPTY_LINE if value == '' else value}\n" for value in values.to_pylist())

@@ -24,6 +24,7 @@ class FusedEmbedding(keras.layers.Layer):
         self.rows, self.width = rows, width
         self._deviation, self._seed = deviation, seed
         self._excerpt: tf.Tensor | None = None
+        self._read: list[tuple[tf.Tensor, tf.Tensor]] = []
 
     def build(self, input_shape: object = None) -> None:
         self.table = self.add_weight(
@@ -37,20 +38,24 @@ class FusedEmbedding(keras.layers.Layer):
         return values
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
+        for known, vectors in self._read:
+            if rows is known:
+                return vectors
         # On the variable, not on keras.ops: a gather that first reads the variable would copy the whole table each step.
         return tf.gather(self.table.value if self._excerpt is None else self._excerpt, rows)
 
     @contextmanager
-    def reading(self, excerpt: tf.Tensor) -> Iterator[None]:
-        """Within it, row numbers mean rows of `excerpt` (n, width), a few rows of the table, instead of the table's own.
+    def reading(self, excerpt: tf.Tensor, read: Sequence[tuple[tf.Tensor, tf.Tensor]] = ()) -> Iterator[None]:
+        """Within it, row numbers mean rows of `excerpt` (n, width), a few rows of the table, instead of the table's own; the vectors
+        of a tensor of rows that is in `read` [(rows, vectors)] are taken from there.
 
         The trainer fetches each row of a batch once and differentiates with respect to the excerpt.
         """
-        self._excerpt = excerpt
+        self._excerpt, self._read = excerpt, list(read)
         try:
             yield
         finally:
-            self._excerpt = None
+            self._excerpt, self._read = None, []
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape, self.width)

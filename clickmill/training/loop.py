@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +15,10 @@ from clickmill.errors import TrainingError
 from clickmill.evaluation import auc, normalized_entropy
 from clickmill.progress import Progress
 from clickmill.training import schedule
+from clickmill.training.ahead import ahead
 from clickmill.training.checkpoint import Checkpoints, EvaluationRecord, RunState
 from clickmill.training.config import TrainingConfig
-from clickmill.training.encoded import Batch, EncodedSplit
+from clickmill.training.encoded import EncodedSplit
 from clickmill.training.interruption import Interruption
 from clickmill.training.loss import prior_shift
 from clickmill.training.step import TrainStep
@@ -43,21 +46,28 @@ class Loop:
         """
         with Interruption() as interruption:
             while not self._finished(state):
-                state = self._epoch(state, interruption)
+                with closing(self._batches(state)) as batches:
+                    state = self._epoch(state, batches, interruption)
         return state
 
-    def _epoch(self, state: RunState, interruption: Interruption) -> RunState:
+    def _batches(self, state: RunState) -> Generator[tuple[int, Any], None, None]:
+        """The rest of the current epoch's batches, each with its number of rows, prepared while the step before it runs."""
+        batches = self.train.shuffled(
+            self.config.batch_size,
+            seed=self.config.seed,
+            epoch=state.epoch,
+            memory=self.config.shuffle_memory_mib << 20,
+            first=state.step,
+        )
+        return ahead((len(batch["label"]), self.step.prepare(batch)) for batch in batches)
+
+    def _epoch(
+        self, state: RunState, batches: Iterator[tuple[int, Any]], interruption: Interruption
+    ) -> RunState:
         """The rest of the current epoch, or as much of it as early stopping leaves."""
         config = self.config
         steps = -(-self.train.rows // config.batch_size)
         evaluations = schedule.evaluation_steps(steps, config.evaluations_per_epoch)
-        batches = self.train.shuffled(
-            config.batch_size,
-            seed=config.seed,
-            epoch=state.epoch,
-            memory=config.shuffle_memory_mib << 20,
-            first=state.step,
-        )
         self.progress.start(f"epoch {state.epoch + 1} of at most {config.epochs}", self.train.rows, "samples")
         self.progress.advance(min(state.step * config.batch_size, self.train.rows))
         while True:
@@ -70,7 +80,7 @@ class Loop:
                 if self._finished(state) or state.step == 0:
                     break
             self._stop_if(interruption, state)
-            state = self._advance(state, next(batches))
+            state = self._advance(state, batches)
             if state.step % config.checkpoint_every_steps == 0:
                 self.checkpoints.save(state)
         self.progress.finish()
@@ -78,10 +88,10 @@ class Loop:
             self._stop_if(interruption, state)
         return state
 
-    def _advance(self, state: RunState, batch: Batch) -> RunState:
+    def _advance(self, state: RunState, batches: Iterator[tuple[int, Any]]) -> RunState:
         began = time.perf_counter()
-        loss = self.step(batch)
-        size = len(batch["label"])
+        size, batch = next(batches)
+        loss = self.step.run(batch)
         if not math.isfinite(loss):
             raise TrainingError(self._diverged(loss, state))
         state = state.model_copy(

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 INITIAL_ACCUMULATOR = 1.0
 """At zero, the first step of each row would be a full learning rate in every direction, whatever the gradient."""
-_EPSILON = 1e-7
 
 
 class SparseAdagrad(tf.Module):
@@ -36,12 +35,16 @@ class SparseAdagrad(tf.Module):
         summed = gradient * examples
         if self.l2:
             summed += self.l2 * values
-        tf.raw_ops.ResourceSparseApplyAdagradV2(
-            var=self._table.handle,
-            accum=self.accumulator.handle,
-            lr=self.learning_rate * self._rate,
-            epsilon=_EPSILON,
-            grad=summed,
-            indices=rows,
-            use_locking=True,
-        )
+        accumulated = tf.gather(self.accumulator, rows) + tf.square(summed)
+        overwrite(self.accumulator, rows, accumulated)
+        step = self.learning_rate * self._rate * summed * tf.math.rsqrt(accumulated)
+        overwrite(self._table, rows, values - step)
+
+
+def overwrite(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> None:
+    """Write `values` (n, ...) over `rows` (n,) int32, all different.
+
+    Reading rows, computing on them side by side and writing them back takes a quarter to a third of the time of TensorFlow's
+    ResourceSparseApply operations, which go from row to row (docs/benchmarks.md).
+    """
+    tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=rows, updates=values)

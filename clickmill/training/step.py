@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from clickmill.models.embedding import FusedEmbedding
 from clickmill.training.config import TrainingConfig
+from clickmill.training.distinct import PLAN, row_keys, with_distinct_rows
+from clickmill.training.lookup import looked_up
 from clickmill.training.loss import weighted_bce
 from clickmill.training.sparse_adagrad import SparseAdagrad
 
@@ -39,26 +41,36 @@ class TrainStep:
         self._dense = [v for v in model.trainable_variables if id(v) not in owned]
         self._adam = keras.optimizers.Adam(_Scaled(config.learning_rate, self.rate))
         self._adam.build(self._dense)
-        spec = {
+        self.signature = {
             name: tf.TensorSpec([None, *array.shape[1:]], tf.as_dtype(array.dtype))
-            for name, array in batch.items()
+            for name, array in self.prepare(batch).items()
         }
-        self._run = tf.function(self._step, input_signature=[spec])
+        self._run = tf.function(self._step, input_signature=[self.signature])
+
+    def prepare(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The batch as `run` takes it. Reads nothing of the model: may be called on another thread, ahead of the steps before."""
+        return with_distinct_rows(batch)
+
+    def run(self, prepared: dict[str, np.ndarray]) -> float:
+        """One step on a batch from `prepare`; its loss before the step."""
+        return float(self._run(prepared))
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> float:
-        """One step; the loss of the batch before it."""
-        return float(self._run(dict(batch)))
+        """`prepare` and `run`."""
+        return self.run(self.prepare(batch))
 
     def _step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        inputs = {key: value for key, value in batch.items() if key not in ("label", "weight")}
+        inputs = {key: value for key, value in batch.items() if key not in ("label", "weight", *PLAN)}
+        rows, order, segments = (batch[key] for key in PLAN)
+        named = [inputs[key] for key in row_keys(inputs)]
         dense = [v.value for v in self._dense]
-        rows, inputs = distinct_rows(inputs)
         # Each row of the batch is fetched from its table once, and is what the loss is differentiated by.
         excerpts = [tf.gather(layer.table.value, rows) for layer in self._tables]
         with tf.GradientTape(watch_accessed_variables=False) as tape, ExitStack() as reading:
             tape.watch([dense, excerpts])
             for layer, excerpt in zip(self._tables, excerpts, strict=True):
-                reading.enter_context(layer.reading(excerpt))
+                vectors = looked_up(excerpt, named, order, segments)
+                reading.enter_context(layer.reading(excerpt, list(zip(named, vectors, strict=True))))
             logit = self.model(inputs, training=True)
             loss = weighted_bce(batch["label"], logit, batch.get("weight"), self._positive_weight)
             # What layers add while training (DIEN's auxiliary loss) is learned from, but not told as the loss.
@@ -86,19 +98,3 @@ class _Scaled(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[
 
     def __call__(self, step: object) -> tf.Tensor:
         return self._learning_rate * self._rate
-
-
-def distinct_rows(inputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """The different rows of the fused table that a batch names, and the batch with places among them in the rows' stead.
-
-    Row 0, the padding, comes first whether named or not, so that place 0 is padding too.
-    """
-    keys = [key for key in inputs if key == "slots" or key.startswith("list/")]
-    named = [tf.reshape(inputs[key], [-1]) for key in keys]
-    rows, places = tf.unique(tf.concat([tf.zeros([1], tf.int32), *named], axis=0))
-    found = dict(inputs)
-    parts = tf.split(places[1:], [tf.size(part) for part in named]) if named else []
-    for key, part in zip(keys, parts, strict=True):
-        found[key] = tf.reshape(part, tf.shape(inputs[key]))
-        found[key].set_shape(inputs[key].shape)
-    return rows, found

@@ -16,6 +16,7 @@ from clickmill.contract import FeatureContract
 from clickmill.errors import UnreadableData
 from clickmill.features import FeatureSpace, tensors
 from clickmill.models import build
+from clickmill.training import weights
 
 if TYPE_CHECKING:
     import keras
@@ -31,11 +32,12 @@ _ROWS = 16_384
 class TrainedModel:
     """Raw rows to raw logits. Raw means: with the prior of the training rows, neither corrected nor calibrated.
 
-    The folder: `space/` (the feature space), `model.weights.h5`, `history.json`, and `model.json` = `meta`:
+    The folder: `space/` (the feature space), `weights/` (an array per variable), `history.json`, and `model.json` = `meta`:
 
         model, model_config, training_config     what was trained, and how
         negatives_kept, positive_weight          what the prior correction needs
         contract_digest, space_digest, data_digest
+        identity, started_from                   of this training, and of the one whose weights it began with (None: from nothing)
         history                                  per evaluation epoch, loss, ne, auc, rate, samples_per_second
         best_epoch                               `epoch` of the evaluation whose weights these are
     """
@@ -60,7 +62,7 @@ class TrainedModel:
             meta = json.loads(path.read_text())
             space = FeatureSpace.load(directory / "space")
             model = build(meta["model"], space, meta["model_config"], seed=meta["training_config"]["seed"])
-            model.load_weights(directory / "model.weights.h5")
+            weights.load(model.variables, directory / "weights")
         except (OSError, ValueError, KeyError) as error:
             raise UnreadableData(f"{path}: not a readable trained model ({error}); train it again") from error
         return cls(space, meta["model"], model, Encoder(space), meta)
@@ -70,7 +72,7 @@ class TrainedModel:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "model.json").unlink(missing_ok=True)
         self.space.save(directory / "space")
-        self.keras_model.save_weights(directory / "model.weights.h5")
+        weights.save(self.keras_model.variables, directory / "weights")
         (directory / "history.json").write_text(json.dumps(self.meta["history"], indent=1))
         (directory / "model.json").write_text(json.dumps(self.meta, indent=1))
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from clickmill.errors import DegenerateLabels
 from clickmill.features import FeatureSpace
+from clickmill.features.growth import grown
 from clickmill.models import ModelConfig, build, configure
 from clickmill.models.size import SizeEstimate, estimate, in_bytes
 from clickmill.progress import SILENT, Progress
@@ -38,6 +39,7 @@ def train(
     *,
     model_config: ModelConfig | dict[str, Any] | None = None,
     config: TrainingConfig | None = None,
+    start: TrainedModel | None = None,
     out: Path,
     progress: Progress | None = None,
 ) -> TrainedModel:
@@ -47,15 +49,23 @@ def train(
     last checkpoint. Ctrl-C finishes the step, saves and raises KeyboardInterrupt; the same call then goes on where it stopped and
     ends with the weights an undisturbed run would have. The same data, settings and seed give the same weights.
 
+    start: a trained model of the same name and hyperparameters, the champion, to begin from instead of from nothing; `space` then
+    only tells what is new, and the model is trained over `features.growth.grown(space, start.space)`.
+
     Raises DegenerateLabels when a split has one class only, TrainingError when the loss is not a number or `out` holds the
-    checkpoint of another run, UsageError for an unknown model or setting.
+    checkpoint of another run, UsageError for an unknown model or setting, or one that `start` was not trained with, ContractError
+    where a field means something else than it did for `start`.
     """
     from clickmill.features import Encoder
     from clickmill.training.loop import Loop
     from clickmill.training.step import TrainStep
+    from clickmill.training.warm_start import inherit, refuse_another_kind
 
     config, progress = config or TrainingConfig(), progress or SILENT
     typed = configure(model, model_config)
+    if start is not None:
+        refuse_another_kind(model, typed, start)
+        space = grown(space, start.space)
     _tell_size(estimate(space, model, typed), progress)
     encoder = Encoder(space)
     work = out / "checkpoint"
@@ -65,11 +75,11 @@ def train(
     }
     base_odds = {split: _odds(split, encoded) for split, encoded in splits.items()}
     keras_model = build(model, space, typed, seed=config.seed)
-    _start_at(
-        keras_model,
-        math.log(base_odds["train"] * config.positive_weight),
-        prior=math.log(config.positive_weight) - math.log(dataset.negatives_kept),
-    )
+    log_prior = math.log(config.positive_weight) - math.log(dataset.negatives_kept)
+    if start is None:
+        _start_at(keras_model, math.log(base_odds["train"] * config.positive_weight), prior=log_prior)
+    else:
+        inherit(keras_model, space, start, log_prior=log_prior)
     stepper = TrainStep(keras_model, config, next(splits["train"].batches(1)))
 
     settings = {
@@ -79,6 +89,7 @@ def train(
         "contract_digest": space.contract.digest,
         "space_digest": space.digest,
         "data_digest": dataset.meta.data_digest,
+        "started_from": None if start is None else start.meta["identity"],
     }
     decides = json.dumps(settings, sort_keys=True) + dataset.meta.model_dump_json()
     identity = hashlib.sha256(decides.encode()).hexdigest()
@@ -97,6 +108,7 @@ def train(
     keras_model.load_weights(checkpoints.best_weights)
     meta = {
         **settings,
+        "identity": identity,
         "negatives_kept": dataset.negatives_kept,
         "positive_weight": config.positive_weight,
         "history": [record.model_dump() for record in state.history],

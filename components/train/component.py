@@ -15,6 +15,7 @@ def train(
     training: Dict[str, Any],  # noqa: UP006
     positive_weight: float,
     seed: int,
+    start: str,
     work: str,
     trained: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
@@ -31,6 +32,7 @@ def train(
         training: Settings of the training run (epochs, batch_size, learning_rate, ...).
         positive_weight: Weight of a click in the loss, 1 to 100.
         seed: Seed of initial weights, order of the rows and dropout.
+        start: Bundle whose weights to begin with, or a model store whose newest version it is; empty: from scratch.
         work: Folder for unfinished training, on this machine or on a mounted volume; empty: in the output itself.
         trained: The trained model: weights, feature space, settings and history.
         metrics: Epochs run and the best normalized entropy on the validation split.
@@ -43,6 +45,7 @@ def train(
     from clickmill.features import FeatureSpace
     from components.metrics import log_metrics
     from components.step import step
+    from components.train.champion import champion_of
     from components.train.settings import model_config, settings
     from components.train.summary import figures_of, history_page, sentence
     from components.train.workplace import workplace
@@ -53,13 +56,18 @@ def train(
         config = settings(training, positive_weight=positive_weight, seed=seed)
         chosen = model_config(model_configs, model)
         digest = prepared.meta.data_digest
-        with workplace(work, Path(trained.path), space, digest, model, chosen, config) as out:
+        champion = champion_of(start, model)
+        if champion.note:
+            running.note(champion.note)
+        begun = champion.trained.meta["identity"] if champion.trained else ""
+        with workplace(work, Path(trained.path), space, digest, model, chosen, config, begun) as out:
             done = library.train(
                 prepared,
                 space,
                 model,
                 model_config=chosen,
                 config=config,
+                start=champion.trained,
                 out=out,
                 progress=running.progress,
             )

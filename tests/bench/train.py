@@ -27,6 +27,7 @@ from clickmill.models import build
 from clickmill.models.cross import Cross
 from clickmill.models.tower import Seeds, mlp, scalar
 from clickmill.training import TrainingConfig
+from clickmill.training.ahead import ahead
 from clickmill.training.encoded import EncodedSplit
 from clickmill.training.step import TrainStep
 
@@ -82,11 +83,11 @@ def clickmill(ids: int, rows: int) -> Callable[[int], None]:
             )
             epoch += 1
 
-    batches = endless()
+    batches = ahead(map(step.prepare, endless()))
 
     def run(steps: int) -> None:
         for _ in range(steps):
-            step(next(batches))
+            step.run(next(batches))
 
     return run
 

@@ -250,6 +250,17 @@ def test_what_cannot_work_is_refused_before_anything_starts(
     assert not (tmp_path / "workspace").exists()
 
 
+def test_a_warm_start_names_the_champion_by_its_number(
+    first: tuple[RunResult, Watcher], market: Path, workspace: Path, tmp_path: Path
+) -> None:
+    store = first[0].store
+    newest = str(Store(store).latest())
+    assert local._champion(options(market, workspace)) == ""
+    assert local._champion(options(market, workspace, warm_start=True)) == newest
+    fresh = options(market, tmp_path, warm_start=True)
+    assert local._champion(fresh) == str(tmp_path / "store"), "nothing there yet; the step says so"
+
+
 def test_two_runs_do_not_share_a_workspace(market: Path, tmp_path: Path) -> None:
     with local._sole_run(tmp_path), pytest.raises(UsageError, match="another run is writing here"):
         run(options(market, tmp_path))

@@ -14,7 +14,7 @@ from clickmill.training import TrainingConfig
 from clickmill.training.encoded import encode
 from clickmill.training.loss import weighted_bce
 from clickmill.training.sparse_adagrad import INITIAL_ACCUMULATOR, SparseAdagrad
-from clickmill.training.step import TrainStep, distinct_rows
+from clickmill.training.step import TrainStep
 
 
 @pytest.mark.parametrize(("l2", "rate"), [(0.0, 1.0), (0.3, 1.0), (0.3, 0.25)])
@@ -123,22 +123,6 @@ def test_a_step_moves_the_rows_of_its_batch_by_the_gradient_of_the_whole_table(
         summed = 64 * gradient
         expected = old - 0.1 * summed / np.sqrt(INITIAL_ACCUMULATOR + summed**2)
         np.testing.assert_allclose(layer.table.numpy(), expected, rtol=1e-4, atol=1e-6)
-
-
-def test_distinct_rows_are_named_once_and_padding_comes_first():
-    inputs = {
-        "slots": tf.constant([[5, 9], [9, 7]], tf.int32),
-        "list/h": tf.constant([[7, 0, 0], [11, 5, 0]], tf.int32),
-        "numerics": tf.constant([[1.0], [2.0]]),
-        "position": tf.constant([9, 9], tf.int32),
-    }
-    rows, placed = distinct_rows(inputs)
-    assert rows[0] == 0
-    assert sorted(rows.numpy().tolist()) == [0, 5, 7, 9, 11]
-    for key in ("slots", "list/h"):
-        np.testing.assert_array_equal(tf.gather(rows, placed[key]), inputs[key])
-    assert placed["numerics"] is inputs["numerics"]
-    assert placed["position"] is inputs["position"]
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -44,8 +44,8 @@ def test_the_folder_gives_back_the_same_model(trained, dataset):
     assert sorted(p.name for p in out.iterdir()) == [
         "history.json",
         "model.json",
-        "model.weights.h5",
         "space",
+        "weights",
     ]
 
 

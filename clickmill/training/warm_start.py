@@ -1,0 +1,125 @@
+"""A new model that begins where an earlier one of its kind ended, in a feature space that has grown.
+
+    embedding rows   by field and value; a value that is new begins with the row of the unknown, where the champion looked it up
+    positions        by number; deeper ones begin with the effect of the deepest the champion knew
+    dense weights    as they are, where the shape is the same: a field more widens the first layers, and these begin afresh
+    bias             shifted by the change of the training prior (negatives kept, weight of a click)
+
+With no field added the new model answers as the champion does until its first step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clickmill.errors import UsageError
+from clickmill.features import FeatureSpace
+from clickmill.features.growth import Origins, origins
+from clickmill.models import ModelConfig
+from clickmill.models.embedding import FusedEmbedding
+from clickmill.models.examination import Examination
+from clickmill.models.logit import BIAS, EXAMINATION, PositionBias
+
+if TYPE_CHECKING:
+    import keras
+
+    from clickmill.training.trained import TrainedModel
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """What a model took over."""
+
+    rows_kept: int
+    """Rows of the table for values the champion knew, padding included."""
+    rows_new: int
+    """Rows for values it did not know."""
+    weights_fresh: tuple[str, ...]
+    """Paths of the dense weights whose shape has changed; they begin as drawn."""
+
+    @property
+    def message(self) -> str:
+        """In one sentence."""
+        fresh = (
+            f"; {len(self.weights_fresh)} dense weights of another shape begin afresh"
+            if self.weights_fresh
+            else ""
+        )
+        return (
+            f"starts from the champion: {self.rows_kept:,} embedding rows kept, {self.rows_new:,} new{fresh}"
+        )
+
+
+def refuse_another_kind(model: str, config: ModelConfig, start: TrainedModel) -> None:
+    """Raises UsageError when the champion's weights belong to another model or to other hyperparameters."""
+    if start.name != model:
+        raise UsageError(f"a {model} can't start from a {start.name}: their weights have nothing in common")
+    wanted, given = config.model_dump(mode="json"), start.meta["model_config"]
+    for key in sorted({*wanted, *given}):
+        if wanted.get(key) != given.get(key):
+            raise UsageError(
+                f"model setting {key}={wanted.get(key)!r}: the champion was trained with {given.get(key)!r}, and its weights fit no "
+                "other; give the champion's setting, or train from scratch (no warm start)"
+            )
+
+
+def inherit(model: keras.Model, space: FeatureSpace, start: TrainedModel, *, log_prior: float) -> Inheritance:
+    """Give `model`, freshly built over `space` (which `features.growth.grown` made), the weights of `start`.
+
+    log_prior: how far the log-odds of the new training rows are above those of traffic, ln w+ - ln(negatives kept).
+    """
+    came_from = origins(space, start.space)
+    tables = {id(layer.table) for layer in model.layers if isinstance(layer, FusedEmbedding)}
+    by_position = {id(weight) for layer in model.layers for weight in _of_positions(layer)}
+    fresh = []
+    # Variables of one model and configuration correspond one by one; names need not: Keras numbers layers per process.
+    for ours, theirs in zip(model.variables, start.keras_model.variables, strict=True):
+        if "float" not in ours.dtype:
+            continue  # the state of dropout's generator belongs to the run's seed
+        value = np.asarray(theirs)
+        if id(ours) in tables:
+            ours.assign(_rows(np.asarray(ours), value, came_from))
+        elif id(ours) in by_position:
+            ours.assign(_deeper(value, int(ours.shape[0])))
+        elif ours.shape == theirs.shape:
+            ours.assign(value)
+        else:
+            fresh.append(ours.path)
+    _shift_prior(model, start, log_prior)
+    return Inheritance(int((~came_from.new).sum()), int(came_from.new.sum()), tuple(fresh))
+
+
+def log_prior_of(meta: Mapping[str, Any]) -> float:
+    """How far the log-odds of a trained model's rows were above those of traffic: ln w+ - ln(negatives kept)."""
+    return math.log(meta["positive_weight"]) - math.log(meta["negatives_kept"])
+
+
+def _rows(drawn: np.ndarray, champion: np.ndarray, came_from: Origins) -> np.ndarray:
+    """(rows, width): the champion's rows where there are origins, and as drawn where a field is new."""
+    return np.where(came_from.rows[:, None] >= 0, champion[came_from.rows], drawn)
+
+
+def _of_positions(layer: keras.layers.Layer) -> list[keras.Variable]:
+    if isinstance(layer, PositionBias):
+        return [layer.shift]
+    return [layer.theta] if isinstance(layer, Examination) else []
+
+
+def _deeper(effect: np.ndarray, positions: int) -> np.ndarray:
+    """Deeper positions shared the effect of the deepest one, and begin with it; zero where none was known."""
+    return np.pad(effect, (0, positions - len(effect)), mode="edge" if len(effect) else "constant")
+
+
+def _shift_prior(model: keras.Model, start: TrainedModel, log_prior: float) -> None:
+    """The bias of an examination product is true of traffic and stays; the product's own prior is told anew."""
+    examinations = [layer for layer in model.layers if layer.name == EXAMINATION]
+    for layer in examinations:
+        layer.prior.assign(log_prior)
+    if not examinations:
+        bias = model.get_layer(BIAS).value
+        bias.assign(float(bias.numpy()) + log_prior - log_prior_of(start.meta))
