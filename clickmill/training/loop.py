@@ -108,17 +108,19 @@ class Loop:
             loss=state.loss_sum / state.rows,
             ne=normalized_entropy(y, p, weight),
             auc=auc(y, p, weight),
-            rate=schedule.rate(state.ne, self.config),
+            rate=schedule.rate(state.watched(self.config.watch), self.config),
             samples_per_second=state.rows / max(state.seconds, 1e-9),
         )
         state = RunState(epoch=state.epoch, step=state.step, history=(*state.history, record))
-        if schedule.best(state.ne) == len(state.history) - 1:
+        if schedule.best(state.watched(self.config.watch)) == len(state.history) - 1:
             self.step.model.save_weights(self.checkpoints.best_weights)
-        self.step.rate.assign(schedule.rate(state.ne, self.config))
+        self.step.rate.assign(schedule.rate(state.watched(self.config.watch), self.config))
         return state
 
     def _finished(self, state: RunState) -> bool:
-        return state.epoch >= self.config.epochs or schedule.finished(state.ne, self.config)
+        return state.epoch >= self.config.epochs or schedule.finished(
+            state.watched(self.config.watch), self.config
+        )
 
     def _stop_if(self, interruption: Interruption, state: RunState) -> None:
         if interruption.requested:

@@ -100,7 +100,7 @@ def train(
         "negatives_kept": dataset.negatives_kept,
         "positive_weight": config.positive_weight,
         "history": [record.model_dump() for record in state.history],
-        "best_epoch": state.history[schedule.best(state.ne)].epoch,
+        "best_epoch": state.history[schedule.best(state.watched(config.watch))].epoch,
     }
     trained = TrainedModel(space, model, keras_model, encoder, meta)
     trained.save(out)
