@@ -12,23 +12,50 @@ from clickmill.training import TrainingConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one model."""
+    """Settings of one model, whatever the number of rows."""
 
     model: Mapping[str, Any]
     """Hyperparameters, as the model's configuration takes them."""
     training: TrainingConfig
+    """All settings but `l2`, `linear_l2` and `embedding_learning_rate`."""
+    pull: float
+    """Pull of every embedding towards zero, on the summed loss of the train split: pull / 2 times the squared length."""
+
+    def config(self, rows: int, seed: int) -> TrainingConfig:
+        """Settings for a train split of so many rows.
+
+        The pull is a prior, and a prior does not grow with the data: on the mean loss it is pull / rows. The settings that BARS found by grid
+        search on data sets of 0.2 and 1.4 million rows differ by just that: 0.05 times 202,027 rows and 0.01 times 1,404,801.
+        """
+        l2 = self.pull / rows
+        update = {
+            "l2": l2,
+            "linear_l2": l2,
+            "embedding_learning_rate": self.training.learning_rate,
+            "seed": seed,
+        }
+        return TrainingConfig.model_validate(self.training.model_dump() | update)
 
 
-_FALLING = TrainingConfig(epochs=100, batch_size=1024, l2=3.0, patience=2, rate_decay=0.1)
-_DEEP = Recipe({"dim": 10, "units": (400, 400, 400), "dropout": 0.4}, _FALLING)
+_SHALLOW = TrainingConfig(
+    epochs=100,
+    batch_size=4096,
+    learning_rate=2e-3,
+    embedding_optimizer="table_adam",
+    watch="auc",
+    patience=2,
+    rate_decay=0.3,
+)
+_DEEP = _SHALLOW.model_copy(update={"learning_rate": 1e-3})
+_TOWER = {"dim": 10, "deviation": 0.01, "units": (400, 400, 400), "dropout": 0.4, "batch_norm": True}
 
 RECIPES: dict[str, Recipe] = {
-    "lr": Recipe({}, _FALLING),
-    "fm": Recipe({"dim": 10}, _FALLING),
-    "wide_deep": _DEEP,
-    "dcn": _DEEP,
-    "dcn_v2": _DEEP,
-    "dlrm": _DEEP,
+    "lr": Recipe({}, _SHALLOW.model_copy(update={"learning_rate": 1e-2}), pull=2.0),
+    "fm": Recipe({"dim": 10, "deviation": 0.01}, _SHALLOW, pull=2.0),
+    "wide_deep": Recipe(_TOWER, _DEEP, pull=12_000.0),
+    "dcn": Recipe(_TOWER, _DEEP, pull=12_000.0),
+    "dcn_v2": Recipe(_TOWER, _DEEP, pull=12_000.0),
+    "dlrm": Recipe(_TOWER, _DEEP, pull=12_000.0),
 }
 """By model, the simplest first."""
 

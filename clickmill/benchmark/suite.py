@@ -126,7 +126,8 @@ def _trained(
     from clickmill.training import train
 
     folder = out / "models" / name
-    config = recipe.training.model_copy(update={"seed": seed})
+    rows = dataset.meta.splits["train"].rows
+    config = recipe.config(rows, seed)
     settings = {
         "model": name,
         "model_config": configure(name, dict(recipe.model)).model_dump(mode="json"),
@@ -153,7 +154,6 @@ def _trained(
         y, 1 / (1 + np.exp(-logits)), metrics=["auc", "log_loss"], resamples=resamples, seed=seed
     )
     history = trained.meta["history"]
-    rows = dataset.meta.splits["train"].rows
     ends = [0.0, *(record["epoch"] for record in history)]
     figure = layout.dataset.figures.get(name) if layout.dataset else None
     result = ModelResult(

@@ -29,6 +29,11 @@ class SparseAdagrad(tf.Module):
             tf.fill(table.shape, INITIAL_ACCUMULATOR), trainable=False, name="accumulator"
         )
 
+    @property
+    def state(self) -> list[tf.Variable]:
+        """What a checkpoint keeps beside the table."""
+        return [self.accumulator]
+
     def apply(self, rows: tf.Tensor, values: tf.Tensor, gradient: tf.Tensor, examples: tf.Tensor) -> None:
         """One step on `rows` (n,) int32, all different, whose `values` (n, width) were read before; `gradient` (n, width) is that
         of the mean loss over so many `examples` (float32 scalar)."""

@@ -1,4 +1,4 @@
-"""One training step as a compiled graph: forward, backward, sparse rows by Adagrad, the rest by Adam."""
+"""One training step as a compiled graph: forward, backward, embedding rows by the optimizer of the configuration, the rest by Adam."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from clickmill.training.distinct import PLAN, row_keys, with_distinct_rows
 from clickmill.training.lookup import looked_up
 from clickmill.training.loss import weighted_bce
 from clickmill.training.sparse_adagrad import SparseAdagrad
+from clickmill.training.table_adam import TableAdam
 
 
 class TrainStep:
@@ -28,8 +29,9 @@ class TrainStep:
         self.rate = tf.Variable(1.0, trainable=False, name="rate")
         self._positive_weight = config.positive_weight
         self._tables = [layer for layer in model.layers if isinstance(layer, FusedEmbedding)]
-        self._adagrad = [
-            SparseAdagrad(
+        optimizer = SparseAdagrad if config.embedding_optimizer == "adagrad" else TableAdam
+        self._embeddings: list[SparseAdagrad | TableAdam] = [
+            optimizer(
                 layer.table.value,
                 config.embedding_learning_rate,
                 config.linear_l2 if layer.width == 1 else config.l2,
@@ -78,15 +80,15 @@ class TrainStep:
         gradients, sparse = tape.gradient(objective, (dense, excerpts))
         self._adam.apply(gradients, self._dense)
         examples = tf.cast(tf.shape(logit)[0], tf.float32)
-        for adagrad, excerpt, gradient in zip(self._adagrad, excerpts, sparse, strict=True):
-            adagrad.apply(rows, excerpt, tf.convert_to_tensor(gradient), examples)
+        for table, excerpt, gradient in zip(self._embeddings, excerpts, sparse, strict=True):
+            table.apply(rows, excerpt, tf.convert_to_tensor(gradient), examples)
         return loss
 
     @property
     def variables(self) -> list[tf.Variable]:
         """Everything a step reads and changes, in a fixed order: weights, dropout's generators, optimizers' state, rate."""
         kept = [*self.model.variables, *self._adam.variables]
-        return [v.value for v in kept] + [adagrad.accumulator for adagrad in self._adagrad] + [self.rate]
+        return [v.value for v in kept] + [v for o in self._embeddings for v in o.state] + [self.rate]
 
 
 class _Scaled(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]

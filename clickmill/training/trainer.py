@@ -18,7 +18,7 @@ from clickmill.models import ModelConfig, build, configure
 from clickmill.models.size import SizeEstimate, estimate, in_bytes
 from clickmill.progress import SILENT, Progress
 from clickmill.training import schedule
-from clickmill.training.checkpoint import Checkpoints, RunState
+from clickmill.training.checkpoint import Checkpoints, EvaluationRecord, RunState
 from clickmill.training.config import TrainingConfig
 from clickmill.training.encoded import EncodedSplit, encode
 from clickmill.training.trained import TrainedModel
@@ -42,6 +42,7 @@ def train(
     start: TrainedModel | None = None,
     out: Path,
     progress: Progress | None = None,
+    on_evaluation: Callable[[EvaluationRecord], None] = lambda record: None,
 ) -> TrainedModel:
     """Train a model by name on the train split, stop early by NE on the validation split, keep the weights of the best evaluation.
 
@@ -51,6 +52,8 @@ def train(
 
     start: a trained model of the same name and hyperparameters, the champion, to begin from instead of from nothing; `space` then
     only tells what is new, and the model is trained over `features.growth.grown(space, start.space)`.
+
+    on_evaluation: hears of each evaluation; what it raises ends the training, and the checkpoint stays.
 
     Raises DegenerateLabels when a split has one class only, TrainingError when the loss is not a number or `out` holds the
     checkpoint of another run, UsageError for an unknown model or setting, or one that `start` was not trained with, ContractError
@@ -102,6 +105,7 @@ def train(
         config=config,
         checkpoints=checkpoints,
         progress=progress,
+        on_evaluation=on_evaluation,
     )
     state = loop.run(checkpoints.restore() or RunState())
 
@@ -112,7 +116,7 @@ def train(
         "negatives_kept": dataset.negatives_kept,
         "positive_weight": config.positive_weight,
         "history": [record.model_dump() for record in state.history],
-        "best_epoch": state.history[schedule.best(state.ne)].epoch,
+        "best_epoch": state.history[schedule.best(state.watched(config.watch))].epoch,
     }
     trained = TrainedModel(space, model, keras_model, encoder, meta)
     trained.save(out)
