@@ -17,7 +17,7 @@ class Recipe:
     model: Mapping[str, Any]
     """Hyperparameters, as the model's configuration takes them."""
     training: TrainingConfig
-    """All settings but `l2`, `linear_l2` and `embedding_learning_rate`."""
+    """All settings but `l2`, `linear_l2` and `embedding_learning_rate`; `batch_size` is the largest."""
     pull: float
     """Pull of every embedding towards zero, on the summed loss of the train split: pull / 2 times the squared length."""
 
@@ -33,25 +33,27 @@ class Recipe:
             "linear_l2": l2,
             "embedding_learning_rate": self.training.learning_rate,
             "seed": seed,
+            # Small data in batches of thousands would be a step or two per epoch, and stopped before anything is learned.
+            "batch_size": min(self.training.batch_size, max(128, rows // 12)),
         }
         return TrainingConfig.model_validate(self.training.model_dump() | update)
 
 
 _SHALLOW = TrainingConfig(
     epochs=100,
-    batch_size=4096,
-    learning_rate=2e-3,
+    batch_size=1024,
+    learning_rate=5e-3,
     embedding_optimizer="table_adam",
     watch="auc",
-    patience=2,
+    patience=3,
     rate_decay=0.3,
 )
-_DEEP = _SHALLOW.model_copy(update={"learning_rate": 1e-3})
+_DEEP = _SHALLOW.model_copy(update={"batch_size": 4096, "learning_rate": 1e-3})
 _TOWER = {"dim": 10, "deviation": 0.01, "units": (400, 400, 400), "dropout": 0.4, "batch_norm": True}
 
 RECIPES: dict[str, Recipe] = {
-    "lr": Recipe({}, _SHALLOW.model_copy(update={"learning_rate": 1e-2}), pull=2.0),
-    "fm": Recipe({"dim": 10, "deviation": 0.01}, _SHALLOW, pull=2.0),
+    "lr": Recipe({}, _SHALLOW, pull=2.0),
+    "fm": Recipe({"dim": 10, "deviation": 0.05}, _SHALLOW, pull=2.0),
     "wide_deep": Recipe(_TOWER, _DEEP, pull=12_000.0),
     "dcn": Recipe(_TOWER, _DEEP, pull=12_000.0),
     "dcn_v2": Recipe(_TOWER, _DEEP, pull=12_000.0),
