@@ -35,6 +35,7 @@ def test_an_arrow_that_runs_up_breaks_the_build(tmp_path: Path) -> None:
         "command",
         "bundle",
         "release",
+        "sweep",
         "training",
         "models",
         "auction",

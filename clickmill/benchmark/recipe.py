@@ -53,7 +53,11 @@ _TOWER = {"dim": 10, "deviation": 0.01, "units": (400, 400, 400), "dropout": 0.4
 
 RECIPES: dict[str, Recipe] = {
     "lr": Recipe({}, _SHALLOW, pull=2.0),
-    "fm": Recipe({"dim": 10, "deviation": 0.05}, _SHALLOW, pull=2.0),
+    "fm": Recipe(
+        {"dim": 10, "deviation": 0.05},
+        _SHALLOW.model_copy(update={"patience": 5, "decay_patience": 1}),
+        pull=2.0,
+    ),
     "wide_deep": Recipe(_TOWER, _DEEP, pull=12_000.0),
     "dcn": Recipe(_TOWER, _DEEP, pull=12_000.0),
     "dcn_v2": Recipe(_TOWER, _DEEP, pull=12_000.0),

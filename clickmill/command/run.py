@@ -69,6 +69,13 @@ def run(
         ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    settings_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings",
+            help="YAML with the same settings by topic, as clickmill sweep writes it; --set goes before it.",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,7 +99,7 @@ def run(
     from clickmill.errors import GateRefused
     from pipelines.local import RunOptions
 
-    topics = nested(settings or [], TOPICS)
+    topics = nested(settings or [], TOPICS, settings_file)
     options = RunOptions(
         contract=contract,
         impressions=tuple(impressions),
