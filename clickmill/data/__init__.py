@@ -4,6 +4,8 @@ from clickmill.data.attribution import JoinReport, join_clicks, read_clicks, rea
 from clickmill.data.checked import CheckedLogs, check_logs, prepare_checked
 from clickmill.data.engine import connect
 from clickmill.data.given_splits import prepare_splits
+from clickmill.data.online import OnlineFeatures
+from clickmill.data.online_logs import online_of_logs
 from clickmill.data.options import PrepareOptions
 from clickmill.data.preparation import prepare
 from clickmill.data.prepared import DatasetMeta, PreparedDataset, SplitInfo
@@ -20,6 +22,7 @@ __all__ = [
     "DatasetMeta",
     "Fractions",
     "JoinReport",
+    "OnlineFeatures",
     "PrepareOptions",
     "PreparedDataset",
     "QualityReport",
@@ -28,6 +31,7 @@ __all__ = [
     "check_logs",
     "connect",
     "join_clicks",
+    "online_of_logs",
     "prepare",
     "prepare_checked",
     "prepare_splits",

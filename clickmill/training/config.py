@@ -38,6 +38,10 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     watch: Literal["ne", "auc"] = "ne"
     """What stops training, lowers the rates and picks the weights: NE, or AUC where only the order counts and probabilities are
     calibrated afterwards anyway. Published benchmarks watch AUC; it goes on rising for some epochs after NE has begun to."""
+    position_curve: Literal["learned", "propensities"] = "learned"
+    """How a model with `position: examination` comes to its curve. `learned`: with all other weights, from all rows. Where the ranking
+    that filled the log knew more of an ad's worth than the features tell, that takes unexplained worth for the effect of the slot.
+    `propensities`: read beforehand from the clicks and the contract's field of role propensity, and then held fixed."""
     patience: int = Field(default=1, ge=0, le=1000)
     """Evaluations without a better one that are put up with: one more and training stops. The best weights are kept in any case."""
     rate_decay: float = Field(default=1.0, gt=0, le=1)
