@@ -17,7 +17,7 @@ class Recipe:
     model: Mapping[str, Any]
     """Hyperparameters, as the model's configuration takes them."""
     training: TrainingConfig
-    """All settings but `l2`, `linear_l2` and `embedding_learning_rate`; `batch_size` is the largest."""
+    """All settings but `l2`, `linear_l2` and `sparse_adam_learning_rate`; `batch_size` is the largest."""
     pull: float
     """Pull of every embedding towards zero, on the summed loss of the train split: pull / 2 times the squared length."""
 
@@ -31,7 +31,7 @@ class Recipe:
         update = {
             "l2": l2,
             "linear_l2": l2,
-            "embedding_learning_rate": self.training.learning_rate,
+            "sparse_adam_learning_rate": self.training.learning_rate,
             "seed": seed,
             # Small data in batches of thousands would be a step or two per epoch, and stopped before anything is learned.
             "batch_size": min(self.training.batch_size, max(128, rows // 12)),
@@ -44,6 +44,7 @@ _SHALLOW = TrainingConfig(
     batch_size=1024,
     learning_rate=5e-3,
     embedding_optimizer="table_adam",
+    linear_optimizer="table_adam",
     watch="auc",
     patience=3,
     rate_decay=0.3,

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
+
+from clickmill.models.precision import product
 
 
 class Seeds:
@@ -16,6 +19,13 @@ class Seeds:
 
     def __call__(self) -> int:
         return int(self._generator.integers(1, 2**31 - 1))
+
+
+class Dense(keras.layers.Dense):
+    """Keras' own, with its product in the precision that is in force: (..., n) to (..., units)."""
+
+    def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        return self.activation(product(x, self.kernel) + self.bias)
 
 
 def mlp(
@@ -32,7 +42,7 @@ def mlp(
     norm is batch normalization (Ioffe, Szegedy, ICML 2015, arXiv:1502.03167) where asked for, else nothing.
     """
     for i, width in enumerate(units):
-        x = keras.layers.Dense(
+        x = Dense(
             width,
             activation=None if batch_norm else "relu",
             kernel_initializer=keras.initializers.HeNormal(seeds()),

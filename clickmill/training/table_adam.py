@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-_BETA_1, _BETA_2 = 0.9, 0.999
-_EPSILON = 1e-8
+from clickmill.training.sparse_adam import BETA_1, BETA_2, EPSILON
 
 
 class TableAdam(tf.Module):
@@ -26,7 +25,7 @@ class TableAdam(tf.Module):
         self._rate = rate
         self.learning_rate = learning_rate
         self.l2 = l2
-        self._steps = tf.Variable(0.0, trainable=False, name="steps")
+        self._steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
         self._mean = tf.Variable(tf.zeros(table.shape), trainable=False, name="mean")
         self._square = tf.Variable(tf.zeros(table.shape), trainable=False, name="square")
 
@@ -36,12 +35,12 @@ class TableAdam(tf.Module):
         return [self._steps, self._mean, self._square]
 
     def apply(self, rows: tf.Tensor, values: tf.Tensor, gradient: tf.Tensor, examples: tf.Tensor) -> None:
-        """One step on the whole table; `gradient` (n, width) is that of the mean loss by `rows` (n,) int32, all different. `values`
-        and `examples`, which optimizers of the touched rows need, are not looked at."""
-        self._steps.assign_add(1.0)
-        scale = tf.sqrt(1.0 - _BETA_2**self._steps) / (1.0 - _BETA_1**self._steps)
+        """See `rows.RowOptimizer`; unlike the others it learns from the gradient of the mean loss, not of the summed one."""
+        self._steps.assign_add(1)
+        t = tf.cast(self._steps, tf.float32)
+        scale = tf.sqrt(1.0 - BETA_2**t) / (1.0 - BETA_1**t)
         whole = tf.tensor_scatter_nd_add(self.l2 * self._table, rows[:, None], gradient)
-        self._mean.assign(_BETA_1 * self._mean + (1.0 - _BETA_1) * whole)
-        self._square.assign(_BETA_2 * self._square + (1.0 - _BETA_2) * tf.square(whole))
-        step = scale * self._mean / (tf.sqrt(self._square) + _EPSILON)
+        self._mean.assign(BETA_1 * self._mean + (1.0 - BETA_1) * whole)
+        self._square.assign(BETA_2 * self._square + (1.0 - BETA_2) * tf.square(whole))
+        step = scale * self._mean / (tf.sqrt(self._square) + EPSILON)
         self._table.assign_sub(self.learning_rate * self._rate * step)

@@ -71,7 +71,14 @@ def train(
     if start is not None:
         refuse_another_kind(model, typed, start)
         space = grown(space, start.space)
-    _tell_size(estimate(space, model, typed), progress)
+    size = estimate(
+        space,
+        model,
+        typed,
+        embedding_optimizer=config.embedding_optimizer,
+        linear_optimizer=config.linear_optimizer,
+    )
+    _tell_size(size, progress)
     encoder = Encoder(space)
     work = out / "checkpoint"
     splits = {

@@ -147,13 +147,23 @@ def test_a_step_moves_the_rows_of_its_batch_by_the_gradient_of_the_whole_table(
         np.testing.assert_allclose(layer.table.numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_the_estimate_of_size_is_what_the_step_holds(name, space):
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [
+        *((name, {}) for name in MODELS),
+        ("lr", {"linear_optimizer": "ftrl"}),
+        ("fm", {"linear_optimizer": "ftrl", "embedding_optimizer": "adam"}),
+        ("wide_deep", {"linear_optimizer": "adam"}),
+        ("dcn_v2", {"embedding_optimizer": "adam"}),
+        ("fm", {"embedding_optimizer": "table_adam", "linear_optimizer": "table_adam"}),
+    ],
+)
+def test_the_estimate_of_size_is_what_the_step_holds(name, chosen, space):
     """Every array of a checkpoint, but for the rate, Adam's count and the generators of dropout, which are not float32 or scalar."""
     model = build(name, space)
     batch = {"label": np.zeros(1, np.float32)}
     for key, value in model.input.items():
         batch[key] = np.zeros((1, *value.shape[1:]), value.dtype)
-    step = TrainStep(model, TrainingConfig(), batch)
+    step = TrainStep(model, TrainingConfig(**chosen), batch)
     held = [v for v in step.variables if v.dtype == tf.float32 and v is not step.rate]
-    assert estimate(space, name).training_bytes == sum(4 * int(np.prod(v.shape)) for v in held)
+    assert estimate(space, name, **chosen).training_bytes == sum(4 * int(np.prod(v.shape)) for v in held)
