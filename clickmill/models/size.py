@@ -21,9 +21,9 @@ FLOAT = 4
 """Bytes of a float32; every weight and every optimizer's number is one."""
 MOST_ROWS = 2**31 - 1
 """Rows of the fused table are numbered by int32."""
-PER_WEIGHT = {"adagrad": 1, "adam": 2, "ftrl": 2}
+PER_WEIGHT = {"adagrad": 1, "adam": 2, "table_adam": 2, "ftrl": 2}
 """Numbers that the trainer's optimizers keep per weight of a table (training.row_optimizers) ..."""
-PER_ROW = {"adagrad": 0, "adam": 1, "ftrl": 0}
+PER_ROW = {"adagrad": 0, "adam": 1, "table_adam": 0, "ftrl": 0}
 """... and per row. Other weights are Adam's, two numbers each."""
 
 
