@@ -9,9 +9,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-<<<<<<< HEAD
-from clickmill.command import bundle, contract, data, demo, features, model, predict, run, serve, train
-=======
 from clickmill.command import (
     benchmark,
     bundle,
@@ -24,8 +21,8 @@ from clickmill.command import (
     run,
     serve,
     sweep,
+    train,
 )
->>>>>>> main
 from clickmill.command.console import words
 from clickmill.errors import ClickmillError
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
-=======
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
->>>>>>> main
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -55,17 +50,6 @@ def nested(
     return settings
 
 
-<<<<<<< HEAD
-def typed(topic: str, kind: type[Settings], given: Mapping[str, Any]) -> Settings:
-    """`given` as a `kind`. Raises UsageError that names every wrong setting and those there are."""
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        told = "; ".join(
-            f"{topic}.{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
-        )
-        raise UsageError(f"{told}. {topic} has {', '.join(kind.model_fields)}") from error
-=======
 def _read(file: Path, topics: Sequence[str]) -> dict[str, dict[str, Any]]:
     try:
         given = yaml.safe_load(file.read_text())
@@ -79,4 +63,14 @@ def _read(file: Path, topics: Sequence[str]) -> dict[str, dict[str, Any]]:
     if unknown:
         raise UsageError(f"--settings {file}: no topic {unknown[0]!r}; topics: {', '.join(topics)}")
     return given
->>>>>>> main
+
+
+def typed(topic: str, kind: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """`given` as a `kind`. Raises UsageError that names every wrong setting and those there are."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        told = "; ".join(
+            f"{topic}.{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
+        )
+        raise UsageError(f"{told}. {topic} has {', '.join(kind.model_fields)}") from error

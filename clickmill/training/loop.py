@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -124,23 +124,13 @@ class Loop:
         record = EvaluationRecord(
             epoch=epoch,
             loss=state.loss_sum / state.rows,
-<<<<<<< HEAD
             ne=ne,
             auc=area,
-            rate=schedule.rate(state.ne, self.config),
+            rate=schedule.rate(state.watched(self.config.watch), self.config),
             samples_per_second=speed,
         )
         state = RunState(epoch=state.epoch, step=state.step, history=(*state.history, record))
-        if schedule.best(state.ne) == len(state.history) - 1 and self.team.chief:
-=======
-            ne=normalized_entropy(y, p, weight),
-            auc=auc(y, p, weight),
-            rate=schedule.rate(state.watched(self.config.watch), self.config),
-            samples_per_second=state.rows / max(state.seconds, 1e-9),
-        )
-        state = RunState(epoch=state.epoch, step=state.step, history=(*state.history, record))
-        if schedule.best(state.watched(self.config.watch)) == len(state.history) - 1:
->>>>>>> main
+        if schedule.best(state.watched(self.config.watch)) == len(state.history) - 1 and self.team.chief:
             self.step.model.save_weights(self.checkpoints.best_weights)
         self.step.rate.assign(schedule.rate(state.watched(self.config.watch), self.config))
         return state

@@ -55,21 +55,10 @@ def train(
     start: a trained model of the same name and hyperparameters, the champion, to begin from instead of from nothing; `space` then
     only tells what is new, and the model is trained over `features.growth.grown(space, start.space)`.
 
-<<<<<<< HEAD
     strategy: devices and machines that share each batch (`training.cluster.strategy`); None: one device. Every worker makes the same
     call, with an `out` that all of them see; one of them, the chief, writes there.
-=======
-    on_evaluation: hears of each evaluation; what it raises ends the training, and the checkpoint stays.
 
-    Raises DegenerateLabels when a split has one class only, TrainingError when the loss is not a number, the log does not decide the
-    position curve or `out` holds the checkpoint of another run, UsageError for an unknown model or setting, or one that `start` was
-    not trained with, ContractError where a field means something else than it did for `start`, or one is lacking that a setting reads.
-    """
-    from clickmill.features import Encoder
-    from clickmill.training.loop import Loop
-    from clickmill.training.step import TrainStep
-    from clickmill.training.warm_start import inherit, refuse_another_kind
->>>>>>> main
+    on_evaluation: hears of each evaluation; what it raises ends the training, and the checkpoint stays.
 
     Raises DegenerateLabels when a split has one class only, TrainingError when the loss is not a number, the log does not decide the
     position curve, `out` holds the checkpoint of another run, or another worker is lost, UsageError for an unknown model or setting,
@@ -90,7 +79,7 @@ def train(
         refuse_another_kind(model, typed, start)
         space = grown(space, start.space)
     with team.losses(out):
-        trained = _train(dataset, space, model, typed, config, start, team, out, progress)
+        trained = _train(dataset, space, model, typed, config, start, team, out, progress, on_evaluation)
     # A model of mirrored variables is of no use outside its strategy.
     return trained if strategy is None else TrainedModel.load(out)
 
@@ -105,6 +94,7 @@ def _train(
     team: Team,
     out: Path,
     progress: Progress,
+    on_evaluation: Callable[[EvaluationRecord], None],
 ) -> TrainedModel:
     from clickmill.features import Encoder
     from clickmill.training.loop import Loop
