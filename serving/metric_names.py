@@ -8,6 +8,7 @@ REASON = "reason"
 BUNDLE = "bundle"
 VERSION = "version"
 DIGEST = "digest"
+FIELD = "field"
 OUTCOME = "outcome"
 
 REQUEST_SECONDS = "clickmill_request_seconds"
@@ -27,6 +28,12 @@ WAIT_SECONDS = "clickmill_request_wait_seconds"
 CONCURRENCY_LIMIT = "clickmill_concurrency_limit"
 BATCH_ROWS = "clickmill_batch_rows"
 BATCH_REQUESTS = "clickmill_batch_requests"
+FEATURE_READ_SECONDS = "clickmill_feature_read_seconds"
+FEATURE_READS = "clickmill_feature_reads"
+FEATURES_DEFAULTED = "clickmill_features_defaulted"
+FEATURE_AGE = "clickmill_feature_age_seconds"
+FEATURES_AS_OF = "clickmill_features_as_of_timestamp_seconds"
+FEATURES_PUBLICATION = "clickmill_features_publication_info"
 LOG_ROWS = "clickmill_prediction_log_rows"
 LOG_PENDING = "clickmill_prediction_log_pending_rows"
 LOG_WRITE_ERRORS = "clickmill_prediction_log_write_errors"
@@ -35,6 +42,11 @@ LATENCY_EDGES = (
     0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.008, 0.010, 0.012, 0.016, 0.025, 0.05, 0.1, 0.25, 1.0,
 )  # fmt: skip
 """Seconds, dense around the promise of 10 ms: an alert at 10 ms needs an edge there and neighbours to interpolate."""
+
+AGE_EDGES = (
+    60, 300, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600, 2_592_000,
+)  # fmt: skip
+"""Seconds, a minute to a month: the freshness that contracts ask for is 15 min, 1 h, 2 h, a day or a week."""
 
 CANDIDATE_EDGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000)
 
