@@ -85,14 +85,17 @@ class Batcher:
         self, loop: asyncio.AbstractEventLoop, group: list[_Asked], done: asyncio.Future[list[Any]]
     ) -> None:
         self._busy -= 1
-        if not done.cancelled():
-            for asked, outcome in zip(group, done.result(), strict=True):
-                if asked.future.done():  # its caller has gone
-                    continue
-                if isinstance(outcome, BaseException):
-                    asked.future.set_exception(outcome)
-                else:
-                    asked.future.set_result(outcome)
+        fault = asyncio.CancelledError() if done.cancelled() else done.exception()
+        outcomes = [fault] * len(group) if fault is not None else done.result()
+        for asked, outcome in zip(group, outcomes, strict=True):
+            if asked.future.done():  # its caller has gone
+                continue
+            if isinstance(outcome, asyncio.CancelledError):  # the endpoint has closed
+                asked.future.cancel()
+            elif isinstance(outcome, BaseException):
+                asked.future.set_exception(outcome)
+            else:
+                asked.future.set_result(outcome)
         self._pump(loop)
 
     def _score(self, group: list[_Asked]) -> list[Any]:

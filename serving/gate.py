@@ -57,12 +57,14 @@ class Gate:
         Raises Overloaded when as many are inside as the limit allows.
         """
         came = self._enter()
-        begun = False
+        begun = left = False
 
         def begin() -> None:
             nonlocal begun
             now = self._clock()
             with self._lock:
+                if left:
+                    raise DeadlinePassed("the caller has gone; the request was not scored")
                 begun = True
                 self._waiting -= 1
                 self._started += 1
@@ -78,6 +80,7 @@ class Gate:
             yield begin
         finally:
             with self._lock:
+                left = True
                 self._inside -= 1
                 self._waiting -= not begun
 

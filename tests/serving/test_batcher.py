@@ -180,6 +180,24 @@ def test_whoever_gave_up_waiting_troubles_nobody(house):
     assert len(pctr_of(asyncio.run(scene()))) == 3
 
 
+def test_a_fault_of_our_own_reaches_every_request_of_the_run_and_the_next_ones_are_answered(
+    house, monkeypatch
+):
+    def broken(self: Any, value: float) -> None:
+        raise ZeroDivisionError
+
+    async def scene() -> list[Any]:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(house.batcher._rows), "observe", broken)
+            failed = await asyncio.gather(
+                house.ask(raw_rows(2)), house.ask(raw_rows(3)), return_exceptions=True
+            )
+        return [*failed, await house.ask(raw_rows(4))]
+
+    first, second, after = asyncio.run(scene())
+    assert (type(first), type(second), len(pctr_of(after))) == (ZeroDivisionError, ZeroDivisionError, 4)
+
+
 def test_a_bad_request_is_refused_before_it_has_neighbours(house):
     scheduler = Scheduler(house.model, Lanes(1), batch=BatchSettings(rows=100))
     body = b'{"instances": [{"ad_id": "a1", "position": 0}]}'

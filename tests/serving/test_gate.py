@@ -81,6 +81,15 @@ def test_waiting_is_counted_until_scoring_begins_and_timed(registry, clock):
     assert registry.get_sample_value("clickmill_request_wait_seconds_sum", MODEL) == pytest.approx(0.005)
 
 
+def test_whoever_left_before_scoring_is_not_scored_and_counted_once(registry, clock):
+    gate = Gate(Metrics(registry), "small", TWO, None, clock)
+    with gate.admit(None) as begin:
+        pass
+    with pytest.raises(DeadlinePassed, match="the caller has gone"):
+        begin()
+    assert registry.get_sample_value("clickmill_requests_waiting", MODEL) == 0
+
+
 def test_the_limit_follows_the_waits_of_each_window(registry, clock):
     policy = ShedPolicy(least=2, first=10, most=20, target_wait_seconds=0.02, window_seconds=0.1)
     gate = Gate(Metrics(registry), "small", policy, None, clock)
