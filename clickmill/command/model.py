@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from clickmill.command.tensorflow_start import start_tensorflow
 if TYPE_CHECKING:
     from clickmill.contract import FeatureContract
     from clickmill.features import FeatureSpace
+    from clickmill.training import TrainingConfig
 
 app = typer.Typer(no_args_is_help=True, help="What a model would cost.")
 
@@ -39,7 +40,10 @@ def size(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="model.NAME=VALUE", help="A setting of the model, such as model.dim=16."
+            "--set",
+            metavar="TOPIC.NAME=VALUE",
+            help="A setting of the model or of training that its size depends on: model.dim=16, training.embedding_optimizer=adam, "
+            "training.linear_optimizer=ftrl.",
         ),
     ] = None,
     json: AsJson = False,
@@ -52,11 +56,18 @@ def size(
     from clickmill import contract as contracts
 
     loaded = contracts.load(contract)
-    chosen = nested(settings or [], ["model"])["model"]
+    chosen = nested(settings or [], ["model", "training"])
+    training = _training(chosen["training"])
     start_tensorflow()
     from clickmill.models.size import MOST_ROWS, estimate, in_bytes
 
-    found = estimate(_space(loaded, data), model, chosen)
+    found = estimate(
+        _space(loaded, data),
+        model,
+        chosen["model"],
+        embedding_optimizer=training.embedding_optimizer,
+        linear_optimizer=training.linear_optimizer,
+    )
     if json:
         sums = {
             "table_parameters": found.table_parameters,
@@ -113,3 +124,16 @@ def _space(contract: FeatureContract, data: Path | None) -> FeatureSpace:
         raise UsageError(f"{data}: was prepared by another contract than this one; prepare the data again")
     learned = data / "space"  # a run of the pipeline leaves it there
     return FeatureSpace.load(learned) if learned.is_dir() else fit(dataset)
+
+
+def _training(given: dict[str, Any]) -> TrainingConfig:
+    from pydantic import ValidationError
+
+    from clickmill.errors import UsageError
+    from clickmill.training import TrainingConfig
+
+    try:
+        return TrainingConfig.model_validate(given)
+    except ValidationError as error:
+        told = "; ".join(f"training.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UsageError(f"{told} (--set)") from error

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import tensorflow as tf
 from pydantic import BaseModel
@@ -50,10 +51,9 @@ class RunState(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     history: tuple[EvaluationRecord, ...] = ()
     """Evaluations so far."""
 
-    @property
-    def ne(self) -> tuple[float, ...]:
-        """NE of each evaluation."""
-        return tuple(record.ne for record in self.history)
+    def watched(self, by: Literal["ne", "auc"]) -> tuple[float, ...]:
+        """What the schedule decides from: NE of each evaluation, or AUC with its sign turned, so that lower is better either way."""
+        return tuple(record.ne if by == "ne" else -record.auc for record in self.history)
 
 
 class Checkpoints:

@@ -38,6 +38,8 @@ class Loop:
     config: TrainingConfig
     checkpoints: Checkpoints
     progress: Progress
+    on_evaluation: Callable[[EvaluationRecord], None] = lambda record: None
+    """Hears of each evaluation once its checkpoint is written; what it raises ends the run there."""
 
     def run(self, state: RunState) -> RunState:
         """From `state`, whose variables are loaded, to the end; the best weights are then in `checkpoints.best_weights`.
@@ -77,6 +79,7 @@ class Loop:
                 if state.step == steps:
                     state = state.model_copy(update={"epoch": state.epoch + 1, "step": 0})
                 self.checkpoints.save(state)
+                self.on_evaluation(state.history[-1])
                 if self._finished(state) or state.step == 0:
                     break
             self._stop_if(interruption, state)
@@ -118,17 +121,19 @@ class Loop:
             loss=state.loss_sum / state.rows,
             ne=normalized_entropy(y, p, weight),
             auc=auc(y, p, weight),
-            rate=schedule.rate(state.ne, self.config),
+            rate=schedule.rate(state.watched(self.config.watch), self.config),
             samples_per_second=state.rows / max(state.seconds, 1e-9),
         )
         state = RunState(epoch=state.epoch, step=state.step, history=(*state.history, record))
-        if schedule.best(state.ne) == len(state.history) - 1:
+        if schedule.best(state.watched(self.config.watch)) == len(state.history) - 1:
             self.step.model.save_weights(self.checkpoints.best_weights)
-        self.step.rate.assign(schedule.rate(state.ne, self.config))
+        self.step.rate.assign(schedule.rate(state.watched(self.config.watch), self.config))
         return state
 
     def _finished(self, state: RunState) -> bool:
-        return state.epoch >= self.config.epochs or schedule.finished(state.ne, self.config)
+        return state.epoch >= self.config.epochs or schedule.finished(
+            state.watched(self.config.watch), self.config
+        )
 
     def _stop_if(self, interruption: Interruption, state: RunState) -> None:
         if interruption.requested:

@@ -1,4 +1,4 @@
-"""One training step as a compiled graph: forward, backward, sparse rows by Adagrad, the rest by Adam."""
+"""One training step as a compiled graph: forward, backward, the rows of the batch by an optimizer for rows, the rest by Adam."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from clickmill.models.embedding import FusedEmbedding
+from clickmill.models.precision import products_in
 from clickmill.training.config import TrainingConfig
 from clickmill.training.distinct import PLAN, row_keys, with_distinct_rows
-from clickmill.training.lookup import looked_up
 from clickmill.training.loss import weighted_bce
-from clickmill.training.sparse_adagrad import SparseAdagrad
+from clickmill.training.row_optimizers import row_optimizers
+from clickmill.training.rows import by_row
 
 
 class TrainStep:
@@ -27,16 +28,13 @@ class TrainStep:
         self.model = model
         self.rate = tf.Variable(1.0, trainable=False, name="rate")
         self._positive_weight = config.positive_weight
+        self._precision = config.precision
+        # Only this part: how many rows are different changes from batch to batch, and XLA compiles each shape anew.
+        self._differentiate = (
+            tf.function(self._forward_backward, jit_compile=True) if config.xla else self._forward_backward
+        )
         self._tables = [layer for layer in model.layers if isinstance(layer, FusedEmbedding)]
-        self._adagrad = [
-            SparseAdagrad(
-                layer.table.value,
-                config.embedding_learning_rate,
-                config.linear_l2 if layer.width == 1 else config.l2,
-                self.rate,
-            )
-            for layer in self._tables
-        ]
+        self._row_optimizers = row_optimizers(self._tables, config, self.rate)
         owned = {id(layer.table) for layer in self._tables}
         self._dense = [v for v in model.trainable_variables if id(v) not in owned]
         self._adam = keras.optimizers.Adam(_Scaled(config.learning_rate, self.rate))
@@ -47,11 +45,11 @@ class TrainStep:
         }
         self._run = tf.function(self._step, input_signature=[self.signature])
 
-    def prepare(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def prepare(self, batch: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
         """The batch as `run` takes it. Reads nothing of the model: may be called on another thread, ahead of the steps before."""
-        return with_distinct_rows(batch)
+        return {key: tf.convert_to_tensor(value) for key, value in with_distinct_rows(batch).items()}
 
-    def run(self, prepared: dict[str, np.ndarray]) -> float:
+    def run(self, prepared: dict[str, tf.Tensor]) -> float:
         """One step on a batch from `prepare`; its loss before the step."""
         return float(self._run(prepared))
 
@@ -62,31 +60,52 @@ class TrainStep:
     def _step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         inputs = {key: value for key, value in batch.items() if key not in ("label", "weight", *PLAN)}
         rows, order, segments = (batch[key] for key in PLAN)
-        named = [inputs[key] for key in row_keys(inputs)]
-        dense = [v.value for v in self._dense]
-        # Each row of the batch is fetched from its table once, and is what the loss is differentiated by.
+        # Each row of the batch is fetched from its table once; the vectors at its places are what the loss is differentiated by.
         excerpts = [tf.gather(layer.table.value, rows) for layer in self._tables]
-        with tf.GradientTape(watch_accessed_variables=False) as tape, ExitStack() as reading:
-            tape.watch([dense, excerpts])
-            for layer, excerpt in zip(self._tables, excerpts, strict=True):
-                vectors = looked_up(excerpt, named, order, segments)
-                reading.enter_context(layer.reading(excerpt, list(zip(named, vectors, strict=True))))
+        vectors = [[tf.gather(excerpt, inputs[key]) for key in row_keys(inputs)] for excerpt in excerpts]
+        loss, gradients, upstream = self._differentiate(inputs, vectors, batch["label"], batch.get("weight"))
+        self._adam.apply(gradients, self._dense)
+        examples = tf.cast(tf.size(batch["label"]), tf.float32)
+        for optimizer, excerpt, places in zip(self._row_optimizers, excerpts, upstream, strict=True):
+            optimizer.apply(rows, excerpt, by_row(places, order, segments), examples)
+        return loss
+
+    def _forward_backward(
+        self,
+        inputs: dict[str, tf.Tensor],
+        vectors: list[list[tf.Tensor]],
+        label: tf.Tensor,
+        weight: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, list[tf.Tensor], list[list[tf.Tensor]]]:
+        """The loss, and the gradients of dense weights and of `vectors` (per table those of each of `row_keys`)."""
+        dense = [v.value for v in self._dense]
+        with (
+            tf.GradientTape(watch_accessed_variables=False) as tape,
+            ExitStack() as answering,
+            products_in(self._precision),
+        ):
+            tape.watch([dense, vectors])
+            for layer, read in zip(self._tables, vectors, strict=True):
+                named = [inputs[key] for key in row_keys(inputs)]
+                answering.enter_context(layer.answering(list(zip(named, read, strict=True))))
             logit = self.model(inputs, training=True)
-            loss = weighted_bce(batch["label"], logit, batch.get("weight"), self._positive_weight)
+            loss = weighted_bce(label, logit, weight, self._positive_weight)
             # What layers add while training (DIEN's auxiliary loss) is learned from, but not told as the loss.
             objective = tf.add_n([loss, *self.model.losses])
-        gradients, sparse = tape.gradient(objective, (dense, excerpts))
-        self._adam.apply(gradients, self._dense)
-        examples = tf.cast(tf.shape(logit)[0], tf.float32)
-        for adagrad, excerpt, gradient in zip(self._adagrad, excerpts, sparse, strict=True):
-            adagrad.apply(rows, excerpt, tf.convert_to_tensor(gradient), examples)
-        return loss
+        gradients, upstream = tape.gradient(objective, (dense, vectors))
+        # A model may leave a list of its contract aside: nothing comes back for it.
+        upstream = [
+            [tf.zeros_like(there) if back is None else back for there, back in zip(*pair, strict=True)]
+            for pair in zip(vectors, upstream, strict=True)
+        ]
+        return loss, gradients, upstream
 
     @property
     def variables(self) -> list[tf.Variable]:
         """Everything a step reads and changes, in a fixed order: weights, dropout's generators, optimizers' state, rate."""
         kept = [*self.model.variables, *self._adam.variables]
-        return [v.value for v in kept] + [adagrad.accumulator for adagrad in self._adagrad] + [self.rate]
+        state = [variable for optimizer in self._row_optimizers for variable in optimizer.state]
+        return [v.value for v in kept] + state + [self.rate]
 
 
 class _Scaled(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from clickmill.models import ModelConfig, build, configure
 from clickmill.models.size import SizeEstimate, estimate, in_bytes
 from clickmill.progress import SILENT, Progress
 from clickmill.training import position_curve, schedule
-from clickmill.training.checkpoint import Checkpoints, RunState
+from clickmill.training.checkpoint import Checkpoints, EvaluationRecord, RunState
 from clickmill.training.config import TrainingConfig
 from clickmill.training.encoded import EncodedSplit, encode
 from clickmill.training.trained import TrainedModel
@@ -43,6 +44,7 @@ def train(
     start: TrainedModel | None = None,
     out: Path,
     progress: Progress | None = None,
+    on_evaluation: Callable[[EvaluationRecord], None] = lambda record: None,
 ) -> TrainedModel:
     """Train a model by name on the train split, stop early by NE on the validation split, keep the weights of the best evaluation.
 
@@ -52,6 +54,8 @@ def train(
 
     start: a trained model of the same name and hyperparameters, the champion, to begin from instead of from nothing; `space` then
     only tells what is new, and the model is trained over `features.growth.grown(space, start.space)`.
+
+    on_evaluation: hears of each evaluation; what it raises ends the training, and the checkpoint stays.
 
     Raises DegenerateLabels when a split has one class only, TrainingError when the loss is not a number, the log does not decide the
     position curve or `out` holds the checkpoint of another run, UsageError for an unknown model or setting, or one that `start` was
@@ -67,7 +71,14 @@ def train(
     if start is not None:
         refuse_another_kind(model, typed, start)
         space = grown(space, start.space)
-    _tell_size(estimate(space, model, typed), progress)
+    size = estimate(
+        space,
+        model,
+        typed,
+        embedding_optimizer=config.embedding_optimizer,
+        linear_optimizer=config.linear_optimizer,
+    )
+    _tell_size(size, progress)
     encoder = Encoder(space)
     work = out / "checkpoint"
     splits = {
@@ -105,6 +116,7 @@ def train(
         config=config,
         checkpoints=checkpoints,
         progress=progress,
+        on_evaluation=on_evaluation,
     )
     state = loop.run(checkpoints.restore() or RunState())
 
@@ -115,7 +127,7 @@ def train(
         "negatives_kept": dataset.negatives_kept,
         "positive_weight": config.positive_weight,
         "history": [record.model_dump() for record in state.history],
-        "best_epoch": state.history[schedule.best(state.ne)].epoch,
+        "best_epoch": state.history[schedule.best(state.watched(config.watch))].epoch,
         "position_curve": None if curve is None else asdict(curve),
     }
     trained = TrainedModel(space, model, keras_model, encoder, meta)
