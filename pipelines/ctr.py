@@ -22,7 +22,7 @@ from components.report import report
 from components.train import train
 from components.validate_data import validate_data
 from components.validate_model import validate_model
-from pipelines.build import LIGHT, MODEL, TABLES, TRAINING, Build
+from pipelines.build import LIGHT, MODEL, TABLES, Build
 
 NAME = "clickmill-ctr"
 PROMOTE = "promote"
@@ -39,6 +39,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
         truth: List[str] = [],  # noqa: UP006, B006
         test: List[str] = [],  # noqa: UP006, B006
         models: List[str] = ["lr", "dcn_v2"],  # noqa: UP006, B006
+        variants: Dict[str, Any] = {},  # noqa: UP006, B006
         model_configs: Dict[str, Any] = {},  # noqa: UP006, B006
         training: Dict[str, Any] = {},  # noqa: UP006, B006
         preparation: Dict[str, Any] = {},  # noqa: UP006, B006
@@ -61,7 +62,8 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
             clicks: Click log, joined to the impressions by their id; empty when the impressions carry their label.
             truth: True click probabilities of a simulated market, used in evaluation only; empty for a real one.
             test: Test files, when the test split is not cut from the impressions by time.
-            models: Models to train side by side: lr, fm, wide_deep, dcn_v2. The best of them faces the gate.
+            models: Models, or variants, to train side by side: lr, fm, wide_deep, dcn_v2, ... The best of them by normalized entropy faces the gate.
+            variants: Training configurations by a name of their own, such as {"wide": {"model": "dcn_v2", "model_config": {"dim": 32}, "training": {"l2": 0.3}}}; named in `models`, each is trained like a model.
             model_configs: Hyperparameters by model name, such as {"dcn_v2": {"dim": 16}}.
             training: Settings of the training run, such as {"epochs": 3, "batch_size": 4096}.
             preparation: How the rows are joined and split, such as {"window": "24h", "fractions": [0.7, 0.1, 0.1, 0.1]}.
@@ -103,6 +105,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
                 fitted = train(
                     dataset=dataset,
                     model=model,
+                    variants=variants,
                     model_configs=model_configs,
                     training=training,
                     positive_weight=positive_weight,
@@ -110,7 +113,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
                     start=start,
                     work=work,
                 )
-                build.equip(fitted, "Train", TRAINING)
+                build.equip(fitted, "Train", build.training)
                 build.accelerate(fitted)
                 # Not cached: the bundle names the champion of the day as its parent.
                 calibrated = calibrate(

@@ -4,7 +4,7 @@
     positions        by number; deeper ones begin with the effect of the deepest the champion knew
     dense weights    as they are, where the shape is the same: a field more widens the first layers, and these begin afresh
     bias             shifted by the change of the training prior (negatives kept, weight of a click)
-    row state        Adagrad's sums go on, and begin anew for new values: forgotten, they let the first batches throw well-known rows about
+    row state        Adagrad's sums (or what another optimizer keeps per row) go on, and begin anew for new values: forgotten, they let the first batches throw well-known rows about
     Adam's state     begins anew: with the sums carried on, carrying it too made no difference (docs/benchmarks.md)
 
 With no field added the new model answers as the champion does until its first step (DIN, which asks whether an item is the candidate
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from clickmill.training.config import TrainingConfig
     from clickmill.training.trained import TrainedModel
 
 
@@ -99,16 +100,20 @@ def inherit(model: keras.Model, space: FeatureSpace, start: TrainedModel, *, log
     return Inheritance(int((~came_from.new).sum()), int(came_from.new.sum()), tuple(fresh))
 
 
-def inherit_row_state(row_state: Sequence[tf.Variable], space: FeatureSpace, start: TrainedModel) -> None:
-    """Go on with what the champion's optimizers knew of each row; rows of new values, and tables whose optimizer keeps something
-    else, are left as they begin."""
+def inherit_row_state(
+    row_state: Sequence[tf.Variable], space: FeatureSpace, start: TrainedModel, config: TrainingConfig
+) -> None:
+    """Go on with what the champion's optimizers knew of each row; rows of new values are left as they begin, and all of them where
+    `config` names other optimizers than the champion had."""
+    had = start.meta["training_config"]
+    if any(had.get(kind) != getattr(config, kind) for kind in ("embedding_optimizer", "linear_optimizer")):
+        return
     came_from = origins(space, start.space)
-    for ours, theirs in zip(row_state, start.row_state, strict=False):
-        if ours.shape[1:] == theirs.shape[1:]:
-            kept = ~came_from.new
-            value = ours.numpy()
-            value[kept] = theirs[came_from.rows[kept]]
-            ours.assign(value)
+    kept = ~came_from.new
+    for ours, theirs in zip(row_state, start.row_state, strict=True):
+        value = ours.numpy()
+        value[kept] = theirs[came_from.rows[kept]]
+        ours.assign(value)
 
 
 def log_prior_of(meta: Mapping[str, Any]) -> float:

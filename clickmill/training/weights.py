@@ -17,7 +17,9 @@ def save(variables: Sequence[Any], folder: Path) -> None:
     """Write each variable (or array); what stood in `folder` under the same names is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, variable in enumerate(variables):
-        np.save(folder / f"{i:03d}.npy", np.asarray(variable), allow_pickle=False)
+        # By name: to NumPy a variable with a copy per device is not an array.
+        value = variable if isinstance(variable, np.ndarray) else variable.numpy()
+        np.save(folder / f"{i:03d}.npy", value, allow_pickle=False)
 
 
 def read(folder: Path) -> tuple[np.ndarray, ...]:

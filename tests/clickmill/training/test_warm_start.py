@@ -73,6 +73,7 @@ def champion_of(space: FeatureSpace, model: str, config: dict[str, Any], **meta:
         "negatives_kept": 0.5,
         "positive_weight": 1.0,
         "model_config": configure(model, config).model_dump(mode="json"),
+        "training_config": TINY.model_dump(mode="json"),
     }
     return TrainedModel(space, model, built, Encoder(space), told | meta)
 
@@ -164,10 +165,14 @@ def test_the_optimizer_goes_on_with_what_it_knows_of_old_rows(space, tomorrow):
     sums = np.arange(1.0, space.table_rows + 1, dtype=np.float32)[:, None]
     champion = dataclasses.replace(champion, row_state=(sums,))
     ours = tf.Variable(tf.ones([now.table_rows, 1]))
-    inherit_row_state([ours], now, champion)
+    inherit_row_state([ours], now, champion, TINY)
     rows, new = origins(now, space)
     assert ours.numpy()[~new, 0].tolist() == (rows[~new] + 1.0).tolist()
     assert ours.numpy()[new, 0].tolist() == [1.0] * 7, "new values begin as any row does"
+    before = ours.numpy()
+    other = TINY.model_copy(update={"linear_optimizer": "ftrl"})
+    inherit_row_state([ours], now, dataclasses.replace(champion, row_state=(sums + 9,)), other)
+    assert np.array_equal(ours.numpy(), before), "another optimizer's numbers mean something else"
 
 
 def test_another_model_or_setting_is_refused(dataset, space, tmp_path):
