@@ -207,6 +207,8 @@ def test_prepare_gives_every_split_the_past_of_the_whole_log_also_what_sampling_
     dataset = prepared(tmp_path, negatives_kept=0.3)
     assert dataset.meta.splits["train"].rows < 300
     for split in dataset.splits:
+        table = dataset.columns(split, list(AGGREGATES))
+        assert [field.type for field in table.schema] == [pa.float32(), pa.int64(), pa.int64(), pa.float32()]
         rows = pa.concat_tables(dataset.scan(split)).to_pylist()
         for row in rows[:: len(rows) // 20]:
             t = (row["event_time"] - START).total_seconds()
@@ -239,7 +241,10 @@ def test_the_dataset_holds_each_ids_values_right_after_the_last_impression(tmp_p
     assert online.meta.as_of == end
     t = (end - START).total_seconds()
     for by, fields in aggregates_of(CONTRACT).items():
-        rows = pa.concat_tables(online.batches(by)).to_pylist()
+        table = pa.concat_tables(online.batches(by))
+        types = {pa.float32() if f.dtype == "float32" else pa.int64() for f in fields.values()}
+        assert {table.schema.field(value_column(name)).type for name in fields} == types
+        rows = table.to_pylist()
         assert len(rows) == online.meta.entities[by].ids
         assert [r["id"] for r in rows] == sorted(r["id"] for r in rows)
         found = {r["id"]: r for r in rows}

@@ -15,7 +15,7 @@ from clickmill.contract import loads
 from clickmill.data import PreparedDataset
 from clickmill.features import fit
 from clickmill.training import TrainingConfig, train
-from clickmill.training.loss import fake_negative_weight, weighted_bce
+from clickmill.training.loss import ClickLoss, fake_negative_weight, weighted_bce
 
 CASES = [(0.03, 1.0, 1.0), (0.3, 1.0, 1.0), (0.3, 5.0, 0.2)]
 each_case = pytest.mark.parametrize(("p", "positive_weight", "kept"), CASES)
@@ -62,10 +62,10 @@ def test_known_by_all_is_the_loss_as_it_was():
 def test_fake_negative_weights_make_a_stream_one_of_true_labels(p, positive_weight, kept):
     """In a stream there is a non-click for every impression, and for a share p of them a click besides."""
     rows, label = np.float32([p, kept]), np.float32([1, 0])
-    log_prior = float(np.log(positive_weight / kept))
+    click_loss = ClickLoss(positive_weight, kept, fake_negatives=True)
 
     def loss(z):
-        return weighted_bce(label, z, rows * fake_negative_weight(label, z, log_prior), positive_weight)
+        return click_loss(label, z, rows, None)
 
     truth = float(np.log(positive_weight * p / (1 - p) / kept))
     assert _slope(truth, loss) == pytest.approx(0, abs=1e-6)
