@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 
 from clickmill.errors import ClickmillError, RequestError, RequestTooLarge
-from serving.refusals import NotReady, UnknownModel
+from serving.refusals import NotReady, UnknownModel, UnknownSignature
 
 _DATATYPE = {"object": "BYTES", "int64": "INT64", "float32": "FP32", "bool": "BOOL"}
 _ERRORS: dict[int, type[ClickmillError]] = {
@@ -190,21 +190,29 @@ class GrpcClient:
         try:
             answer = self._stub.ModelInfer(request, timeout=self._timeout, wait_for_ready=True)
         except grpc.RpcError as error:
-            status = grpc.StatusCode
-            kinds: dict[Any, type[ClickmillError]] = {
-                status.INVALID_ARGUMENT: RequestError,
-                status.RESOURCE_EXHAUSTED: RequestTooLarge,
-                status.NOT_FOUND: UnknownModel,
-                status.UNAVAILABLE: NotReady,
-                status.DEADLINE_EXCEEDED: Unreachable,
-            }
-            raise kinds.get(error.code(), ClickmillError)(f"{self._target}: {error.details()}") from error
+            raise error_of(error, self._target) from error
         found = {
             output.name: np.frombuffer(answer.raw_output_contents[index], np.float32)
             for index, output in enumerate(answer.outputs)
         }
         digest = answer.parameters["bundle_digest"].string_param
         return Predictions(found["pctr"], found["logit"], answer.model_version, digest)
+
+
+def error_of(error: Any, target: str) -> ClickmillError:
+    """The library's error for a grpc.RpcError of a server."""
+    import grpc
+
+    status = grpc.StatusCode
+    kinds: dict[Any, type[ClickmillError]] = {
+        status.INVALID_ARGUMENT: RequestError,
+        status.FAILED_PRECONDITION: UnknownSignature,
+        status.RESOURCE_EXHAUSTED: RequestTooLarge,
+        status.NOT_FOUND: UnknownModel,
+        status.UNAVAILABLE: NotReady,
+        status.DEADLINE_EXCEEDED: Unreachable,
+    }
+    return kinds.get(error.code(), ClickmillError)(f"{target}: {error.details()}")
 
 
 def tensor_body(raw: Mapping[str, np.ndarray], *, binary: bool) -> tuple[bytes, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""V2 over gRPC: KServe's service with predictions answered from the buffers, on one host, with message limits."""
+"""The gRPC port: V2 by KServe's service with predictions answered from the buffers, and TF Serving's services beside it."""
 
 from __future__ import annotations
 
@@ -95,8 +95,12 @@ class BundleServicer(InferenceServicer):
 class GrpcServer:
     """A gRPC server on one address, on the running event loop."""
 
-    def __init__(self, servicer: BundleServicer, host: str, port: int, *, max_bytes: int) -> None:
-        self._servicer, self._address, self._max_bytes = servicer, f"{host}:{port}", max_bytes
+    def __init__(
+        self, servicer: BundleServicer, handlers: tuple[Any, ...], host: str, port: int, *, max_bytes: int
+    ) -> None:
+        """`handlers` are generic handlers of further services."""
+        self._servicer, self._handlers = servicer, handlers
+        self._address, self._max_bytes = f"{host}:{port}", max_bytes
         self._server: Any = None
 
     async def start(self) -> None:
@@ -110,6 +114,7 @@ class GrpcServer:
             ]
         )
         pb_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
+        self._server.add_generic_rpc_handlers(self._handlers)
         try:
             self._server.add_insecure_port(self._address)
         except RuntimeError as error:

@@ -50,4 +50,4 @@ PCTR_EDGES = (
 )  # fmt: skip
 """Log-spaced: click probabilities live between 0.1 % and 10 %, where equal widths would see one bucket."""
 
-PROTOCOLS = ("v1", "v2", "grpc", "rank")
+PROTOCOLS = ("v1", "v2", "grpc", "tf", "rank")

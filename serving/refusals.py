@@ -28,6 +28,10 @@ class UnknownModel(ClickmillError):
     """No model of this name or version is served here."""
 
 
+class UnknownSignature(ClickmillError):
+    """The model has no signature of this name for this call; TF Serving's protocol alone has signatures."""
+
+
 class NotReady(ClickmillError):
     """No bundle is loaded and warm yet, or the server drains."""
 
@@ -56,6 +60,7 @@ _TABLE: tuple[tuple[type[Exception], Refusal], ...] = (
     (MalformedRequest, Refusal(400, "INVALID_ARGUMENT", "malformed")),
     (RequestError, Refusal(400, "INVALID_ARGUMENT", "invalid")),
     (UnknownModel, Refusal(404, "NOT_FOUND", "unknown_model")),
+    (UnknownSignature, Refusal(404, "FAILED_PRECONDITION", "unknown_signature")),
     (NotReady, Refusal(503, "UNAVAILABLE", "not_ready")),
     (NotOffered, Refusal(501, "UNIMPLEMENTED", "not_offered")),
     (NotFinite, Refusal(500, "INTERNAL", "not_finite")),

@@ -33,6 +33,7 @@ from serving.lanes import Lanes
 from serving.limits import Limits
 from serving.predictor import BundleModel
 from serving.rows import example_row
+from serving.tf_grpc import TfServices
 from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, load_verified, source_at
 
 log = logging.getLogger(__name__)
@@ -187,7 +188,10 @@ class BundleServer(kserve.ModelServer):
         )
         limits = self._model.limits
         servicer = BundleServicer(self.dataplane, self._model, self._lanes)
-        rpc = GrpcServer(servicer, self._host, self.grpc_port, max_bytes=limits.max_body_bytes)
+        tensorflow = TfServices(self._model, self._lanes)
+        rpc = GrpcServer(
+            servicer, tensorflow.handlers(), self._host, self.grpc_port, max_bytes=limits.max_body_bytes
+        )
         with self._signals(http):
             await rpc.start()
             serving = asyncio.create_task(http.serve(sockets=[self._sock]))
@@ -235,7 +239,7 @@ class BundleServer(kserve.ModelServer):
         return (
             f"{name} is ready: version {served.version}, digest {served.scorer.digest[:12]}\n"
             f"  REST  {url}/v1/models/{name}:predict and {url}/v2/models/{name}/infer\n"
-            f"  gRPC  {_in_url(self._host)}:{self.grpc_port} (inference.GRPCInferenceService)\n"
+            f"  gRPC  {_in_url(self._host)}:{self.grpc_port} (inference.GRPCInferenceService, tensorflow.serving.PredictionService)\n"
             f"  also  {url}/metrics, {url}/v2/health/ready\n"
             f"try:\n  curl -s {url}/v1/models/{name}:predict -H 'Content-Type: application/json' -d {shlex.quote(example)}"
         )
@@ -286,7 +290,7 @@ def tune_process() -> None:
     """
     import tensorflow as tf
 
-    import clickmill.bundle  # noqa: F401 - imported here so that it is frozen too
+    import serving.tf_protocol  # noqa: F401 - imported here, with the bundle's parts, so that they are frozen too
 
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -3,7 +3,8 @@
     raw fields -> Encoder -> keras model -> prior correction and calibrator -> logit, pctr = sigmoid(logit)
 
 Training encodes with the same Encoder, so the transform has no second version that could drift from the first. The graph can be
-asked in two ways: by rows, or by one request whose user and context are given, encoded and looked up once for all its candidates.
+asked in two ways: by rows, or by one request whose user and context are given, encoded and looked up once for all its candidates;
+rows also come as tf.Examples (see `examples`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clickmill.bundle import examples
 from clickmill.contract import FeatureContract
 from clickmill.errors import ContractError
 
@@ -34,7 +36,7 @@ def export(trained: TrainedModel, calibration: Calibration, folder: Path) -> Non
 
     Signature `serving_default`: contract.inputs by name as `features.tensors.signature` says, batch dimension None; signature
     `ranking`, where the contract has a field of the candidates: the same inputs as `features.sides.request_signature` says. Both:
-    outputs `pctr` and `logit`, (rows,) float32. Raises ContractError when an input has the name of an output.
+    outputs `pctr` and `logit`, (rows,) float32. Signatures `classify` and `regress` take tf.Examples. Raises ContractError when an input has the name of an output.
     """
     import tensorflow as tf
 
@@ -61,11 +63,16 @@ def export(trained: TrainedModel, calibration: Calibration, folder: Path) -> Non
     module.encoder = encoder
     # the variables and not the keras model: keras would add its own training functions and config to the file
     module.model_variables = [variable.value for variable in of_rows.variables]
-    save(module, forms, lambda logit: graph.apply(calibration, logit), folder)
+    save(module, forms, lambda logit: graph.apply(calibration, logit), contract, folder)
 
 
-def save(module: Any, forms: Forms, calibrated: Callable[[Any], Any], folder: Path) -> None:
-    """Trace calibrated(raw_logit(raw)) of each form and write them as signatures; `module` holds what they capture."""
+def save(
+    module: Any, forms: Forms, calibrated: Callable[[Any], Any], contract: FeatureContract, folder: Path
+) -> None:
+    """Trace calibrated(raw_logit(raw)) of each form and write them as signatures, with those of tf.Examples over `serving_default`.
+
+    `module` holds what they capture.
+    """
     import tensorflow as tf
 
     def traced(raw_logit: Callable[[dict[str, Any]], Any], specs: dict[str, Any]) -> Any:
@@ -78,7 +85,9 @@ def save(module: Any, forms: Forms, calibrated: Callable[[Any], Any], folder: Pa
         return tf.function(click_probability, autograph=False).get_concrete_function(**named)
 
     signatures = {name: traced(raw_logit, specs) for name, (raw_logit, specs) in forms.items()}
+    signatures |= examples.signatures(signatures[SIGNATURE], contract, pctr=PCTR)
     tf.saved_model.save(module, str(folder), signatures=signatures)
+    examples.name_methods(folder)
 
 
 def refuse_output_names(contract: FeatureContract) -> None:

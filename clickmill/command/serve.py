@@ -1,4 +1,4 @@
-"""`clickmill serve`: a bundle, or a model store, behind V1, V2 REST and V2 gRPC."""
+"""`clickmill serve`: a bundle, or a model store, behind V1, V2 REST, V2 gRPC and TF Serving's gRPC."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def serve(
         typer.Option(min=0, max=65535, help="Port of V1 and V2 REST and of /metrics; 0 takes a free one."),
     ] = 8080,
     grpc_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of V2 gRPC; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="Port of gRPC (V2 and TF Serving's); 0 takes a free one.")
     ] = 8081,
     watch_seconds: Annotated[
         float, typer.Option(min=0.1, help="How often to look for a newer bundle, in seconds.")

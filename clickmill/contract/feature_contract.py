@@ -168,6 +168,7 @@ _READS: dict[str, frozenset[Dtype]] = {
 
 _ROLE_DTYPES: dict[Role, frozenset[Dtype]] = {
     Role.POSITION: frozenset({Dtype.INT64}),
+    Role.PROPENSITY: frozenset({Dtype.FLOAT32_LIST}),
     Role.EVENT_TIME: frozenset({Dtype.TIMESTAMP}),
     Role.CLICK_TIME: frozenset({Dtype.TIMESTAMP}),
     Role.LABEL: frozenset({Dtype.INT64, Dtype.BOOL}),
@@ -212,6 +213,7 @@ def _check_field(contract: FeatureContract, name: str, field: ContractField) -> 
     if field.allowed is not None and field.dtype not in (Dtype.STRING, Dtype.INT64):
         raise FieldProblem(f"{name}.allowed", field.dtype.value, "only string and int64 have allowed values")
     _check_default(name, field)
+    _check_at_inference(name, field)
     _check_shares(contract, name, field)
     check_online(contract, name, field)
 
@@ -239,6 +241,7 @@ _PYTHON_TYPE: dict[Dtype, tuple[type, ...]] = {
     Dtype.TIMESTAMP: (int,),
     Dtype.STRING_LIST: (tuple,),
     Dtype.INT64_LIST: (tuple,),
+    Dtype.FLOAT32_LIST: (tuple,),
 }
 
 
@@ -259,6 +262,28 @@ def _check_default(name: str, field: ContractField) -> None:
         raise FieldProblem(path, value, "lies outside the field's own range")
     if field.allowed is not None and value not in field.allowed:
         raise FieldProblem(path, value, "is not among the field's own allowed values")
+
+
+def _check_at_inference(name: str, field: ContractField) -> None:
+    if field.at_inference is None:
+        return
+    path = f"{name}.at_inference"
+    if field.role is not Role.POSITION:
+        raise FieldProblem(
+            path, field.at_inference, "only the position has an effect at inference; remove it"
+        )
+    if field.default is not None:
+        raise FieldProblem(
+            path,
+            field.at_inference,
+            "says what stands in for a missing slot, as `default` does; remove one of the two",
+        )
+    if field.required:
+        raise FieldProblem(
+            path,
+            field.at_inference,
+            "a required position is never missing; remove `required` or `at_inference`",
+        )
 
 
 def _check_shares(contract: FeatureContract, name: str, field: ContractField) -> None:

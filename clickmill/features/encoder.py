@@ -40,7 +40,8 @@ class Encoder(tf.Module):
         slots        int32 (b, n_slots)     rows of the fused table, in the order of `space.slots`
         numerics     float32 (b, n)         standardized, in the order of `space.numerics`
         list/<name>  int32 (b, max_length)  rows of the last `max_length` items, then 0s
-        position     int32 (b,)             0-based row of the position bias: min(position, space.positions) - 1
+        position     int32 (b,)             0-based row of the position bias: min(position, space.positions) - 1, or
+                                            space.positions for a slot not known, where the contract asks for the average then
 
     A key whose kind the contract lacks is absent. Vocabularies are lookup tables over asset files, which an exported SavedModel
     carries along. `encode` is the same as one compiled function of fixed signature.
@@ -142,8 +143,10 @@ class Encoder(tf.Module):
         }
         position = space.contract.of_role(Role.POSITION)
         if position:
-            clipped = tf.clip_by_value(raw[position], 1, space.positions)
-            encoded["position"] = tf.cast(clipped - 1, tf.int32)
+            row = tf.clip_by_value(raw[position], 1, space.positions) - 1
+            if space.averages_position:
+                row = tf.where(raw[position] < 1, tf.constant(space.positions, tf.int64), row)
+            encoded["position"] = tf.cast(row, tf.int32)
         return encoded
 
     def _slot(self, slot: Slot, raw: Raw) -> tf.Tensor:

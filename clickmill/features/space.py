@@ -33,6 +33,7 @@ from clickmill.contract import (
     FeatureContract,
     Hash,
     ListOf,
+    Role,
     Vocabulary,
 )
 from clickmill.contract.encoding import NUMERIC_KINDS, SLOT_KINDS
@@ -91,6 +92,12 @@ class FeatureSpace:
     """Mean and deviation of each numeric field."""
     positions: int = 0
     """Positions 1..positions have a bias each, deeper ones share the last; 0 when the contract has no position."""
+
+    @cached_property
+    def averages_position(self) -> bool:
+        """Whether a slot that is not known has the mean effect of all, as a row of its own behind those of the positions."""
+        name = self.contract.of_role(Role.POSITION)
+        return name is not None and self.contract.fields[name].at_inference == "average"
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, Field
 
 
@@ -27,6 +29,10 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     evaluations_per_epoch: int = Field(default=1, ge=1, le=1000)
     """How often per epoch NE is measured on the validation split. More of them find the best weights of a model that learns, and then
     learns by heart, within one pass; each costs a pass over the validation split."""
+    position_curve: Literal["learned", "propensities"] = "learned"
+    """How a model with `position: examination` comes to its curve. `learned`: with all other weights, from all rows. Where the ranking
+    that filled the log knew more of an ad's worth than the features tell, that takes unexplained worth for the effect of the slot.
+    `propensities`: read beforehand from the clicks and the contract's field of role propensity, and then held fixed."""
     patience: int = Field(default=1, ge=0, le=1000)
     """Evaluations without a better NE that are put up with: one more and training stops. The best weights are kept in any case."""
     rate_decay: float = Field(default=1.0, gt=0, le=1)

@@ -39,6 +39,7 @@ class TrainedModel:
         contract_digest, space_digest, data_digest
         identity, started_from                   of this training, and of the one whose weights it began with (None: from nothing)
         history                                  per evaluation epoch, loss, ne, auc, rate, samples_per_second
+        position_curve                           seen, relative_error and clicks, where it was read from propensities
         best_epoch                               `epoch` of the evaluation whose weights these are
     """
 

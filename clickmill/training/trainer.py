@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from clickmill.features.growth import grown
 from clickmill.models import ModelConfig, build, configure
 from clickmill.models.size import SizeEstimate, estimate, in_bytes
 from clickmill.progress import SILENT, Progress
-from clickmill.training import schedule
+from clickmill.training import position_curve, schedule
 from clickmill.training.checkpoint import Checkpoints, RunState
 from clickmill.training.config import TrainingConfig
 from clickmill.training.encoded import EncodedSplit, encode
@@ -52,9 +53,9 @@ def train(
     start: a trained model of the same name and hyperparameters, the champion, to begin from instead of from nothing; `space` then
     only tells what is new, and the model is trained over `features.growth.grown(space, start.space)`.
 
-    Raises DegenerateLabels when a split has one class only, TrainingError when the loss is not a number or `out` holds the
-    checkpoint of another run, UsageError for an unknown model or setting, or one that `start` was not trained with, ContractError
-    where a field means something else than it did for `start`.
+    Raises DegenerateLabels when a split has one class only, TrainingError when the loss is not a number, the log does not decide the
+    position curve or `out` holds the checkpoint of another run, UsageError for an unknown model or setting, or one that `start` was
+    not trained with, ContractError where a field means something else than it did for `start`, or one is lacking that a setting reads.
     """
     from clickmill.features import Encoder
     from clickmill.training.loop import Loop
@@ -80,6 +81,8 @@ def train(
         _start_at(keras_model, math.log(base_odds["train"] * config.positive_weight), prior=log_prior)
     else:
         inherit(keras_model, space, start, log_prior=log_prior)
+    _tell_slot_shares(keras_model, splits["train"], dataset.negatives_kept)
+    curve = position_curve.hold(keras_model, dataset) if config.position_curve == "propensities" else None
     stepper = TrainStep(keras_model, config, next(splits["train"].batches(1)))
 
     settings = {
@@ -113,6 +116,7 @@ def train(
         "positive_weight": config.positive_weight,
         "history": [record.model_dump() for record in state.history],
         "best_epoch": state.history[schedule.best(state.ne)].epoch,
+        "position_curve": None if curve is None else asdict(curve),
     }
     trained = TrainedModel(space, model, keras_model, encoder, meta)
     trained.save(out)
@@ -158,6 +162,21 @@ def _start_at(model: keras.Model, log_odds: float, *, prior: float) -> None:
             layer.prior.assign(prior)
             log_odds -= prior
     model.get_layer(BIAS).value.assign(log_odds)
+
+
+def _tell_slot_shares(model: keras.Model, train: EncodedSplit, negatives_kept: float) -> None:
+    """Where the contract asks for the average slot: how often each slot was shown in traffic, dropped non-clicks counted."""
+    from clickmill.models.logit import EXAMINATION, POSITION_BIAS
+
+    for layer in model.layers:
+        if layer.name in (EXAMINATION, POSITION_BIAS) and layer.average:
+            stands_for = np.where(train.arrays["label"] == 1, 1.0, 1.0 / negatives_kept)
+            # the row behind the last is that of slots not logged
+            shown = np.bincount(train.arrays["position"], stands_for, minlength=layer.positions)[
+                : layer.positions
+            ]
+            if shown.any():
+                layer.share.assign(shown / shown.sum())
 
 
 def _tell_size(size: SizeEstimate, progress: Progress) -> None:

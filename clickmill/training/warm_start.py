@@ -105,9 +105,10 @@ def _rows(drawn: np.ndarray, champion: np.ndarray, came_from: Origins) -> np.nda
 
 
 def _of_positions(layer: keras.layers.Layer) -> list[keras.Variable]:
-    if isinstance(layer, PositionBias):
-        return [layer.shift]
-    return [layer.theta] if isinstance(layer, Examination) else []
+    if not isinstance(layer, PositionBias | Examination):
+        return []
+    effect = layer.shift if isinstance(layer, PositionBias) else layer.theta
+    return [effect, *([layer.share] if layer.average else [])]
 
 
 def _deeper(effect: np.ndarray, positions: int) -> np.ndarray:
