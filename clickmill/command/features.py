@@ -154,7 +154,7 @@ def show(
         }
         print_facts(f"{by} {i}", facts)
     words.print(
-        f"publication {found.version}, as of {found.as_of} UTC"
+        f"publication {found.version}, as of {found.as_of:%Y-%m-%d %H:%M:%S} UTC"
         if found.version
         else "nothing is published there"
     )
