@@ -51,19 +51,20 @@ def write_splits(
         kept_rows = keep_negatives(part, label, part[key], share, options.seed)
         path = dataset / name / "part-00000.parquet"
         path.parent.mkdir()
-        written = _write_in_order(kept_rows, columns, clock, path, in_order=in_order)
+        written = write_in_order(kept_rows, columns, clock, path, in_order=in_order)
         kept = share * _kept_by_source(name, contract, separate_test=TEST in good.columns)
-        splits[name] = _describe(good.get_backend(), path, label, event_time, kept)
+        splits[name] = describe_split(good.get_backend(), path, label, event_time, kept)
         progress.advance(written)
-        _require_both_classes(name, splits[name])
+        require_both_classes(name, splits[name])
     progress.finish()
     _require_order(splits, options)
     return splits
 
 
-def _write_in_order(
+def write_in_order(
     rows: ibis.Table, columns: Sequence[str], clock: str, path: Path, *, in_order: bool
 ) -> int:
+    """One Parquet file in order of `clock`, ties in the order of the source; returns the rows written."""
     if in_order and clock != ROW:
         # DuckDB keeps the order of the probe side of a join and of a file it copies, but a plan may turn a join around.
         written = engine.copy_to_parquet(rows.select(columns), path)
@@ -133,7 +134,8 @@ def _kept_by_source(name: str, contract: FeatureContract, *, separate_test: bool
     return 1.0 if from_test_files else contract.source.negatives_kept
 
 
-def _describe(con: Any, path: Path, label: str, event_time: str | None, kept: float) -> SplitInfo:
+def describe_split(con: Any, path: Path, label: str, event_time: str | None, kept: float) -> SplitInfo:
+    """Rows, clicks and times of a split as it was written to `path`."""
     table = con.read_parquet(str(path))
     figures = {"rows": table.count(), "clicks": table[label].cast("int64").sum()}
     if event_time is not None:
@@ -142,7 +144,8 @@ def _describe(con: Any, path: Path, label: str, event_time: str | None, kept: fl
     return SplitInfo(**{**found, "clicks": found["clicks"] or 0}, negatives_kept=kept)
 
 
-def _require_both_classes(name: str, split: SplitInfo) -> None:
+def require_both_classes(name: str, split: SplitInfo) -> None:
+    """Raises DegenerateLabels for a split without clicks or without anything else."""
     if 0 < split.clicks < split.rows:
         return
     span = (
