@@ -54,7 +54,8 @@ def reference(events, field, ident, t):
         return n
     if spec.of == "clicks":
         return c
-    return np.float32((c + spec.smoothing * field.default) / (n + spec.smoothing))
+    s = spec.smoothing or 20
+    return np.float32((c + s * field.default) / (n + s))
 
 
 def table_of(events):
