@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickmill.bundle.export import PCTR
+from clickmill.bundle.novelty import novelty
 from clickmill.contract import Compositional, ContractField, Dtype, Hash, Role, Vocabulary
 from clickmill.errors import DataError
 from clickmill.evaluation import Evaluation, evaluate
@@ -118,7 +119,8 @@ def labels(dataset: PreparedDataset, split: str) -> np.ndarray:
 
 
 def slices(dataset: PreparedDataset, split: str) -> dict[str, np.ndarray]:
-    """Values (n,) of every categorical input with 2 to 20 values in the split, by name; the position included."""
+    """Values (n,) of every categorical input with 2 to 20 values in the split, by name; the position included. And, for cold start,
+    which users and ads the train split knew (`novelty`)."""
     found = {}
     for name, field in dataset.contract.inputs.items():
         if not _is_categorical(field):
@@ -126,7 +128,7 @@ def slices(dataset: PreparedDataset, split: str) -> dict[str, np.ndarray]:
         column = dataset.columns(split, [name])[name]
         if 2 <= pc.count_distinct(column, mode="all").as_py() <= MOST_VALUES:
             found[name] = _ids(column)
-    return found
+    return found | novelty(dataset, split, least_values=MOST_VALUES)
 
 
 def groups(dataset: PreparedDataset, split: str) -> dict[str, np.ndarray]:

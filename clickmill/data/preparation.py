@@ -119,18 +119,18 @@ def assemble(
                 good, log, contract=contract, window=options.window, time_column=CLICKED_AT
             )
             progress.advance(join.clicks)
-            if options.mature_only:
-                good = mature(good, contract, join)
     if logs.truth is not None:
         good = join_truth(good, read_truth(logs.truth, contract, con=con), contract)
     dataset = work / "dataset"
     dataset.mkdir()
     if contract.entities:
         with task(progress, "features of the past"):
-            # Of all good rows: sampling comes later, and what is left out of a split is no less the past.
+            # Of all good rows: what sampling or `mature_only` leaves out of the splits is no less the past.
             events = events_of(good, contract, options.window)
             write_online(good, events, contract, dataset / ONLINE_FOLDER, as_of=end_of(events))
             good = with_aggregates(good, events, contract)
+    if options.mature_only and join is not None:
+        good = mature(good, contract, join)
     splits = write_splits(
         good,
         contract,

@@ -14,7 +14,7 @@ import numpy as np
 from clickmill.errors import TrainingError
 from clickmill.evaluation import auc, normalized_entropy
 from clickmill.progress import Progress
-from clickmill.training import schedule
+from clickmill.training import schedule, weights
 from clickmill.training.ahead import ahead
 from clickmill.training.checkpoint import Checkpoints, EvaluationRecord, RunState
 from clickmill.training.config import TrainingConfig
@@ -22,8 +22,7 @@ from clickmill.training.encoded import EncodedSplit
 from clickmill.training.interruption import Interruption
 from clickmill.training.loss import prior_shift
 from clickmill.training.step import TrainStep
-
-Predict = Callable[[EncodedSplit], np.ndarray]
+from clickmill.training.team import Predict, Team
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,8 @@ class Loop:
     validation: EncodedSplit
     config: TrainingConfig
     checkpoints: Checkpoints
+    team: Team
+    """Who takes the same steps at the same time."""
     progress: Progress
     on_evaluation: Callable[[EvaluationRecord], None] = lambda record: None
     """Hears of each evaluation once its checkpoint is written; what it raises ends the run there."""
@@ -116,17 +117,22 @@ class Loop:
             raise TrainingError(self._diverged(float("nan"), state))
         y, weight = self.validation.arrays["label"], self.validation.arrays.get("weight")
         p = 1.0 / (1.0 + np.exp(-(logit + prior_shift(self.config.positive_weight)).astype(np.float64)))
+        # Machines of different kinds may differ in the last bit of a sum: what is decided from it would differ too.
+        ne, area, speed = self.team.of_chief(
+            [normalized_entropy(y, p, weight), auc(y, p, weight), state.rows / max(state.seconds, 1e-9)]
+        )
         record = EvaluationRecord(
             epoch=epoch,
             loss=state.loss_sum / state.rows,
-            ne=normalized_entropy(y, p, weight),
-            auc=auc(y, p, weight),
+            ne=ne,
+            auc=area,
             rate=schedule.rate(state.watched(self.config.watch), self.config),
-            samples_per_second=state.rows / max(state.seconds, 1e-9),
+            samples_per_second=speed,
         )
         state = RunState(epoch=state.epoch, step=state.step, history=(*state.history, record))
-        if schedule.best(state.watched(self.config.watch)) == len(state.history) - 1:
+        if schedule.best(state.watched(self.config.watch)) == len(state.history) - 1 and self.team.chief:
             self.step.model.save_weights(self.checkpoints.best_weights)
+            weights.save(self.step.row_state, self.checkpoints.best_row_state)
         self.step.rate.assign(schedule.rate(state.watched(self.config.watch), self.config))
         return state
 
@@ -136,7 +142,7 @@ class Loop:
         )
 
     def _stop_if(self, interruption: Interruption, state: RunState) -> None:
-        if interruption.requested:
+        if self.team.any(interruption.requested):
             self.checkpoints.save(state)
             raise KeyboardInterrupt(
                 f"training stopped at epoch {state.epoch + 1}, step {state.step}; saved in {self.checkpoints.folder}. "

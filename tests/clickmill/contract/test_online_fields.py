@@ -63,6 +63,8 @@ def test_a_contract_without_these_fields_keeps_its_digest():
         ("90min", "90min, smoothing: 3", "`smoothing` belongs to `of: ctr`; `impressions` is a plain count: remove it"),
         ("by: ad_id", "by: adid", "fields.ad_ctr.aggregate.by (line 8): got \"adid\"; no field of this name; known: at, label"),
         ("by: ad_id", "by: brand", "must name an id: a feature of dtype string or int64 that is in the request itself"),
+        ("by: ad_id", "by: user_id", "has role `user`, which is the same for all ads of a request; make this field's role user"),
+        ("by: user_id", "by: ad_id", "differs from ad to ad, but role `user` is one value for a whole request; make the role ad"),
         ("lookup_by: ad_id", "lookup_by: label", "fields.brand.lookup_by (line 10): got \"label\"; must name an id"),
         ("default: 0.03, ", "", "fields.ad_ctr.default (line 8): got null; give the click rate to expect of an id without a past"),
         ("default: 0.03", "default: 1.0", "above 0 and below 1"),
