@@ -137,10 +137,12 @@ def assemble(
     dataset.mkdir()
     if contract.entities:
         with task(progress, "features of the past"):
-            # Of all good rows: sampling comes later, and what is left out of a split is no less the past.
+            # Of all good rows: what sampling or `mature_only` leaves out of the splits is no less the past.
             events = events_of(good, contract, options.window)
             write_online(good, events, contract, dataset / ONLINE_FOLDER, as_of=end_of(events))
             good = with_aggregates(good, events, contract)
+    if options.mature_only and join is not None:
+        good = mature(good, contract, join)
     splits = write_splits(
         good,
         contract,
