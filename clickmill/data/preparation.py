@@ -129,7 +129,6 @@ def assemble(
                 as_of=options.as_of,
             )
             ripeness = ripeness_of(good, contract, join, options)
-            good = waited(good, contract, join, options)
             progress.advance(join.clicks)
     if logs.truth is not None:
         good = join_truth(good, read_truth(logs.truth, contract, con=con), contract)
@@ -137,12 +136,12 @@ def assemble(
     dataset.mkdir()
     if contract.entities:
         with task(progress, "features of the past"):
-            # Of all good rows: what sampling or `mature_only` leaves out of the splits is no less the past.
+            # Of all good rows: what sampling or `wait` leaves out of the splits is no less the past.
             events = events_of(good, contract, options.window)
             write_online(good, events, contract, dataset / ONLINE_FOLDER, as_of=end_of(events))
             good = with_aggregates(good, events, contract)
-    if options.mature_only and join is not None:
-        good = mature(good, contract, join)
+    if join is not None:
+        good = waited(good, contract, join, options)
     splits = write_splits(
         good,
         contract,
