@@ -23,6 +23,11 @@ BUNDLE_LOADED = "clickmill_bundle_loaded_timestamp_seconds"
 RELOADS = "clickmill_bundle_reloads"
 REFUSED = "clickmill_bundle_refused"
 READY = "clickmill_ready"
+WAITING = "clickmill_requests_waiting"
+WAIT_SECONDS = "clickmill_request_wait_seconds"
+CONCURRENCY_LIMIT = "clickmill_concurrency_limit"
+BATCH_ROWS = "clickmill_batch_rows"
+BATCH_REQUESTS = "clickmill_batch_requests"
 FEATURE_READ_SECONDS = "clickmill_feature_read_seconds"
 FEATURE_READS = "clickmill_feature_reads"
 FEATURES_DEFAULTED = "clickmill_features_defaulted"
@@ -44,6 +49,9 @@ AGE_EDGES = (
 """Seconds, a minute to a month: the freshness that contracts ask for is 15 min, 1 h, 2 h, a day or a week."""
 
 CANDIDATE_EDGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000)
+
+BATCH_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+"""Requests in one run of the graph."""
 
 PCTR_EDGES = (
     1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7e-3, 1e-2, 1.5e-2, 2e-2, 3e-2, 5e-2, 7e-2, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0,

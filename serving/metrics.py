@@ -115,6 +115,36 @@ class Metrics:
         self.refused = Counter(
             names.REFUSED, "Bundles refused, by reason.", [model, names.REASON], registry=registry
         )
+        self.waiting = Gauge(
+            names.WAITING, "Requests inside that are not being scored yet.", [model], registry=registry
+        )
+        self.wait_seconds = Histogram(
+            names.WAIT_SECONDS,
+            "Time from a whole request to the beginning of its scoring.",
+            [model],
+            buckets=names.LATENCY_EDGES,
+            registry=registry,
+        )
+        self.concurrency_limit = Gauge(
+            names.CONCURRENCY_LIMIT,
+            "Requests that may be inside at once; those beyond are shed.",
+            [model],
+            registry=registry,
+        )
+        self.batch_rows = Histogram(
+            names.BATCH_ROWS,
+            "Rows in a run of the graph, with micro-batching.",
+            [model],
+            buckets=names.CANDIDATE_EDGES,
+            registry=registry,
+        )
+        self.batch_requests = Histogram(
+            names.BATCH_REQUESTS,
+            "Requests in a run of the graph, with micro-batching.",
+            [model],
+            buckets=names.BATCH_EDGES,
+            registry=registry,
+        )
         self.ready = Gauge(names.READY, "1 when warm and not draining.", [model], registry=registry)
         self.log_rows = Counter(
             names.LOG_ROWS,

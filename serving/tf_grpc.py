@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from serving.lanes import Lanes
 from serving.predictor import BundleModel
-from serving.refusals import NotOffered, refusal_of, words_of
+from serving.refusals import NotOffered, is_fault, refusal_of, words_of
+from serving.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from serving.tf_protocol import TfProtocol
@@ -35,8 +35,8 @@ Call = Callable[[bytes, Any], Awaitable[bytes]]
 class TfServices:
     """The handlers of both services; `handlers()` goes to the gRPC server."""
 
-    def __init__(self, model: BundleModel, lanes: Lanes) -> None:
-        self._model, self._lanes = model, lanes
+    def __init__(self, model: BundleModel, scheduler: Scheduler) -> None:
+        self._model, self._scheduler = model, scheduler
         self._seconds = model.metrics.request_seconds.labels(model.name, PROTOCOL)
         self._in_flight = model.metrics.in_flight.labels(model.name)
 
@@ -72,7 +72,8 @@ class TfServices:
             try:
                 _ = self._model.in_service  # before the protocol, which would import TensorFlow on the loop
                 ask = getattr(self._protocol, method)
-                message = await self._lanes.run(len(data), lambda: self._model.answer(ask(data)))
+                deadline = self._scheduler.gate.deadline(context.time_remaining())
+                message = await self._scheduler.answer(len(data), deadline, ask, data)
             except Exception as error:
                 await self._abort(error, context)
                 raise
@@ -113,7 +114,7 @@ class TfServices:
 
     async def _abort(self, error: Exception, context: Any) -> None:
         refusal = refusal_of(error)
-        if refusal.grpc == "INTERNAL":
+        if is_fault(error):
             log.error("%s request failed", PROTOCOL, exc_info=error)
         self._model.metrics.rejected.labels(self._model.name, PROTOCOL, refusal.reason).inc()
         await context.abort(grpc.StatusCode[refusal.grpc], words_of(error))

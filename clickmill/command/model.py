@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clickmill.command.console import AsJson, print_facts, print_json, result, words
-from clickmill.command.settings import nested
+from clickmill.command.learned_space import learned_space
+from clickmill.command.settings import nested, typed
 from clickmill.command.tensorflow_start import start_tensorflow
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ def size(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="model.NAME=VALUE", help="A setting of the model, such as model.dim=16."
+            "--set",
+            metavar="TOPIC.NAME=VALUE",
+            help="A setting of the model or of training that its size depends on: model.dim=16, training.embedding_optimizer=adam, "
+            "training.linear_optimizer=ftrl.",
         ),
     ] = None,
     json: AsJson = False,
@@ -50,13 +54,21 @@ def size(
     the batches come on top.
     """
     from clickmill import contract as contracts
+    from clickmill.training import TrainingConfig
 
     loaded = contracts.load(contract)
-    chosen = nested(settings or [], ["model"])["model"]
+    chosen = nested(settings or [], ["model", "training"])
+    training = typed("training", TrainingConfig, chosen["training"])
     start_tensorflow()
     from clickmill.models.size import MOST_ROWS, estimate, in_bytes
 
-    found = estimate(_space(loaded, data), model, chosen)
+    found = estimate(
+        _space(loaded, data),
+        model,
+        chosen["model"],
+        embedding_optimizer=training.embedding_optimizer,
+        linear_optimizer=training.linear_optimizer,
+    )
     if json:
         sums = {
             "table_parameters": found.table_parameters,
@@ -101,7 +113,6 @@ def size(
 
 def _space(contract: FeatureContract, data: Path | None) -> FeatureSpace:
     from clickmill.errors import UsageError
-    from clickmill.features import FeatureSpace, fit
     from clickmill.features.bound import largest_space
 
     if data is None:
@@ -111,5 +122,4 @@ def _space(contract: FeatureContract, data: Path | None) -> FeatureSpace:
     dataset = PreparedDataset.open(data)
     if dataset.contract.digest != contract.digest:
         raise UsageError(f"{data}: was prepared by another contract than this one; prepare the data again")
-    learned = data / "space"  # a run of the pipeline leaves it there
-    return FeatureSpace.load(learned) if learned.is_dir() else fit(dataset)
+    return learned_space(dataset)

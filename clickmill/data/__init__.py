@@ -3,6 +3,7 @@
 from clickmill.data.attribution import JoinReport, join_clicks, read_clicks, read_truth
 from clickmill.data.checked import CheckedLogs, check_logs, prepare_checked
 from clickmill.data.engine import connect
+from clickmill.data.given_splits import prepare_splits
 from clickmill.data.online import OnlineFeatures
 from clickmill.data.online_logs import online_of_logs
 from clickmill.data.options import PrepareOptions
@@ -33,6 +34,7 @@ __all__ = [
     "online_of_logs",
     "prepare",
     "prepare_checked",
+    "prepare_splits",
     "read",
     "read_clicks",
     "read_truth",

@@ -22,7 +22,7 @@ class EmbeddingConfig(ModelConfig):
     """Models that give each field a vector."""
 
     dim: int = Field(default=8, ge=1, le=1024)
-    """Width of the embedding. Memory is 8 bytes times rows times this (weights and Adagrad's accumulators)."""
+    """Width of the embedding. Memory in training is 8 bytes times rows times this (weights and Adagrad's accumulators)."""
     deviation: float = Field(default=0.05, gt=0, le=1)
     """Standard deviation of the initial vectors. Small, so that an id nobody has clicked yet says little; not tiny, because a
     product of two vectors learns at a pace given by their lengths."""
@@ -35,3 +35,6 @@ class DeepConfig(EmbeddingConfig):
     """Widths of the tower's layers, from the input up."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of activations zeroed after each layer of the tower while training."""
+    batch_norm: bool = False
+    """Whether the tower normalizes each layer before its activation by the mean and deviation of the batch. A tower that does is blind to
+    the scale of its inputs, so that a strong `l2` may shrink embeddings without silencing them: it belongs with `table_adam`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from clickmill.models.precision import product
 from clickmill.models.tower import Seeds
 
 
@@ -53,11 +54,8 @@ class Cross(keras.layers.Layer):
         self.bias = self.add_weight(shape=(width,), initializer="zeros", name="bias")
 
     def call(self, x0: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-        if self.rank is None:
-            projected = tf.matmul(x, self.kernel)
-        else:
-            projected = tf.matmul(tf.matmul(x, self.v), self.u)
-        return x0 * (projected + self.bias) + x
+        wx = product(x, self.kernel) if self.rank is None else product(product(x, self.v), self.u)
+        return x0 * (wx + self.bias) + x
 
     def compute_output_shape(
         self, x0_shape: tuple[int | None, int], x_shape: tuple[int | None, int]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from clickmill.models.precision import product
 from clickmill.models.tower import Seeds
 
 
@@ -35,11 +36,11 @@ class CrossMixture(keras.layers.Layer):
 
     def call(self, x0: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         k, r = self.experts, self.rank
-        low = tf.tanh(tf.reshape(tf.matmul(x, self.v), [-1, k, r]))
+        low = tf.tanh(tf.reshape(product(x, self.v), [-1, k, r]))
         low = tf.tanh(tf.einsum("bkr,krs->bks", low, self.c))
         # The gate is a number per expert, so it may weigh the r inputs of U_i as well as its d outputs.
         gated = low * tf.nn.softmax(tf.matmul(x, self.gate))[:, :, None]
-        return x0 * (tf.matmul(tf.reshape(gated, [-1, k * r]), self.u) + self.bias) + x
+        return x0 * (product(tf.reshape(gated, [-1, k * r]), self.u) + self.bias) + x
 
     def compute_output_shape(
         self, x0_shape: tuple[int | None, int], x_shape: tuple[int | None, int]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import keras
@@ -23,8 +23,8 @@ class FusedEmbedding(keras.layers.Layer):
         super().__init__(name=name)
         self.rows, self.width = rows, width
         self._deviation, self._seed = deviation, seed
-        self._excerpt: tf.Tensor | None = None
-        self._read: list[tuple[tf.Tensor, tf.Tensor]] = []
+        self._read: list[tuple[tf.Tensor, tf.Tensor]] | None = None
+        self._reader: Callable[[tf.Tensor], tf.Tensor] | None = None
 
     def build(self, input_shape: object = None) -> None:
         self.table = self.add_weight(
@@ -38,24 +38,39 @@ class FusedEmbedding(keras.layers.Layer):
         return values
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
+        if self._reader is not None:
+            return self._reader(rows)
+        if self._read is None:
+            # On the variable, not on keras.ops: a gather that first reads the variable would copy the whole table each step.
+            return tf.gather(self.table.value, rows)
         for known, vectors in self._read:
             if rows is known:
                 return vectors
-        # On the variable, not on keras.ops: a gather that first reads the variable would copy the whole table each step.
-        return tf.gather(self.table.value if self._excerpt is None else self._excerpt, rows)
+        raise ValueError(
+            f"table {self.name}: asked for rows other than the model's inputs, which the trainer did not read"
+        )
 
     @contextmanager
-    def reading(self, excerpt: tf.Tensor, read: Sequence[tuple[tf.Tensor, tf.Tensor]] = ()) -> Iterator[None]:
-        """Within it, row numbers mean rows of `excerpt` (n, width), a few rows of the table, instead of the table's own; the vectors
-        of a tensor of rows that is in `read` [(rows, vectors)] are taken from there.
+    def answering(self, read: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> Iterator[None]:
+        """Within it the vectors of a tensor of rows are those beside it in `read` [(rows, vectors)], and the table is not looked at.
 
-        The trainer fetches each row of a batch once and differentiates with respect to the excerpt.
+        The trainer reads each row of a batch once, and differentiates with respect to these vectors.
         """
-        self._excerpt, self._read = excerpt, list(read)
+        self._read = list(read)
         try:
             yield
         finally:
-            self._excerpt, self._read = None, []
+            self._read = None
+
+    @contextmanager
+    def read_by(self, reader: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
+        """Within it, `reader` turns row numbers (...) into vectors (..., width), and the table is not touched: an export may store the
+        rows otherwise."""
+        self._reader = reader
+        try:
+            yield
+        finally:
+            self._reader = None
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape, self.width)

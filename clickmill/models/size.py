@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickmill.contract import Compositional, ContractField, Cross, FeatureContract, Hash, ListOf
+from clickmill.contract import Compositional, ContractField, Cross, FeatureContract, Hash, ListOf, Vocabulary
 from clickmill.features import FeatureSpace
 from clickmill.models.config import ModelConfig
 from clickmill.models.registry import build, configure
@@ -21,7 +21,10 @@ FLOAT = 4
 """Bytes of a float32; every weight and every optimizer's number is one."""
 MOST_ROWS = 2**31 - 1
 """Rows of the fused table are numbered by int32."""
-_ADAGRAD, _ADAM = 1, 2  # numbers the trainer keeps per embedding weight and per other weight (training.step)
+PER_WEIGHT = {"adagrad": 1, "adam": 2, "table_adam": 2, "ftrl": 2}
+"""Numbers that the trainer's optimizers keep per weight of a table (training.row_optimizers) ..."""
+PER_ROW = {"adagrad": 0, "adam": 1, "table_adam": 0, "ftrl": 0}
+"""... and per row. Other weights are Adam's, two numbers each."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class SizeEstimate:
     """Statistics that are kept, not trained by gradient (Dice's means and variances)."""
     vocabulary_bytes: int
     """Vocabulary files that go along with the export; 0 where no data has been seen yet."""
+    embedding_optimizer: str
+    """What moves tables of vectors: adagrad or adam."""
+    linear_optimizer: str
+    """What moves the linear part's table, of width 1: adagrad, adam or ftrl."""
 
     @property
     def table_parameters(self) -> int:
@@ -70,8 +77,12 @@ class SizeEstimate:
 
     @property
     def optimizer_bytes(self) -> int:
-        """State of the optimizers: Adagrad keeps one number per embedding weight, Adam two per other trained weight."""
-        return FLOAT * (_ADAGRAD * self.table_parameters + _ADAM * self.dense_parameters)
+        """State of the optimizers: per weight of a table, per row, and two numbers of Adam's per other trained weight."""
+        kinds = [self.linear_optimizer if width == 1 else self.embedding_optimizer for width in self.widths]
+        per_row = sum(
+            PER_WEIGHT[kind] * w + PER_ROW[kind] for kind, w in zip(kinds, self.widths, strict=True)
+        )
+        return FLOAT * (per_row * self.table_rows + PER_WEIGHT["adam"] * self.dense_parameters)
 
     @property
     def training_bytes(self) -> int:
@@ -94,11 +105,17 @@ class SizeEstimate:
 
 
 def estimate(
-    space: FeatureSpace, model: str, config: ModelConfig | dict[str, Any] | None = None
+    space: FeatureSpace,
+    model: str,
+    config: ModelConfig | dict[str, Any] | None = None,
+    *,
+    embedding_optimizer: str = "adagrad",
+    linear_optimizer: str = "adagrad",
 ) -> SizeEstimate:
     """Size of a model by name over a space: one learned from data, or `features.bound.largest_space(contract)` for an upper bound.
 
-    Takes the memory of the model's dense part only. Raises UsageError for an unknown model or setting.
+    The optimizers are TrainingConfig's settings of those names. Takes the memory of the model's dense part only. Raises UsageError
+    for an unknown model or setting.
     """
     from clickmill.models.embedding import FusedEmbedding
 
@@ -116,6 +133,8 @@ def estimate(
         dense_parameters=sum(_count(v) for v in built.trainable_weights if id(v) not in owned),
         other_parameters=sum(_count(v) for v in built.non_trainable_weights),
         vocabulary_bytes=sum(map(_text_bytes, space.vocabularies.values())),
+        embedding_optimizer=embedding_optimizer,
+        linear_optimizer=linear_optimizer,
     )
 
 
@@ -164,8 +183,11 @@ def _few_rows(f: ContractField) -> ContractField:
         encoding = encoding.model_copy(update={"buckets": 2})
     elif isinstance(encoding, Compositional):
         encoding = encoding.model_copy(update={"buckets": 4})
-    elif isinstance(encoding, ListOf) and isinstance(encoding.items, Hash):
-        items = encoding.items.model_copy(update={"buckets": 2})
+    elif isinstance(encoding, Vocabulary):
+        encoding = encoding.model_copy(update={"unseen": None})
+    elif isinstance(encoding, ListOf):
+        few = {"buckets": 2} if isinstance(encoding.items, Hash) else {"unseen": None}
+        items = encoding.items.model_copy(update=few)
         encoding = encoding.model_copy(update={"items": items})
     return f.model_copy(update={"encoding": encoding})
 

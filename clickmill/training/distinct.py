@@ -6,8 +6,7 @@ A step fetches each of them once, and adds up the gradients of all places that n
     order      int32 (m,)   the m places of the batch that name a row, sorted by it
     segments   int32 (m,)   for each entry of `order`, which of the distinct rows it names, ascending
 
-With places in this order the sum of gradients is one run through memory (a segment sum), where adding to n rows in the order of the
-batch jumps about, and costs three times as much.
+With places in this order the sum of gradients is one run through memory (`rows.by_row`).
 """
 
 from __future__ import annotations

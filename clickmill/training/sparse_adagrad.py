@@ -4,13 +4,14 @@
 
 g_r is the gradient of the SUM of the batch's losses: in these units a click moves a bias by about 1, so the 1 that A starts with is
 one click's worth of caution (the beta = 1 of McMahan et al., KDD 2013, section 3), and the learning rate does not depend on the
-batch size. Duchi, Hazan, Singer, "Adaptive Subgradient Methods", JMLR 2011 (diagonal form). A dense optimizer sweeps the whole table each
-step, which costs more than the model itself; this one's cost does not depend on the table's size.
+batch size. Duchi, Hazan, Singer, "Adaptive Subgradient Methods", JMLR 2011 (diagonal form).
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
+
+from clickmill.training.rows import overwrite, summed
 
 INITIAL_ACCUMULATOR = 1.0
 """At zero, the first step of each row would be a full learning rate in every direction, whatever the gradient."""
@@ -29,22 +30,15 @@ class SparseAdagrad(tf.Module):
             tf.fill(table.shape, INITIAL_ACCUMULATOR), trainable=False, name="accumulator"
         )
 
+    @property
+    def state(self) -> list[tf.Variable]:
+        """A (rows, width)."""
+        return [self.accumulator]
+
     def apply(self, rows: tf.Tensor, values: tf.Tensor, gradient: tf.Tensor, examples: tf.Tensor) -> None:
-        """One step on `rows` (n,) int32, all different, whose `values` (n, width) were read before; `gradient` (n, width) is that
-        of the mean loss over so many `examples` (float32 scalar)."""
-        summed = gradient * examples
-        if self.l2:
-            summed += self.l2 * values
-        accumulated = tf.gather(self.accumulator, rows) + tf.square(summed)
+        """See `rows.RowOptimizer`."""
+        g = summed(gradient, examples, values, self.l2)
+        accumulated = tf.gather(self.accumulator, rows) + tf.square(g)
         overwrite(self.accumulator, rows, accumulated)
-        step = self.learning_rate * self._rate * summed * tf.math.rsqrt(accumulated)
+        step = self.learning_rate * self._rate * g * tf.math.rsqrt(accumulated)
         overwrite(self._table, rows, values - step)
-
-
-def overwrite(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> None:
-    """Write `values` (n, ...) over `rows` (n,) int32, all different.
-
-    Reading rows, computing on them side by side and writing them back takes a quarter to a third of the time of TensorFlow's
-    ResourceSparseApply operations, which go from row to row (docs/benchmarks.md).
-    """
-    tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=rows, updates=values)

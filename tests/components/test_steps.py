@@ -104,7 +104,9 @@ def trained(prepared: dict[str, Any], made: Artifacts) -> dict[str, Any]:
         "epochs": 2.0,
         "batch_size": 1024.0,
     }  # kfp hands every number of a JSON parameter over as a float
-    train.python_func(prepared["dataset"], "lr", {}, settings, 2.0, 5, "", str(made.root / "work"), **outputs)
+    train.python_func(
+        prepared["dataset"], "lr", {}, {}, settings, 2.0, 5, "", str(made.root / "work"), **outputs
+    )
     return outputs
 
 
@@ -115,7 +117,7 @@ def calibrated(prepared: dict[str, Any], trained: dict[str, Any], made: Artifact
         "metrics": made(dsl.Metrics, "bundle.json"),
         "card": made(dsl.HTML, "card.html"),
     }
-    calibrate.python_func(prepared["dataset"], trained["trained"], "", 0, **outputs)
+    calibrate.python_func(prepared["dataset"], trained["trained"], "", {}, 0, **outputs)
     return outputs
 
 
@@ -234,7 +236,9 @@ def test_a_warm_start_begins_with_the_store_s_champion_and_says_so(
         "history": make(dsl.Markdown, "warm.md"),
     }
     still = {"epochs": 1.0, "learning_rate": 1e-12, "embedding_learning_rate": 1e-12}
-    train.python_func(prepared["dataset"], "lr", {}, still, 2.0, 5, str(tmp_path / "store"), "", **outputs)
+    train.python_func(
+        prepared["dataset"], "lr", {}, {}, still, 2.0, 5, str(tmp_path / "store"), "", **outputs
+    )
     warm = TrainedModel.load(Path(outputs["trained"].path))
     champion = bundles.load(calibrated["bundle"].path)
     assert warm.meta["started_from"] == champion.manifest.lineage.training

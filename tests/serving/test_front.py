@@ -22,6 +22,7 @@ from serving.lanes import Lanes
 from serving.limits import Limits
 from serving.metrics import Metrics
 from serving.predictor import BundleModel
+from serving.scheduler import Scheduler
 from tests.serving.small_bundle import GOOD_ROW, logit_of, pctr_of, raw_rows
 
 LIMITS = Limits(max_body_bytes=200_000, max_rows=300, max_string_bytes=64, body_seconds=0.3)
@@ -40,7 +41,9 @@ class Edge:
             self.model.swap(scorer, "7")
         models = kserve.ModelRepository()
         models.update(self.model)
-        self.front = Front(app.build(app.BundleDataPlane(models)), self.model, Lanes(2))
+        self.front = Front(
+            app.build(app.BundleDataPlane(models)), self.model, Scheduler(self.model, Lanes(2))
+        )
 
     def ask(
         self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None

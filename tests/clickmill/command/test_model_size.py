@@ -49,6 +49,16 @@ def test_numbers_as_json(contract: Path) -> None:
     assert told["upper_bound"] is True
 
 
+def test_the_state_of_the_optimizer_that_is_chosen_is_counted(contract: Path) -> None:
+    rows = 21_001
+    for setting, numbers in (("training.linear_optimizer=ftrl", 2), ("training.linear_optimizer=adam", 3)):
+        told = json.loads(_size(contract, "--model", "lr", "--set", setting, "--json").stdout)
+        assert told["optimizer_bytes"] == 4 * numbers * rows + 8
+    refused = _size(contract, "--model", "lr", "--set", "training.linear_optimizer=sgd")
+    assert refused.exit_code == 2
+    assert "training.linear_optimizer: Input should be 'adagrad', 'adam' or 'ftrl'" in refused.stderr
+
+
 def test_the_tables_for_people(contract: Path) -> None:
     result = _size(contract, "--model", "fm", "--set", "model.dim=31")
     assert result.exit_code == 0, result.output

@@ -1,16 +1,12 @@
-"""Distinct rows of a batch against numpy's own unique, and the way back from places to rows against a plain gather."""
+"""Distinct rows of a batch, and the way back from places to rows, against numpy."""
 
 import numpy as np
-import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clickmill.models import MODELS, build, embedding
-from clickmill.training import TrainingConfig
 from clickmill.training.distinct import row_keys, with_distinct_rows
-from clickmill.training.lookup import looked_up
-from clickmill.training.step import TrainStep
+from clickmill.training.rows import by_row
 
 
 def batch(slots, history):
@@ -52,41 +48,14 @@ def test_places_lead_back_to_the_rows_and_order_sorts_them(seed, rows, highest):
     np.testing.assert_array_equal(found["distinct"][found["segments"]], np.sort(named))
 
 
-def test_the_sorted_way_back_is_the_gradient_of_a_gather():
+def test_gradients_of_places_add_up_by_row():
     rng = np.random.default_rng(0)
-    found = with_distinct_rows(batch(rng.integers(0, 30, (16, 3)), rng.integers(0, 30, (16, 2))))
+    plain = batch(rng.integers(0, 30, (16, 3)), rng.integers(0, 30, (16, 2)))
+    found = with_distinct_rows(plain)
     keys = row_keys(found)
-    excerpt = tf.constant(rng.normal(size=(len(found["distinct"]), 4)))
-    weights = [tf.constant(rng.normal(size=(*found[key].shape, 4))) for key in keys]
-
-    def value(vectors):
-        return tf.add_n(
-            [tf.reduce_sum(w * tf.sin(v)) for w, v in zip(weights, vectors, strict=True)]
-        ) + tf.reduce_sum(excerpt**2)
-
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(excerpt)
-        plain = value([tf.gather(excerpt, found[key]) for key in keys])
-        sorted_ = value(looked_up(excerpt, [found[key] for key in keys], found["order"], found["segments"]))
-    assert float(plain) == pytest.approx(float(sorted_))
-    expected = tf.convert_to_tensor(tape.gradient(plain, excerpt))
-    np.testing.assert_allclose(tape.gradient(sorted_, excerpt), expected, rtol=1e-12)
-
-
-class NoGather:
-    """TensorFlow as the module of the table sees it, which must not gather for itself."""
-
-    def __getattr__(self, name):
-        assert name != "gather", "a table was asked for rows that were not read before"
-        return getattr(tf, name)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_takes_the_sorted_way(name, space, monkeypatch):
-    """A table that gathered for itself would be right, and slow: its gradient jumps about."""
-    model = build(name, space)
-    rows = {key: np.zeros((2, *value.shape[1:]), value.dtype) for key, value in model.input.items()}
-    rows["label"] = np.zeros(2, np.float32)
-    step = TrainStep(model, TrainingConfig(), rows)
-    monkeypatch.setattr(embedding, "tf", NoGather())
-    step._run.get_concrete_function()
+    gradients = [rng.normal(size=(*found[key].shape, 4)) for key in keys]
+    expected = np.zeros((30, 4))
+    for key, gradient in zip(keys, gradients, strict=True):
+        np.add.at(expected, plain[key], gradient)
+    got = by_row([tf.constant(g) for g in gradients], found["order"], found["segments"])
+    np.testing.assert_allclose(got, expected[found["distinct"]], rtol=1e-12)
