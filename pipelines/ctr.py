@@ -22,7 +22,7 @@ from components.report import report
 from components.train import train
 from components.validate_data import validate_data
 from components.validate_model import validate_model
-from pipelines.build import LIGHT, MODEL, TABLES, TRAINING, Build
+from pipelines.build import LIGHT, MODEL, TABLES, Build
 
 NAME = "clickmill-ctr"
 PROMOTE = "promote"
@@ -47,6 +47,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
         positive_weight: float = 1.0,
         max_quarantine_share: float = 0.01,
         seed: int = 0,
+        export: Dict[str, Any] = {},  # noqa: UP006, B006
         gate: Dict[str, Any] = {},  # noqa: UP006, B006
         store: str = "",
         start: str = "",
@@ -70,6 +71,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
             positive_weight: Weight of a click in the loss, 1 to 100; the prior is corrected by it.
             max_quarantine_share: Share of rows that may break the contract before the run stops.
             seed: Seed of everything random.
+            export: How the graph stores its embedding rows, such as {"rows": "int8"}; float32 by default.
             gate: Settings of the gate, such as {"max_ece": 0.02}.
             store: Model store: a folder on a mounted volume that the endpoint watches. The newest version is the champion. Empty: no champion, nothing is deployed.
             start: Warm start: a bundle whose weights the model of its name begins with, or a model store (usually `store`) for its newest version; empty: from scratch. A cached training does not notice that a store has a newer version.
@@ -111,11 +113,11 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
                     start=start,
                     work=work,
                 )
-                build.equip(fitted, "Train", TRAINING)
+                build.equip(fitted, "Train", build.training)
                 build.accelerate(fitted)
                 # Not cached: the bundle names the champion of the day as its parent.
                 calibrated = calibrate(
-                    dataset=dataset, trained=fitted.outputs["trained"], store=store, seed=seed
+                    dataset=dataset, trained=fitted.outputs["trained"], store=store, export=export, seed=seed
                 )
                 build.equip(calibrated, "Calibrate", MODEL, cached=False)
             judged = validate_model(

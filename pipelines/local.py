@@ -25,11 +25,11 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from clickmill import contract as contracts
-from clickmill.bundle import Store
+from clickmill.bundle import ExportConfig, Store
 from clickmill.data import files
 from clickmill.errors import UsageError
 from clickmill.progress import SILENT, Progress
-from components.typed_settings import portable
+from components.typed_settings import portable, typed_settings
 from pipelines.local_outcome import RunResult, failure, interruption, publish, result_of
 from pipelines.local_steps import LocalSteps, StepEvent, Watch
 
@@ -72,6 +72,8 @@ class RunOptions(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Share of rows that may break the contract before the run stops."""
     seed: int = Field(default=0, ge=0)
     """Seed of everything random."""
+    export: dict[str, Any] = {}
+    """How the graph stores its embedding rows (`clickmill.bundle.ExportConfig`)."""
     gate: dict[str, Any] = {}
     """Settings of the gate (`clickmill.release.GatePolicy`)."""
     store: Path | None = None
@@ -174,6 +176,7 @@ def _refuse_wrong_settings(options: RunOptions) -> None:
 
     given = options.model_dump(mode="json")
     options_of(given["preparation"], negatives_kept=options.negatives_kept, seed=options.seed)
+    typed_settings("export", ExportConfig, given["export"])
     policy_of(given["gate"])
     for model in options.models:
         kind, chosen, training = configuration(
@@ -230,6 +233,7 @@ def _arguments(options: RunOptions, inputs: dict[str, list[Path]], place: _Place
         "positive_weight": options.positive_weight,
         "max_quarantine_share": options.max_quarantine_share,
         "seed": options.seed,
+        "export": given["export"],
         "gate": given["gate"],
         "store": str(options.models_store),
         "start": _champion(options),

@@ -10,16 +10,17 @@ rows also come as tf.Examples (see `examples`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clickmill.bundle import examples
+from clickmill.bundle.stored_rows import ServedModel, look_up, tables_of
 from clickmill.contract import FeatureContract
 from clickmill.errors import ContractError
 
 if TYPE_CHECKING:
     from clickmill.calibration import Calibration
-    from clickmill.training import TrainedModel
 
 SIGNATURE = "serving_default"
 """Name of the signature that takes rows."""
@@ -31,7 +32,7 @@ Forms = dict[str, tuple[Callable[[dict[str, Any]], Any], dict[str, Any]]]
 """By signature: raw fields to raw logits, and the TensorSpecs of the raw fields."""
 
 
-def export(trained: TrainedModel, calibration: Calibration, folder: Path) -> None:
+def export(served: ServedModel, calibration: Calibration, folder: Path) -> None:
     """Write the SavedModel to `folder` (saved_model.pb, variables/, assets/ with the vocabularies).
 
     Signature `serving_default`: contract.inputs by name as `features.tensors.signature` says, batch dimension None; signature
@@ -45,6 +46,7 @@ def export(trained: TrainedModel, calibration: Calibration, folder: Path) -> Non
     from clickmill.features.sides import request_signature, shared_fields
     from clickmill.models.request import request_form
 
+    trained = served.trained
     contract, encoder = trained.contract, trained.encoder
     refuse_output_names(contract)
     of_rows = trained.keras_model
@@ -62,8 +64,14 @@ def export(trained: TrainedModel, calibration: Calibration, folder: Path) -> Non
     module = tf.Module(name="clickmill")
     module.encoder = encoder
     # the variables and not the keras model: keras would add its own training functions and config to the file
-    module.model_variables = [variable.value for variable in of_rows.variables]
-    save(module, forms, lambda logit: graph.apply(calibration, logit), contract, folder)
+    rounded = [layer for layer in tables_of(of_rows) if layer.name in served.rounded]
+    left_out = {id(layer.table) for layer in rounded}
+    module.model_variables = [v.value for v in of_rows.variables if id(v) not in left_out]
+    module.tables = [tf.Module(name=layer.name) for layer in rounded]
+    with ExitStack() as reading:
+        for layer, place in zip(rounded, module.tables, strict=True):
+            reading.enter_context(layer.read_by(look_up(served.rounded[layer.name], place)))
+        save(module, forms, lambda logit: graph.apply(calibration, logit), contract, folder)
 
 
 def save(

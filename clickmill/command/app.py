@@ -21,6 +21,7 @@ from clickmill.command import (
     run,
     serve,
     sweep,
+    train,
 )
 from clickmill.command.console import words
 from clickmill.errors import ClickmillError
@@ -61,6 +62,7 @@ app.command("predict", rich_help_panel="Endpoint")(predict.predict)
 app.add_typer(features.app, name="features", rich_help_panel="Endpoint")
 app.add_typer(contract.app, name="contract", rich_help_panel="Inputs")
 app.add_typer(data.app, name="data", rich_help_panel="Inputs")
+app.command("train", rich_help_panel="Models")(train.train)
 app.add_typer(model.app, name="model", rich_help_panel="Models")
 app.command("benchmark", rich_help_panel="Models")(benchmark.benchmark)
 app.command("sweep", rich_help_panel="Models")(sweep.sweep)

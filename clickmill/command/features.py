@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,19 +78,18 @@ def publish(
         loaded = contracts.load(contract)
         _shelf(to, loaded).current()  # an address that does not answer is named before the logs are read
         with Bars() as bars:
-            online = data.online_of_logs(
+            online, quality = data.online_of_logs(
                 source,
                 loaded,
                 Path(scratch) / "online",
                 clicks=clicks,
-                as_of=None
-                if as_of is None
-                else as_of.astimezone(_utc())
-                if as_of.tzinfo
-                else as_of.replace(tzinfo=_utc()),
+                as_of=as_of and as_of.replace(tzinfo=UTC),
                 options=data.PrepareOptions(window=timedelta(hours=window_hours)),
                 progress=bars,
             )
+        if quality.quarantined:
+            # The file with the bad rows is gone with the scratch folder; `data check` writes it where it stays.
+            words.print(quality.model_copy(update={"quarantine": None}).message, markup=False, soft_wrap=True)
         _load(online, loaded, to, allow_older, dry_run, json)
 
 
@@ -155,14 +154,14 @@ def show(
         }
         print_facts(f"{by} {i}", facts)
     words.print(
-        f"publication {found.version}, as of {found.as_of} UTC"
+        f"publication {found.version}, as of {found.as_of:%Y-%m-%d %H:%M:%S} UTC"
         if found.version
         else "nothing is published there"
     )
 
 
 def _load(online: Any, contract: Any, to: str, allow_older: bool, dry_run: bool, json: bool) -> None:
-    from serving.features import encoded, publication_of
+    from serving.features import encoded, publication_of, refuse_older
 
     shelf = _shelf(to, contract)
     current = shelf.current()
@@ -170,7 +169,9 @@ def _load(online: Any, contract: Any, to: str, allow_older: bool, dry_run: bool,
         publication = publication_of(online, contract, bars)
         same = current is not None and current.version == publication.version
         written = False
-        if not dry_run:
+        if dry_run:
+            refuse_older(current, publication, shelf.address, allow_older=allow_older)
+        else:
             rows = {by: encoded(online, by) for by in publication.entities}
             written = shelf.put(publication, rows, allow_older=allow_older, progress=bars)
     document = {
@@ -210,12 +211,6 @@ def _is_dataset(source: list[Path]) -> bool:
     from clickmill.data.prepared import DATASET
 
     return len(source) == 1 and (source[0] / DATASET).is_file()
-
-
-def _utc() -> Any:
-    from datetime import UTC
-
-    return UTC
 
 
 def _value(value: Any) -> Any:

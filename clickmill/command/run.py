@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipelines.local import RunOptions, RunResult
     from pipelines.local_steps import StepEvent
 
-TOPICS = ("training", "model", "variant", "preparation", "gate")
+TOPICS = ("training", "model", "variant", "preparation", "export", "gate")
 
 
 def run(
@@ -82,7 +82,7 @@ def run(
         typer.Option(
             "--set",
             metavar="TOPIC.NAME=VALUE",
-            help="Any other setting, such as training.epochs=3, gate.max_ece=0.05.",
+            help="Any other setting, such as training.epochs=3, export.rows=int8, gate.max_ece=0.05.",
         ),
     ] = None,
     cache: Annotated[
@@ -117,6 +117,7 @@ def run(
         positive_weight=positive_weight,
         max_quarantine_share=max_quarantine_share,
         seed=seed,
+        export=topics["export"],
         gate=topics["gate"],
         store=store,
         warm_start=warm_start,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from clickmill.errors import UsageError
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def nested(
@@ -60,3 +63,14 @@ def _read(file: Path, topics: Sequence[str]) -> dict[str, dict[str, Any]]:
     if unknown:
         raise UsageError(f"--settings {file}: no topic {unknown[0]!r}; topics: {', '.join(topics)}")
     return given
+
+
+def typed(topic: str, kind: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """`given` as a `kind`. Raises UsageError that names every wrong setting and those there are."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        told = "; ".join(
+            f"{topic}.{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
+        )
+        raise UsageError(f"{told}. {topic} has {', '.join(kind.model_fields)}") from error

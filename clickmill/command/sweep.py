@@ -56,6 +56,8 @@ def sweep(
     """
     from clickmill.data import PreparedDataset
     from clickmill.features import FeatureSpace, fit
+    from clickmill.sweep import default_space, load_space
+    from clickmill.sweep import sweep as search
 
     dataset = PreparedDataset.open(data)
     fixed = {
@@ -63,9 +65,6 @@ def sweep(
         for topic, values in nested(settings or [], ["training", "model"]).items()
         for name, value in values.items()
     }
-    from clickmill.sweep import default_space, load_space
-    from clickmill.sweep import sweep as search
-
     wanted = {
         name: dimension
         for name, dimension in (load_space(space, model) if space else default_space(model)).items()

@@ -34,6 +34,8 @@ class Role(StrEnum):
 
 
 FEATURE_ROLES = frozenset({Role.USER, Role.AD, Role.CONTEXT, Role.CROSS, Role.SEQUENCE})
+SHARED_ROLES = frozenset({Role.USER, Role.CONTEXT, Role.SEQUENCE, Role.EVENT_TIME})
+"""Roles whose values all candidates of a request share; the others come with each candidate."""
 SINGULAR_ROLES = frozenset(Role) - FEATURE_ROLES - {Role.METADATA}
 """Roles that at most one field may have."""
 

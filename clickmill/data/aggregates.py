@@ -77,7 +77,6 @@ def with_aggregates(impressions: ibis.Table, events: ibis.Table, contract: Featu
 
     impressions: rows with `__row__`; events: from `events_of`, over these and maybe more rows.
     """
-    columns: dict[str, Any] = {}
     answered = impressions.drop(
         *(n for n, f in contract.columns.items() if f.aggregate and n in impressions.columns)
     )
@@ -86,7 +85,6 @@ def with_aggregates(impressions: ibis.Table, events: ibis.Table, contract: Featu
         found = _kept(_answers(events, questions, by, fields), "aggregates")
         right = found.rename(__ask__="ask").drop("id")
         answered = answered.left_join(right, answered[ROW] == right["__ask__"]).drop("__ask__")
-        columns |= {name: answered[name] for name in fields}
     return answered
 
 
@@ -154,7 +152,7 @@ def _value(found: ibis.Table, field: ContractField) -> Any:
         return (n if field.aggregate.of is Measure.IMPRESSIONS else c).cast(kind)
     prior = float(field.fill)  # type: ignore[arg-type]
     # (c + s d) / (n + s), written so that it is d to the last bit where there are no events
-    return (prior + (c - n * prior) / (n + field.aggregate.smoothing)).cast(kind)
+    return (prior + (c - n * prior) / (n + field.aggregate.prior_weight)).cast(kind)
 
 
 def _microseconds_of(field: ContractField) -> int:

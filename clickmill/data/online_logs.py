@@ -12,7 +12,7 @@ from clickmill.data.attribution import join_clicks, read_clicks
 from clickmill.data.online import OnlineFeatures, end_of, write_online
 from clickmill.data.options import PrepareOptions
 from clickmill.data.preparation import connection, judge, task
-from clickmill.data.quality import set_aside
+from clickmill.data.quality import QualityReport, set_aside
 from clickmill.data.source import Logs
 from clickmill.data.whole_folder import workplace
 from clickmill.errors import UsageError
@@ -28,11 +28,11 @@ def online_of_logs(
     as_of: datetime | None = None,
     options: PrepareOptions | None = None,
     progress: Progress = SILENT,
-) -> OnlineFeatures:
+) -> tuple[OnlineFeatures, QualityReport]:
     """Check, join with the clicks, and write to the folder `out` (made here) what was known of every id strictly before `as_of`.
 
-    as_of: with a zone; default right after the last impression. The bad rows stand in `<out>.quarantine.parquet`. Rows are as
-    `prepare` would have them, so that the values are those of its data set when the logs and `as_of` are.
+    as_of: with a zone; default right after the last impression. The bad rows are left out, and stand in `<out>.quarantine.parquet`.
+    Rows are as `prepare` would have them, so that the values are those of its data set when the logs and `as_of` are.
     Raises UsageError when the contract has nothing to keep, and what `prepare` raises about logs.
     """
     options = options or PrepareOptions()
@@ -45,7 +45,9 @@ def online_of_logs(
     logs.files(contract)
     with workplace(out) as work, connection(options, work) as con:
         verdict = judge(logs, contract, con, work, options, progress)
-        set_aside(verdict, out.with_name(out.name + ".quarantine.parquet"), options.max_quarantine_share)
+        quality = set_aside(
+            verdict, out.with_name(out.name + ".quarantine.parquet"), options.max_quarantine_share
+        )
         good = verdict.good
         if clicks is not None:
             with task(progress, "joining clicks"):
@@ -58,4 +60,4 @@ def online_of_logs(
             events = events_of(good, contract, options.window)
             made = write_online(good, events, contract, work / "online", as_of=as_of or end_of(events))
         made.root.rename(out)
-    return OnlineFeatures.open(out)
+    return OnlineFeatures.open(out), quality

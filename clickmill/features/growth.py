@@ -18,12 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickmill.contract import FeatureContract, ListOf, Vocabulary
+from clickmill.contract import FeatureContract, ListOf, Role, Vocabulary
 from clickmill.errors import ContractError
 from clickmill.features.space import FeatureSpace, owned_stretches
 
-_FREE = frozenset({"min_count", "max_size", "max_length"})
-"""Settings of an encoding that may change: they say which values get rows and how many items are read, not what a row means."""
+_FREE = frozenset({"min_count", "max_size", "max_length", "unseen"})
+"""Settings of an encoding that may change: they say which values get rows and how many items are read, not what a row means. (Rows of
+`unseen` mean something else when it changes, and all begin with the first the champion had.)"""
 
 
 class Origins(NamedTuple):
@@ -41,6 +42,7 @@ def grown(learned: FeatureSpace, champion: FeatureSpace) -> FeatureSpace:
     Raises ContractError, naming field and rule, when a field has another meaning now than when the champion was trained.
     """
     refuse_other_meaning(learned.contract, champion.contract)
+    _refuse_other_position(learned, champion)
     return FeatureSpace(
         learned.contract,
         {
@@ -57,7 +59,8 @@ def origins(space: FeatureSpace, champion: FeatureSpace) -> Origins:
     """For each row of `space`, which `grown` made from `champion`, the row of the champion's table it continues.
 
     A value that is new continues the row of the unknown, where the champion found it until now: a table filled by these origins
-    answers as the champion's did, for every row, until its first step.
+    answers as the champion's did, for every row, until its first step. (With `unseen.like` the champion found it by its attributes,
+    which no space knows; it then continues the first row.)
     """
     rows = np.full(space.table_rows, -1, np.int64)
     new = np.ones(space.table_rows, np.bool_)
@@ -90,6 +93,20 @@ def refuse_other_meaning(now: FeatureContract, then: FeatureContract) -> None:
             raise _refusal(
                 here, f"stands where the champion had `{there}` (feature {place + 1}); keep the order"
             )
+
+
+def _refuse_other_position(now: FeatureSpace, then: FeatureSpace) -> None:
+    ours, theirs = (space.contract.of_role(Role.POSITION) for space in (now, then))
+    if ours is None and theirs is None:
+        return
+    if theirs is None:
+        raise _refusal(f"{ours}.role", "is position, and the champion was trained without one")
+    if ours is None:
+        raise _refusal(f"{theirs}.role", "was position for the champion, and the contract has none now")
+    if now.averages_position != then.averages_position:
+        raise _refusal(
+            f"{ours}.at_inference", "is not the champion's: its effect of the position has no such row"
+        )
 
 
 def _refusal(path: str, said: str) -> ContractError:
@@ -132,7 +149,20 @@ def _local_origins(
     """Rows of the champion's stretch (count,), and which of them it had for this very value."""
     if name not in space.vocabularies:
         return np.arange(count), np.ones(count, np.bool_)
-    found = pc.index_in(space.vocabularies[name], champion.vocabularies[name])
+    values, ours, theirs = space.vocabularies[name], space.vocabulary(name), champion.vocabulary(name)
+    found = pc.index_in(values, champion.vocabularies[name])
     place = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    local = np.concatenate([[0], place + 1])  # row 0 is the unknown, which is what -1 becomes
-    return local, np.concatenate([[True], place >= 0])
+    local = np.where(place >= 0, place + theirs.unseen_rows, _unseen_until_now(values, theirs))
+    same = ours.unseen == theirs.unseen
+    unseen = np.arange(ours.unseen_rows) if same else np.zeros(ours.unseen_rows, np.int64)
+    return np.concatenate([unseen, local]), np.concatenate([np.full(len(unseen), same), place >= 0])
+
+
+def _unseen_until_now(values: pa.Array, encoding: Vocabulary) -> npt.NDArray[np.int64]:
+    """Local row (n,) where a vocabulary's encoding looks up values that are not in it."""
+    if encoding.unseen is None or encoding.unseen.like:
+        return np.zeros(len(values), np.int64)
+    import tensorflow as tf  # for its hash, the encoder's
+
+    text = values.cast(pa.string()).to_pylist()
+    return np.asarray(tf.strings.to_hash_bucket_fast(text, encoding.unseen.buckets))

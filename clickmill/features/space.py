@@ -6,7 +6,7 @@ takes the next free stretch, in the order of the contract:
     0         1 .. rows(a)        ..              table_rows - 1
     padding   rows of field a     rows of b       rows of the last field
 
-Local row 0 of a vocabulary is the unknown; its values follow, the most frequent first. Hash, bucketize, cross, hour and
+Local row 0 of a vocabulary is the unknown (or its first rows are those of `unseen`); its values follow, the most frequent first. Hash, bucketize, cross, hour and
 weekday know no unknown: they have exactly the rows their encoding says. A compositional field is two slots, the rows of its
 remainders after those of its quotients.
 """
@@ -159,7 +159,7 @@ class FeatureSpace:
     def _own_rows(self, name: str, f: ContractField) -> int:
         encoding = f.encoding.items if isinstance(f.encoding, ListOf) else f.encoding
         if isinstance(encoding, Vocabulary):
-            return 1 + len(self.vocabularies[name])
+            return encoding.unseen_rows + len(self.vocabularies[name])
         if isinstance(encoding, Hash | Cross):
             return encoding.buckets
         if isinstance(encoding, Compositional):
@@ -168,6 +168,13 @@ class FeatureSpace:
             return 1 + len(self.edges[name])
         assert encoding is not None
         return {"hour": 24, "weekday": 7}[encoding.kind]
+
+    def vocabulary(self, owner: str) -> Vocabulary:
+        """Encoding of a field with a vocabulary of its own."""
+        encoding = self.contract.fields[owner].encoding
+        encoding = encoding.items if isinstance(encoding, ListOf) else encoding
+        assert isinstance(encoding, Vocabulary)
+        return encoding
 
     @cached_property
     def digest(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickmill.contract import Compositional, ContractField, Cross, FeatureContract, Hash, ListOf
+from clickmill.contract import Compositional, ContractField, Cross, FeatureContract, Hash, ListOf, Vocabulary
 from clickmill.features import FeatureSpace
 from clickmill.models.config import ModelConfig
 from clickmill.models.registry import build, configure
@@ -183,8 +183,11 @@ def _few_rows(f: ContractField) -> ContractField:
         encoding = encoding.model_copy(update={"buckets": 2})
     elif isinstance(encoding, Compositional):
         encoding = encoding.model_copy(update={"buckets": 4})
-    elif isinstance(encoding, ListOf) and isinstance(encoding.items, Hash):
-        items = encoding.items.model_copy(update={"buckets": 2})
+    elif isinstance(encoding, Vocabulary):
+        encoding = encoding.model_copy(update={"unseen": None})
+    elif isinstance(encoding, ListOf):
+        few = {"buckets": 2} if isinstance(encoding.items, Hash) else {"unseen": None}
+        items = encoding.items.model_copy(update=few)
         encoding = encoding.model_copy(update={"items": items})
     return f.model_copy(update={"encoding": encoding})
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from clickmill.models.precision import product
+from clickmill.models.replicas import Dropout
 
 
 class Seeds:
@@ -52,7 +53,7 @@ def mlp(
             x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm_{i}")(x)
             x = keras.layers.ReLU(name=f"{name}_relu_{i}")(x)
         if dropout:
-            x = keras.layers.Dropout(dropout, seed=seeds(), name=f"{name}_dropout_{i}")(x)
+            x = Dropout(dropout, seed=seeds(), name=f"{name}_dropout_{i}")(x)
     return x
 
 

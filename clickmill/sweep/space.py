@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
 from clickmill.errors import UsageError
-from clickmill.models import MODELS, configure
+from clickmill.models import configure
 from clickmill.models.config import DeepConfig, EmbeddingConfig
 from clickmill.training import TrainingConfig
 
@@ -111,7 +111,10 @@ def load_space(path: Path, model: str) -> dict[str, Interval | Choice]:
 
 def refuse_wrong(space: SearchSpace, model: str, origin: str) -> None:
     """Raises UsageError for a setting there is not, or a value it may not have, before anything is trained."""
-    fields = {"training": set(TrainingConfig.model_fields), "model": set(MODELS[model].config.model_fields)}
+    fields = {
+        "training": set(TrainingConfig.model_fields),
+        "model": set(type(configure(model)).model_fields),
+    }
     for name, dimension in space.items():
         topic, _, key = name.partition(".")
         if topic not in TOPICS or key not in fields[topic]:

@@ -57,10 +57,16 @@ class RunState(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
 
 
 class Checkpoints:
-    """Saves and restores one run in `folder`. `identity` names everything that decides the run's weights."""
+    """Saves and restores one run in `folder`. `identity` names everything that decides the run's weights.
 
-    def __init__(self, folder: Path, variables: Sequence[tf.Variable], identity: str) -> None:
+    writes: whether this process saves; of a team all restore and one does.
+    """
+
+    def __init__(
+        self, folder: Path, variables: Sequence[tf.Variable], identity: str, *, writes: bool = True
+    ) -> None:
         self.folder = folder
+        self._writes = writes
         self._identity = identity
         self._checkpoint = tf.train.Checkpoint(variables=list(variables))
 
@@ -69,8 +75,15 @@ class Checkpoints:
         """Weights of the best evaluation so far."""
         return self.folder / "best.weights.h5"
 
+    @property
+    def best_row_state(self) -> Path:
+        """What the optimizers kept per embedding row then."""
+        return self.folder / "best.row_state"
+
     def save(self, state: RunState) -> None:
         """Write the variables and the state. Earlier checkpoints go when the new one is complete."""
+        if not self._writes:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         prefix = f"step-{state.epoch:04d}-{state.step:09d}"
         self._checkpoint.write(str(self.folder / prefix))

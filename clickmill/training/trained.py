@@ -32,7 +32,8 @@ _ROWS = 16_384
 class TrainedModel:
     """Raw rows to raw logits. Raw means: with the prior of the training rows, neither corrected nor calibrated.
 
-    The folder: `space/` (the feature space), `weights/` (an array per variable), `history.json`, and `model.json` = `meta`:
+    The folder: `space/` (the feature space), `weights/` (an array per variable), `row_state/` (what the optimizers keep per embedding
+    row), `history.json`, and `model.json` = `meta`:
 
         model, model_config, training_config     what was trained, and how
         negatives_kept, positive_weight          what the prior correction needs
@@ -48,6 +49,8 @@ class TrainedModel:
     keras_model: keras.Model
     encoder: Encoder
     meta: dict[str, Any]
+    row_state: tuple[np.ndarray, ...] = ()
+    """(rows, width) float32 of the optimizer of each table, with which a warm start goes on; read from disk where it is used."""
 
     @property
     def contract(self) -> FeatureContract:
@@ -66,7 +69,8 @@ class TrainedModel:
             weights.load(model.variables, directory / "weights")
         except (OSError, ValueError, KeyError) as error:
             raise UnreadableData(f"{path}: not a readable trained model ({error}); train it again") from error
-        return cls(space, meta["model"], model, Encoder(space), meta)
+        row_state = weights.read(directory / "row_state")
+        return cls(space, meta["model"], model, Encoder(space), meta, row_state)
 
     def save(self, directory: Path) -> None:
         """Write the folder; `model.json` last, so that a folder with it is complete."""
@@ -74,6 +78,7 @@ class TrainedModel:
         (directory / "model.json").unlink(missing_ok=True)
         self.space.save(directory / "space")
         weights.save(self.keras_model.variables, directory / "weights")
+        weights.save(self.row_state, directory / "row_state")
         (directory / "history.json").write_text(json.dumps(self.meta["history"], indent=1))
         (directory / "model.json").write_text(json.dumps(self.meta, indent=1))
 

@@ -4,14 +4,17 @@
     positions        by number; deeper ones begin with the effect of the deepest the champion knew
     dense weights    as they are, where the shape is the same: a field more widens the first layers, and these begin afresh
     bias             shifted by the change of the training prior (negatives kept, weight of a click)
+    row state        Adagrad's sums (or what another optimizer keeps per row) go on, and begin anew for new values: forgotten, they let the first batches throw well-known rows about
+    Adam's state     begins anew: with the sums carried on, carrying it too made no difference (docs/benchmarks.md)
 
-With no field added the new model answers as the champion does until its first step.
+With no field added the new model answers as the champion does until its first step (DIN, which asks whether an item is the candidate
+itself, does so for the values the champion knew).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +30,9 @@ from clickmill.models.logit import BIAS, EXAMINATION, PositionBias
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
+    from clickmill.training.config import TrainingConfig
     from clickmill.training.trained import TrainedModel
 
 
@@ -76,11 +81,12 @@ def inherit(model: keras.Model, space: FeatureSpace, start: TrainedModel, *, log
     came_from = origins(space, start.space)
     tables = {id(layer.table) for layer in model.layers if isinstance(layer, FusedEmbedding)}
     by_position = {id(weight) for layer in model.layers for weight in _of_positions(layer)}
+    shares = {id(layer.share) for layer in model.layers if getattr(layer, "average", False)}
     fresh = []
     # Variables of one model and configuration correspond one by one; names need not: Keras numbers layers per process.
     for ours, theirs in zip(model.variables, start.keras_model.variables, strict=True):
-        if "float" not in ours.dtype:
-            continue  # the state of dropout's generator belongs to the run's seed
+        if "float" not in ours.dtype or id(ours) in shares:
+            continue  # the state of dropout's generator belongs to the run's seed, the shares of the slots to its data
         value = np.asarray(theirs)
         if id(ours) in tables:
             ours.assign(_rows(np.asarray(ours), value, came_from))
@@ -92,6 +98,24 @@ def inherit(model: keras.Model, space: FeatureSpace, start: TrainedModel, *, log
             fresh.append(ours.path)
     _shift_prior(model, start, log_prior)
     return Inheritance(int((~came_from.new).sum()), int(came_from.new.sum()), tuple(fresh))
+
+
+def inherit_row_state(
+    row_state: Sequence[tf.Variable], space: FeatureSpace, start: TrainedModel, config: TrainingConfig
+) -> None:
+    """Go on with what the champion's optimizers knew of each row; rows of new values are left as they begin, and all of them where
+    `config` names other optimizers than the champion had, or the champion tells nothing of its own."""
+    had = start.meta["training_config"]
+    if not start.row_state or any(
+        had.get(kind) != getattr(config, kind) for kind in ("embedding_optimizer", "linear_optimizer")
+    ):
+        return
+    came_from = origins(space, start.space)
+    kept = ~came_from.new
+    for ours, theirs in zip(row_state, start.row_state, strict=True):
+        value = ours.numpy()
+        value[kept] = theirs[came_from.rows[kept]]
+        ours.assign(value)
 
 
 def log_prior_of(meta: Mapping[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""The weights of a model on disk: one .npy per variable, in the model's own order.
+"""The weights of a model on disk, and what its optimizers keep per row: one .npy per variable, in the model's own order.
 
 Plain files where an HDF5 would do: the same weights give the same bytes, a full disk is an OSError at the write that met it (HDF5 tells
 it when the file is closed, and keeps it open), and a table can be read without the rest.
@@ -14,10 +14,17 @@ import numpy as np
 
 
 def save(variables: Sequence[Any], folder: Path) -> None:
-    """Write each variable of a Keras model; what stood in `folder` under the same names is replaced."""
+    """Write each variable (or array); what stood in `folder` under the same names is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, variable in enumerate(variables):
-        np.save(folder / f"{i:03d}.npy", np.asarray(variable), allow_pickle=False)
+        # By name: to NumPy a variable with a copy per device is not an array.
+        value = variable if isinstance(variable, np.ndarray) else variable.numpy()
+        np.save(folder / f"{i:03d}.npy", value, allow_pickle=False)
+
+
+def read(folder: Path) -> tuple[np.ndarray, ...]:
+    """What `save` wrote, mapped into memory: nothing is read before it is used."""
+    return tuple(np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy")))
 
 
 def load(variables: Sequence[Any], folder: Path) -> None:

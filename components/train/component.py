@@ -24,7 +24,7 @@ def train(
 ):
     """Train one model on the train split and stop when normalized entropy on the validation split no longer falls.
 
-    Given a work folder, an interrupted step saves a checkpoint there and its next attempt goes on from it.
+    Trains on all GPUs of its pod. Given a work folder, an interrupted step saves a checkpoint there and its next attempt goes on from it.
 
     Args:
         dataset: Prepared dataset with its feature space.
@@ -45,6 +45,7 @@ def train(
     from clickmill import training as library
     from clickmill.data import PreparedDataset
     from clickmill.features import FeatureSpace
+    from clickmill.training.cluster import strategy
     from components.metrics import log_metrics
     from components.step import step
     from components.train.champion import champion_of
@@ -70,6 +71,7 @@ def train(
                 model_config=chosen,
                 config=config,
                 start=champion.trained,
+                strategy=strategy(),
                 out=out,
                 progress=running.progress,
             )

@@ -8,7 +8,15 @@ from serving.features.lookup import Found, Lookup, Outcome
 from serving.features.metrics import FeatureMetrics, process_feature_metrics
 from serving.features.publication import Publication, encoded, publication_of
 from serving.features.rows import Reason
-from serving.features.store import FeatureStore, Shelf, Stored, StoreUnreachable, shelf_at, store_at
+from serving.features.store import (
+    FeatureStore,
+    Shelf,
+    Stored,
+    StoreUnreachable,
+    refuse_older,
+    shelf_at,
+    store_at,
+)
 
 __all__ = [
     "BreakerPolicy",
@@ -25,6 +33,7 @@ __all__ = [
     "encoded",
     "process_feature_metrics",
     "publication_of",
+    "refuse_older",
     "shelf_at",
     "store_at",
 ]

@@ -165,6 +165,8 @@ class Lookup:
 
 
 def _text(i: Id) -> str | None:
-    if isinstance(i, bytes):
-        return i.decode("utf-8", "replace")
-    return i if i is None else str(i)
+    if i is None:
+        return None
+    text = i.decode("utf-8", "replace") if isinstance(i, bytes) else str(i)
+    # Half a surrogate pair is legal in a Python string and in no other place.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -10,7 +10,14 @@ The braces are part of the keys: on a Redis Cluster all of a contract lies in on
 
 from __future__ import annotations
 
-from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, NoPermissionError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
 
 from serving.features.store import StoreUnreachable
 
@@ -29,8 +36,13 @@ def unreachable(address: str, error: Exception) -> StoreUnreachable:
     """The error as we raise it: where, what, and what to do."""
     if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
         remedy = "give user and password in the URL: redis://USER:PASSWORD@HOST:PORT/DB"
+    elif isinstance(error, OutOfMemoryError):
+        remedy = "raise its maxmemory: a publication needs room beside the one in service"
+    elif isinstance(error, ReadOnlyError):
+        remedy = "this is a replica; publish to its primary"
     elif isinstance(error, BusyLoadingError):
         remedy = "it is reading its dump after a start; wait and try again"
     else:
         remedy = "check that redis-server runs there and that the address and port are right"
-    return StoreUnreachable(f"{address}: {str(error) or type(error).__name__}; {remedy}")
+    said = str(error).rstrip(".") or type(error).__name__
+    return StoreUnreachable(f"{address}: {said}; {remedy}")

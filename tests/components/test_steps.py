@@ -117,7 +117,7 @@ def calibrated(prepared: dict[str, Any], trained: dict[str, Any], made: Artifact
         "metrics": made(dsl.Metrics, "bundle.json"),
         "card": made(dsl.HTML, "card.html"),
     }
-    calibrate.python_func(prepared["dataset"], trained["trained"], "", 0, **outputs)
+    calibrate.python_func(prepared["dataset"], trained["trained"], "", {}, 0, **outputs)
     return outputs
 
 

@@ -101,6 +101,33 @@ def test_a_dry_run_says_what_would_be_written_and_writes_nothing(shop: Path, tmp
     assert "2 ids: ad_shown, brand" in result.stdout
     assert 'a: [30,"acme",' in result.stdout
     assert not store.exists()
+    run("features", "publish", shop / "ds", "--to", store)
+    logs = ("features", "publish", shop / "log.parquet", "-c", shop / "shop.yaml", "--to", store, "--dry-run")
+    assert "Already in" in run(*logs).stdout
+    earlier = run(*logs, "--as-of", "2026-01-05")
+    assert earlier.exit_code == 2  # as it would be without --dry-run
+    assert "say --allow-older to go back" in earlier.stderr
+
+
+def test_bad_rows_of_a_log_are_told_and_left_out(shop: Path, tmp_path: Path):
+    table = pq.read_table(shop / "log.parquet")
+    labels = table["label"].to_numpy().copy()
+    labels[-1] = 7
+    pq.write_table(table.set_column(1, "label", pa.array(labels)), tmp_path / "log.parquet")
+    result = run(
+        "features",
+        "publish",
+        tmp_path / "log.parquet",
+        "-c",
+        shop / "shop.yaml",
+        "--to",
+        tmp_path / "s",
+        "--json",
+    )
+    assert result.exit_code == 0
+    assert "1 of 100 rows break the contract" in result.stderr
+    assert "quarantine.parquet" not in result.stderr
+    assert json.loads(result.stdout)["as_of"] == "2026-01-05T01:38:00.000001Z"  # the row at 01:39 is no past
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ def reference(events, field, ident, t):
         return n
     if spec.of == "clicks":
         return c
-    return np.float32((c + spec.smoothing * field.default) / (n + spec.smoothing))
+    s = spec.smoothing or 20
+    return np.float32((c + s * field.default) / (n + s))
 
 
 def table_of(events):
@@ -177,7 +178,7 @@ def logs(folder, n=600, seed=0):
 
 
 def prepared(folder, **options):
-    chosen = PrepareOptions(window=ATTRIBUTION, latest=datetime(2027, 1, 1, tzinfo=UTC), **options)
+    chosen = PrepareOptions(**{"window": ATTRIBUTION, "latest": datetime(2027, 1, 1, tzinfo=UTC)} | options)
     return prepare(
         folder / "impressions.parquet",
         CONTRACT,
@@ -255,6 +256,13 @@ def test_the_dataset_holds_each_ids_values_right_after_the_last_impression(tmp_p
                 value = None if row is None else row[value_column(name)]
                 nothing = np.float32(field.fill) if field.aggregate.of == "ctr" else 0
                 assert value == expected if value is not None else expected == nothing
+
+
+def test_what_the_waiting_window_leaves_out_of_the_splits_is_no_less_the_past(tmp_path):
+    frame = logs(tmp_path)
+    dataset = prepared(tmp_path, wait=timedelta(seconds=60), window=timedelta(seconds=60))
+    assert sum(split.rows for split in dataset.meta.splits.values()) < len(frame)
+    assert dataset.online.meta.as_of > frame["event_time"].max()
 
 
 def test_a_looked_up_field_has_its_last_logged_value_with_its_time(tmp_path):

@@ -117,6 +117,20 @@ def test_another_order_of_the_fields_is_refused():
         grown(FeatureSpace(other, CHAMPION.vocabularies, CHAMPION.edges, CHAMPION.moments, 2), CHAMPION)
 
 
+@pytest.mark.parametrize(
+    ("now", "then", "words"),
+    [
+        ("", "{role: position, dtype: int64}", r"fields\.slot\.role: was position for the champion"),
+        ("{role: position, dtype: int64}", "", r"fields\.slot\.role: is position, and the champion"),
+        ("{role: position, dtype: int64, at_inference: average}", "{role: position, dtype: int64}", r"slot\.at_inference: is not the champion's"),
+    ],
+)  # fmt: skip
+def test_a_position_that_came_went_or_is_asked_for_otherwise_is_refused(now, then, words):
+    ours, theirs = (space(["ann"], [7], **({"slot": text} if text else {})) for text in (now, then))
+    with pytest.raises(ContractError, match=words):
+        grown(ours, theirs)
+
+
 def test_what_may_change_is_which_values_get_rows():
     changed = {
         "user": "{role: user, dtype: string, default: ann, encoding: {kind: vocabulary, min_count: 9, max_size: 50}}",

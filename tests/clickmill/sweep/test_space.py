@@ -52,3 +52,8 @@ def test_a_wrong_space_is_named(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_space(write(tmp_path, text), "fm")
     assert words in str(caught.value)
+
+
+def test_a_model_there_is_not_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no model is called 'gbdt'"):
+        load_space(write(tmp_path, "training.l2: {low: 1, high: 2}"), "gbdt")

@@ -44,6 +44,7 @@ def test_the_folder_gives_back_the_same_model(trained, dataset):
     assert sorted(p.name for p in out.iterdir()) == [
         "history.json",
         "model.json",
+        "row_state",
         "space",
         "weights",
     ]

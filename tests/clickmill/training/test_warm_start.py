@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import tensorflow as tf
 
 from clickmill.contract import FeatureContract, dumps, loads
 from clickmill.data import PreparedDataset
 from clickmill.errors import ContractError, UsageError
 from clickmill.features import Encoder, FeatureSpace, fit, tensors
-from clickmill.features.growth import grown
+from clickmill.features.growth import grown, origins
 from clickmill.models import MODELS, build, configure
 from clickmill.training import TrainedModel, TrainingConfig, train
-from clickmill.training.warm_start import inherit
+from clickmill.training.warm_start import inherit, inherit_row_state
 
 TINY = TrainingConfig(epochs=1, batch_size=128)
 
@@ -71,6 +73,7 @@ def champion_of(space: FeatureSpace, model: str, config: dict[str, Any], **meta:
         "negatives_kept": 0.5,
         "positive_weight": 1.0,
         "model_config": configure(model, config).model_dump(mode="json"),
+        "training_config": TINY.model_dump(mode="json"),
     }
     return TrainedModel(space, model, built, Encoder(space), told | meta)
 
@@ -92,7 +95,9 @@ def test_until_its_first_step_it_answers_as_the_champion(name, position, space, 
     model = build(name, now, {"position": position}, seed=2)
     told = inherit(model, now, champion, log_prior=math.log(1 / 0.5))
     assert (told.rows_new, told.weights_fresh) == (7, ())
-    for table in (rows(200, 8), tomorrow_rows(rows, 200, 9)):
+    known, strange = rows(200, 8), tomorrow_rows(rows, 200, 9)
+    # DIN sees whether an item of the history is the candidate itself: two new ads, once alike, are now told apart.
+    for table in [known] if name == "din" else [known, strange]:
         expected = raw_logits(space, champion.keras_model, table)
         assert np.abs(raw_logits(now, model, table) - expected).max() < 2e-5
 
@@ -152,6 +157,22 @@ def test_it_reaches_in_one_epoch_what_takes_several_from_scratch(dataset, space,
     assert warm.meta["identity"] != scratch.meta["identity"]
     assert set(warm.space.vocabularies["user"].to_pylist()) == {f"u{k}" for k in range(16)}
     assert TrainedModel.load(tmp_path / "warm").space == warm.space
+
+
+def test_the_optimizer_goes_on_with_what_it_knows_of_old_rows(space, tomorrow):
+    now = grown(fit(tomorrow), space)
+    champion = champion_of(space, "lr", {})
+    sums = np.arange(1.0, space.table_rows + 1, dtype=np.float32)[:, None]
+    champion = dataclasses.replace(champion, row_state=(sums,))
+    ours = tf.Variable(tf.ones([now.table_rows, 1]))
+    inherit_row_state([ours], now, champion, TINY)
+    rows, new = origins(now, space)
+    assert ours.numpy()[~new, 0].tolist() == (rows[~new] + 1.0).tolist()
+    assert ours.numpy()[new, 0].tolist() == [1.0] * 7, "new values begin as any row does"
+    before = ours.numpy()
+    other = TINY.model_copy(update={"linear_optimizer": "ftrl"})
+    inherit_row_state([ours], now, dataclasses.replace(champion, row_state=(sums + 9,)), other)
+    assert np.array_equal(ours.numpy(), before), "another optimizer's numbers mean something else"
 
 
 def test_another_model_or_setting_is_refused(dataset, space, tmp_path):

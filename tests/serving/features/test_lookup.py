@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from clickmill.features.tensors import PAD_INT64
+from clickmill.progress import SILENT
 from serving.features import (
     BreakerPolicy,
     FeatureMetrics,
@@ -18,6 +19,8 @@ from serving.features import (
     StoreUnreachable,
     encoded,
     publication_of,
+    shelf_at,
+    store_at,
 )
 from tests.serving.features.online_folder import ADS, AS_OF, CONTRACT, USERS, write_folder
 
@@ -204,6 +207,23 @@ def test_a_row_that_is_not_what_it_should_be_spoils_no_answer(online, row):
 def test_an_id_under_which_the_contract_keeps_nothing_is_a_bug_of_the_caller(online):
     with pytest.raises(KeyError, match="price"):
         find(MemoryStore(online), {"price": ["7"]})
+
+
+@pytest.mark.parametrize("odd", ["\ud800", b"\xff", "a\0n", "", "x" * 10_000, -(2**70)])
+def test_an_id_of_any_text_is_only_unknown(target, odd, online):
+    publication = publication_of(online, CONTRACT)
+    rows = {by: encoded(online, by) for by in publication.entities}
+    shelf_at(target, "shop").put(publication, rows, allow_older=False, progress=SILENT)
+
+    async def ask():
+        lookup = lookup_of(store_at(target, "shop"))
+        found = await lookup.find({"user_id": [odd, "ann"]}, deadline_s=PLENTY)
+        await lookup.close()
+        return found
+
+    found = asyncio.run(ask())
+    assert found.raw["user_ctr"].tolist() == [0.5, 0.25]
+    assert found.reasons["user_ctr"].tolist() == [Reason.UNKNOWN_ID, None]
 
 
 def test_no_ids_are_no_rows(online):

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from datetime import timedelta
 
 import orjson
@@ -12,6 +13,7 @@ from clickmill.progress import SILENT
 from serving.features import StoreUnreachable, encoded, publication_of, shelf_at, store_at
 from serving.features.store import without_password
 from tests.serving.features.online_folder import ADS, AS_OF, CONTRACT, USERS, write_folder
+from tests.serving.features.redis_process import running_redis
 
 
 def publish(online, target, *, allow_older=False):
@@ -250,3 +252,34 @@ def test_a_password_that_is_wrong_is_told_as_such(redis, tmp_path):
             read(redis.url, {"user_id": ["ann"]})
     finally:
         client.config_set("requirepass", "")
+
+
+def test_a_redis_without_room_says_so_and_readers_keep_what_they_had(redis, tmp_path):
+    redis.client().flushall()
+    publish(write_folder(tmp_path / "a", USERS, ADS), redis.url)
+    later = write_folder(tmp_path / "b", USERS, ADS, as_of=AS_OF + timedelta(hours=1))
+    redis.client().config_set("maxmemory", "1kb")
+    try:
+        with pytest.raises(
+            StoreUnreachable, match=r"raise its maxmemory: a publication needs room beside the one in"
+        ):
+            publish(later, redis.url)
+    finally:
+        redis.client().config_set("maxmemory", "0")
+    assert read(redis.url, {"user_id": ["ann"]}).publication.as_of == AS_OF
+
+
+def test_a_replica_is_read_and_not_written(redis, tmp_path):
+    redis.client().flushall()
+    publish(write_folder(tmp_path / "a", USERS, ADS), redis.url)
+    later = write_folder(tmp_path / "b", USERS, ADS, as_of=AS_OF + timedelta(hours=1))
+    folder = tmp_path / "replica"
+    folder.mkdir()
+    with running_redis(folder) as replica:
+        redis.client().config_set("repl-diskless-sync-delay", "0")
+        replica.client().replicaof("127.0.0.1", str(redis.port))
+        while replica.client().get("clickmill:features:{shop}") is None:
+            time.sleep(0.02)
+        assert read(replica.url, {"user_id": ["ann"]}).publication.as_of == AS_OF
+        with pytest.raises(StoreUnreachable, match="this is a replica; publish to its primary"):
+            publish(later, replica.url)

@@ -61,7 +61,7 @@ def logs(tmp_path_factory):
 
 def at(logs, folder, instant, target):
     """Publish what was known before the instant, and say so to a lookup whose clock stands there."""
-    online = online_of_logs(
+    online, quality = online_of_logs(
         logs / "impressions.parquet",
         CONTRACT,
         folder / f"online-{instant:%H%M%S}",
@@ -69,6 +69,7 @@ def at(logs, folder, instant, target):
         as_of=instant,
         options=OPTIONS,
     )
+    assert quality.quarantined == 0
     publication = publication_of(online, CONTRACT)
     rows = {by: encoded(online, by) for by in publication.entities}
     assert shelf_at(target, "shop").put(publication, rows, allow_older=True, progress=SILENT)
