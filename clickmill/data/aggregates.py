@@ -152,7 +152,7 @@ def _value(found: ibis.Table, field: ContractField) -> Any:
         return (n if field.aggregate.of is Measure.IMPRESSIONS else c).cast(kind)
     prior = float(field.fill)  # type: ignore[arg-type]
     # (c + s d) / (n + s), written so that it is d to the last bit where there are no events
-    return (prior + (c - n * prior) / (n + field.aggregate.smoothing)).cast(kind)
+    return (prior + (c - n * prior) / (n + field.aggregate.prior_weight)).cast(kind)
 
 
 def _microseconds_of(field: ContractField) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from clickmill.data import delay
 from clickmill.errors import TrainingError
 from clickmill.evaluation import auc, normalized_entropy
 from clickmill.progress import Progress
@@ -111,12 +112,12 @@ class Loop:
         return state
 
     def _evaluate(self, state: RunState, epoch: float) -> RunState:
-        """NE and AUC on validation (which is sampled like train, so only w+ needs correction), and what follows from them."""
+        """NE and AUC on validation, and what follows from them."""
         logit = self.predict(self.validation)
         if not np.isfinite(logit).all():
             raise TrainingError(self._diverged(float("nan"), state))
-        y, weight = self.validation.arrays["label"], self.validation.arrays.get("weight")
-        p = 1.0 / (1.0 + np.exp(-(logit + prior_shift(self.config.positive_weight)).astype(np.float64)))
+        y, weight = self.validation.arrays["label"], self._validation_weight()
+        p = self._believed(logit)
         # Machines of different kinds may differ in the last bit of a sum: what is decided from it would differ too.
         ne, area, speed = self.team.of_chief(
             [normalized_entropy(y, p, weight), auc(y, p, weight), state.rows / max(state.seconds, 1e-9)]
@@ -135,6 +136,28 @@ class Loop:
             weights.save(self.step.row_state, self.checkpoints.best_row_state)
         self.step.rate.assign(schedule.rate(state.watched(self.config.watch), self.config))
         return state
+
+    def _believed(self, logit: np.ndarray) -> np.ndarray:
+        """P(label = 1) (n,) of validation's rows. They are sampled like train's, so that only w+ is taken back, but in a stream the
+        odds of a click are p itself."""
+        loss = self.step.loss
+        log_odds = (logit + prior_shift(self.config.positive_weight)).astype(np.float64)
+        if loss.fake_negatives:
+            log_kept = math.log(loss.negatives_kept)
+            log_odds = -np.logaddexp(0.0, -(log_odds + log_kept)) - log_kept
+        return np.asarray(1.0 / (1.0 + np.exp(-log_odds)))
+
+    def _validation_weight(self) -> np.ndarray | None:
+        """The contract's weight, times what makes labels ripe that are not yet."""
+        arrays = self.validation.arrays
+        if "known" not in arrays:
+            return arrays.get("weight")
+        ripening = delay.weights(
+            np.asarray(arrays["label"]) == 1,
+            np.asarray(arrays["known"], np.float64),
+            negatives_kept=self.step.loss.negatives_kept,
+        )
+        return ripening * arrays.get("weight", np.float32(1))
 
     def _finished(self, state: RunState) -> bool:
         return state.epoch >= self.config.epochs or schedule.finished(

@@ -14,7 +14,8 @@ from clickmill.models.embedding import FusedEmbedding
 from clickmill.models.precision import products_in
 from clickmill.training.config import TrainingConfig
 from clickmill.training.distinct import PLAN, row_keys, with_distinct_rows
-from clickmill.training.loss import weighted_bce
+from clickmill.training.encoded import ROW_KEYS
+from clickmill.training.loss import ClickLoss
 from clickmill.training.row_optimizers import row_optimizers
 from clickmill.training.rows import by_row
 
@@ -32,9 +33,10 @@ class Exchange(Protocol):
 
 
 class TrainStep:
-    """Trains `model` on batches {input: (b, ...), "label": (b,), ["weight": (b,)]}; holds the optimizers' state.
+    """Trains `model` on batches {input: (b, ...), "label": (b,), ["weight": (b,), "known": (b,)]}; holds the optimizers' state.
 
     `rate` (float32 scalar, 1 at first) multiplies the learning rate of every optimizer; whoever runs the steps may assign it.
+    `loss` says how far labels are believed; it may be replaced before the first step.
 
     exchange: with whom the batch is shared; None: the batch is all here.
     """
@@ -49,7 +51,7 @@ class TrainStep:
         self.model = model
         self._exchange = exchange
         self.rate = tf.Variable(1.0, trainable=False, name="rate")
-        self._positive_weight = config.positive_weight
+        self.loss = ClickLoss(config.positive_weight)
         self._precision = config.precision
         # Only this part: how many rows are different changes from batch to batch, and XLA compiles each shape anew.
         self._differentiate = (
@@ -80,7 +82,7 @@ class TrainStep:
         return self.run(self.prepare(batch))
 
     def _step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        inputs = {key: value for key, value in batch.items() if key not in ("label", "weight", *PLAN)}
+        inputs = {key: value for key, value in batch.items() if key not in (*ROW_KEYS, *PLAN)}
         rows, order, segments = (batch[key] for key in PLAN)
         # Each row of the batch is fetched from its table once; the vectors at its places are what the loss is differentiated by.
         excerpts = [tf.gather(layer.table.value, rows) for layer in self._tables]
@@ -89,7 +91,9 @@ class TrainStep:
         share, examples = None, tf.cast(tf.size(label), tf.float32)
         if self._exchange is not None:
             share, examples = self._share(examples, weight)
-        loss, gradients, upstream = self._differentiate(inputs, vectors, label, weight, share)
+        loss, gradients, upstream = self._differentiate(
+            inputs, vectors, label, weight, batch.get("known"), share
+        )
         of_rows = [by_row(places, order, segments) for places in upstream]
         if self._exchange is not None:
             (loss,) = self._exchange.summed([loss])
@@ -107,6 +111,7 @@ class TrainStep:
         vectors: list[list[tf.Tensor]],
         label: tf.Tensor,
         weight: tf.Tensor | None,
+        known: tf.Tensor | None,
         share: tf.Tensor | None,
     ) -> tuple[tf.Tensor, list[tf.Tensor], list[list[tf.Tensor]]]:
         """The loss, and the gradients of dense weights and of `vectors` (per table those of each of `row_keys`); of a part of the batch
@@ -122,7 +127,7 @@ class TrainStep:
                 named = [inputs[key] for key in row_keys(inputs)]
                 answering.enter_context(layer.answering(list(zip(named, read, strict=True))))
             logit = self.model(inputs, training=True)
-            loss = weighted_bce(label, logit, weight, self._positive_weight)
+            loss = self.loss(label, logit, weight, known)
             # What layers add while training (DIEN's auxiliary loss) is learned from, but not told as the loss.
             objective = tf.add_n([loss, *self.model.losses])
             if share is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clickmill.data.delay import DelayedClicks
 from clickmill.errors import DegenerateLabels
 from clickmill.features import FeatureSpace
 from clickmill.features.growth import grown
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from clickmill.data import PreparedDataset
+    from clickmill.training.loss import ClickLoss
     from clickmill.training.team import Team
 
 
@@ -116,7 +118,7 @@ def _train(
             split: encode(dataset, split, encoder, work / "encoded" / split, progress=progress)
             for split in ("train", "validation")
         }
-    base_odds = {split: _odds(split, encoded) for split, encoded in splits.items()}
+    base_odds = {split: _odds(split, encoded, dataset.negatives_kept) for split, encoded in splits.items()}
     log_prior = math.log(config.positive_weight) - math.log(dataset.negatives_kept)
     with team.variables():
         keras_model = build(model, space, typed, seed=config.seed)
@@ -127,6 +129,7 @@ def _train(
         _tell_slot_shares(keras_model, splits["train"], dataset.negatives_kept)
         curve = position_curve.hold(keras_model, dataset) if config.position_curve == "propensities" else None
         stepper = team.step(keras_model, config, next(splits["train"].batches(1)))
+        stepper.loss = _loss_of(dataset, config)
         if start is not None:
             inherit_row_state(stepper.row_state, space, start, config)
 
@@ -193,6 +196,17 @@ def _start_at(model: keras.Model, log_odds: float, *, prior: float) -> None:
     model.get_layer(BIAS).value.assign(log_odds)
 
 
+def _loss_of(dataset: PreparedDataset, config: TrainingConfig) -> ClickLoss:
+    from clickmill.training.loss import ClickLoss
+
+    ripeness = dataset.meta.ripeness
+    return ClickLoss(
+        positive_weight=config.positive_weight,
+        negatives_kept=dataset.negatives_kept,
+        fake_negatives=ripeness is not None and ripeness.treatment is DelayedClicks.FAKE_NEGATIVES,
+    )
+
+
 def _tell_slot_shares(model: keras.Model, train: EncodedSplit, negatives_kept: float) -> None:
     """Where the contract asks for the average slot: how often each slot was shown in traffic, dropped non-clicks counted."""
     from clickmill.models.logit import EXAMINATION, POSITION_BIAS
@@ -215,10 +229,12 @@ def _tell_size(size: SizeEstimate, progress: Progress) -> None:
     progress.finish()
 
 
-def _odds(split: str, encoded: EncodedSplit) -> float:
+def _odds(split: str, encoded: EncodedSplit, negatives_kept: float) -> float:
     y = np.asarray(encoded.arrays["label"], np.float64)
     weight = np.asarray(encoded.arrays.get("weight", np.ones_like(y)), np.float64)
-    clicks, others = float(weight @ y), float(weight @ (1 - y))
+    still_to_come = 1 / np.asarray(encoded.arrays.get("known", np.ones_like(y)), np.float64) - 1
+    clicks = float(weight @ (y * (1 + still_to_come)))
+    others = float(weight @ (1 - y - negatives_kept * still_to_come * y))
     if clicks <= 0 or others <= 0:
         lacking = "clicks" if clicks <= 0 else "non-clicks"
         raise DegenerateLabels(

@@ -24,7 +24,7 @@ from clickmill.features import FeatureSpace
 from clickmill.models import configure
 from clickmill.training import TrainingConfig, train
 
-RESAMPLES = 500
+RESAMPLES = 200
 
 
 @dataclass(frozen=True)

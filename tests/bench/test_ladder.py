@@ -28,10 +28,10 @@ def test_values_and_intervals_are_those_of_the_paired_bootstrap(predictions):
     first, second = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:])
     assert [first[0], second[0]] == ["noisy", "clear"]
     value, low, high = _numbers(first[1])
-    alone = bootstrap(y, noisy, metrics=["auc"], cluster=cluster, resamples=500)["auc"]
+    alone = bootstrap(y, noisy, metrics=["auc"], cluster=cluster, resamples=200)["auc"]
     assert (value, low, high) == pytest.approx((alone.value, alone.low, alone.high), abs=0.003)
     value, low, high = _numbers(second[2])
-    pair = paired_bootstrap(y, noisy, clear, metrics=["auc"], cluster=cluster, resamples=500)["auc"]
+    pair = paired_bootstrap(y, noisy, clear, metrics=["auc"], cluster=cluster, resamples=200)["auc"]
     assert (value, low, high) == pytest.approx((pair.value, pair.low, pair.high), abs=0.003)
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from clickmill.contract import Measure, dumps, loads
+from clickmill.contract import FeatureContract, Measure, dumps, loads
 from clickmill.errors import ContractError
 
 TEXT = """
@@ -44,6 +44,9 @@ def test_the_store_keeps_fields_by_the_id_they_are_looked_up_by():
 def test_it_comes_back_from_yaml_equal_on_one_line():
     contract = loads(TEXT)
     assert loads(dumps(contract)) == contract
+    assert (
+        FeatureContract.model_validate_json(contract.model_dump_json()) == contract
+    )  # as a feature space keeps it
     assert "    aggregate: {of: ctr, by: ad_id, window: 604800s, smoothing: 5.0}\n" in dumps(contract)
 
 

@@ -54,7 +54,8 @@ def reference(events, field, ident, t):
         return n
     if spec.of == "clicks":
         return c
-    return np.float32((c + spec.smoothing * field.default) / (n + spec.smoothing))
+    s = spec.smoothing or 20
+    return np.float32((c + s * field.default) / (n + s))
 
 
 def table_of(events):
@@ -257,9 +258,9 @@ def test_the_dataset_holds_each_ids_values_right_after_the_last_impression(tmp_p
                 assert value == expected if value is not None else expected == nothing
 
 
-def test_what_mature_only_leaves_out_of_the_splits_is_no_less_the_past(tmp_path):
+def test_what_the_waiting_window_leaves_out_of_the_splits_is_no_less_the_past(tmp_path):
     frame = logs(tmp_path)
-    dataset = prepared(tmp_path, mature_only=True, window=timedelta(seconds=60))
+    dataset = prepared(tmp_path, wait=timedelta(seconds=60), window=timedelta(seconds=60))
     assert sum(split.rows for split in dataset.meta.splits.values()) < len(frame)
     assert dataset.online.meta.as_of > frame["event_time"].max()
 
