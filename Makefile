@@ -48,11 +48,12 @@ lock: $(UV)  ## resolve requirements.lock again after a change of pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
 
-bench: $(READY)  ## performance beside a peer or a roofline: preprocess, training, endpoint
+bench: $(READY)  ## performance beside a peer or a roofline: preprocess, training, endpoint, feature store
 	$(BIN)/python tests/bench/world.py
 	$(BIN)/python tests/bench/preprocess.py
 	$(BIN)/python tests/bench/train.py --sides clickmill,tensorflow-tower --no-epoch
 	$(BIN)/python tests/bench/serve.py
+	$(BIN)/python tests/bench/features.py --ids 100000 --reads 500
 
 bench-train: $(READY)  ## training speed beside DeepCTR, FuxiCTR and the roofline (makes their environments: a few GB; half an hour)
 	$(BIN)/python tests/bench/train.py $(ARGS)

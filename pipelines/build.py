@@ -32,7 +32,7 @@ MODEL = Resources(cpu_request="1", cpu_limit="4", memory_request="2Gi", memory_l
 TABLES = Resources(cpu_request="2", cpu_limit="8", memory_request="3Gi", memory_limit="8Gi")
 """Streams tables through DuckDB, which uses every core it is given and spills to disk."""
 TRAINING = Resources(cpu_request="4", cpu_limit="8", memory_request="8Gi", memory_limit="16Gi")
-"""Trains; the encoded train split and the embedding tables stand in memory."""
+"""Trains; the encoded train split and, without a GPU, the embedding tables stand in memory."""
 
 
 class Build(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -40,8 +40,10 @@ class Build(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tru
 
     image: str = IMAGE
     """Container image of every step; it holds Python, the library and kfp."""
+    training: Resources = TRAINING
+    """Processors and memory of the train step; `clickmill model size` tells what a model wants."""
     gpus: int = Field(default=0, ge=0, le=16)
-    """GPUs that the train step asks for."""
+    """GPUs that the train step asks for and may use; it trains on all of them, each with its part of every batch."""
     gpu_type: str = GPU
     """Resource name of the GPU as the cluster's device plugin publishes it."""
     node_selector: dict[str, str] = {}

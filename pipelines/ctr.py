@@ -22,7 +22,7 @@ from components.report import report
 from components.train import train
 from components.validate_data import validate_data
 from components.validate_model import validate_model
-from pipelines.build import LIGHT, MODEL, TABLES, TRAINING, Build
+from pipelines.build import LIGHT, MODEL, TABLES, Build
 
 NAME = "clickmill-ctr"
 PROMOTE = "promote"
@@ -39,6 +39,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
         truth: List[str] = [],  # noqa: UP006, B006
         test: List[str] = [],  # noqa: UP006, B006
         models: List[str] = ["lr", "dcn_v2"],  # noqa: UP006, B006
+        variants: Dict[str, Any] = {},  # noqa: UP006, B006
         model_configs: Dict[str, Any] = {},  # noqa: UP006, B006
         training: Dict[str, Any] = {},  # noqa: UP006, B006
         preparation: Dict[str, Any] = {},  # noqa: UP006, B006
@@ -46,8 +47,10 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
         positive_weight: float = 1.0,
         max_quarantine_share: float = 0.01,
         seed: int = 0,
+        export: Dict[str, Any] = {},  # noqa: UP006, B006
         gate: Dict[str, Any] = {},  # noqa: UP006, B006
         store: str = "",
+        start: str = "",
         work: str = "",
         inputs_digest: str = "",
     ):
@@ -59,7 +62,8 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
             clicks: Click log, joined to the impressions by their id; empty when the impressions carry their label.
             truth: True click probabilities of a simulated market, used in evaluation only; empty for a real one.
             test: Test files, when the test split is not cut from the impressions by time.
-            models: Models to train side by side: lr, fm, wide_deep, dcn_v2. The best of them faces the gate.
+            models: Models, or variants, to train side by side: lr, fm, wide_deep, dcn_v2, ... The best of them by normalized entropy faces the gate.
+            variants: Training configurations by a name of their own, such as {"wide": {"model": "dcn_v2", "model_config": {"dim": 32}, "training": {"l2": 0.3}}}; named in `models`, each is trained like a model.
             model_configs: Hyperparameters by model name, such as {"dcn_v2": {"dim": 16}}.
             training: Settings of the training run, such as {"epochs": 3, "batch_size": 4096}.
             preparation: How the rows are joined and split, such as {"window": "24h", "fractions": [0.7, 0.1, 0.1, 0.1]}.
@@ -67,8 +71,10 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
             positive_weight: Weight of a click in the loss, 1 to 100; the prior is corrected by it.
             max_quarantine_share: Share of rows that may break the contract before the run stops.
             seed: Seed of everything random.
+            export: How the graph stores its embedding rows, such as {"rows": "int8"}; float32 by default.
             gate: Settings of the gate, such as {"max_ece": 0.02}.
             store: Model store: a folder on a mounted volume that the endpoint watches. The newest version is the champion. Empty: no champion, nothing is deployed.
+            start: Warm start: a bundle whose weights the model of its name begins with, or a model store (usually `store`) for its newest version; empty: from scratch. A cached training does not notice that a store has a newer version.
             work: Folder on a mounted volume where unfinished training waits for its retry; empty: training starts anew.
             inputs_digest: Change it when files of the same name hold other rows: it is part of the cache key of the first step.
         """
@@ -99,17 +105,19 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
                 fitted = train(
                     dataset=dataset,
                     model=model,
+                    variants=variants,
                     model_configs=model_configs,
                     training=training,
                     positive_weight=positive_weight,
                     seed=seed,
+                    start=start,
                     work=work,
                 )
-                build.equip(fitted, "Train", TRAINING)
+                build.equip(fitted, "Train", build.training)
                 build.accelerate(fitted)
                 # Not cached: the bundle names the champion of the day as its parent.
                 calibrated = calibrate(
-                    dataset=dataset, trained=fitted.outputs["trained"], store=store, seed=seed
+                    dataset=dataset, trained=fitted.outputs["trained"], store=store, export=export, seed=seed
                 )
                 build.equip(calibrated, "Calibrate", MODEL, cached=False)
             judged = validate_model(

@@ -25,10 +25,11 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from clickmill import contract as contracts
+from clickmill.bundle import ExportConfig, Store
 from clickmill.data import files
 from clickmill.errors import UsageError
 from clickmill.progress import SILENT, Progress
-from components.typed_settings import portable
+from components.typed_settings import portable, typed_settings
 from pipelines.local_outcome import RunResult, failure, interruption, publish, result_of
 from pipelines.local_steps import LocalSteps, StepEvent, Watch
 
@@ -54,7 +55,9 @@ class RunOptions(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     test: tuple[str, ...] = ()
     """Test files, when the test split is not cut from the impressions by time."""
     models: tuple[str, ...] = Field(default=("lr", "dcn_v2"), min_length=1)
-    """Models to train, one after another; the best of them faces the gate."""
+    """Models, or variants, to train, one after another; the best of them faces the gate."""
+    variants: dict[str, dict[str, Any]] = {}
+    """Training configurations by a name of their own (`components.train.settings.Variant`)."""
     model_configs: dict[str, dict[str, Any]] = {}
     """Hyperparameters by model name."""
     training: dict[str, Any] = {}
@@ -69,10 +72,14 @@ class RunOptions(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Share of rows that may break the contract before the run stops."""
     seed: int = Field(default=0, ge=0)
     """Seed of everything random."""
+    export: dict[str, Any] = {}
+    """How the graph stores its embedding rows (`clickmill.bundle.ExportConfig`)."""
     gate: dict[str, Any] = {}
     """Settings of the gate (`clickmill.release.GatePolicy`)."""
     store: Path | None = None
     """Model store the endpoint watches; `<workspace>/store` when absent."""
+    warm_start: bool = False
+    """Begin with the weights of the store's champion, for the model that is the champion's; the first run starts from scratch."""
     cache: bool = True
     """Skip steps whose inputs and code have not changed. The gate and the deployment always run."""
 
@@ -164,23 +171,30 @@ def _refuse_wrong_settings(options: RunOptions) -> None:
     """Read every setting as its step will, so that a typo in the gate's settings is not found after an hour of training."""
     from clickmill.models import MODELS, configure
     from components.preprocess.options import options_of
-    from components.train.settings import model_config, settings
+    from components.train.settings import configuration, settings
     from components.validate_model.policy import policy_of
 
     given = options.model_dump(mode="json")
     options_of(given["preparation"], negatives_kept=options.negatives_kept, seed=options.seed)
-    settings(given["training"], positive_weight=options.positive_weight, seed=options.seed)
+    typed_settings("export", ExportConfig, given["export"])
     policy_of(given["gate"])
     for model in options.models:
-        configure(model, model_config(given["model_configs"], model))
+        kind, chosen, training = configuration(
+            model, given["variants"], given["model_configs"], given["training"]
+        )
+        configure(kind, chosen)
+        settings(training, positive_weight=options.positive_weight, seed=options.seed)
     unknown = set(options.model_configs) - set(MODELS)
     if unknown:
         raise UsageError(
             f"model_configs: no model is called {sorted(unknown)[0]!r}; there are {', '.join(MODELS)}"
         )
+    taken = set(options.variants) & set(MODELS)
+    if taken:
+        raise UsageError(f"variants: {sorted(taken)[0]!r} is a model; give the variant another name")
     if len(set(options.models)) < len(options.models):
         raise UsageError(
-            f"models: {', '.join(options.models)} names a model twice; train it with one configuration at a time"
+            f"models: {', '.join(options.models)} names a model twice; give its other configuration a name in `variants`"
         )
 
 
@@ -211,6 +225,7 @@ def _arguments(options: RunOptions, inputs: dict[str, list[Path]], place: _Place
         "truth": _absolute(options.truth),
         "test": _absolute(options.test),
         "models": list(options.models),
+        "variants": given["variants"],
         "model_configs": given["model_configs"],
         "training": given["training"],
         "preparation": given["preparation"],
@@ -218,11 +233,20 @@ def _arguments(options: RunOptions, inputs: dict[str, list[Path]], place: _Place
         "positive_weight": options.positive_weight,
         "max_quarantine_share": options.max_quarantine_share,
         "seed": options.seed,
+        "export": given["export"],
         "gate": given["gate"],
         "store": str(options.models_store),
+        "start": _champion(options),
         "work": str(place.workspace / "training"),
         "inputs_digest": _digest(options.contract, inputs),
     }
+
+
+def _champion(options: RunOptions) -> str:
+    """Folder of the store's newest version, by number, so that a new champion means a new training and not one from the cache."""
+    if not options.warm_start:
+        return ""
+    return str(Store(options.models_store).latest() or options.models_store)
 
 
 def _absolute(paths: tuple[str, ...]) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 
 from clickmill.errors import ClickmillError, RequestError, RequestTooLarge
-from serving.refusals import NotReady, UnknownModel
+from serving.refusals import DeadlinePassed, NotReady, Overloaded, UnknownModel, UnknownSignature
 
 _DATATYPE = {"object": "BYTES", "int64": "INT64", "float32": "FP32", "bool": "BOOL"}
 _ERRORS: dict[int, type[ClickmillError]] = {
@@ -27,6 +27,7 @@ _ERRORS: dict[int, type[ClickmillError]] = {
     413: RequestTooLarge,
     415: RequestError,
     503: NotReady,
+    504: DeadlinePassed,
 }
 
 
@@ -60,6 +61,8 @@ class Client:
         """`url` is that of the server (http://127.0.0.1:8080). Without `model_name` the server is asked for its only one."""
         self._http = httpx.Client(base_url=url, timeout=timeout_seconds, transport=transport, trust_env=False)
         self._url, self._retries, self._pause = url, retries, pause_seconds
+        # what nobody waits for any more shall not be scored: gRPC sends its deadline, HTTP has no word for it
+        self._http.headers["x-request-timeout-ms"] = str(max(int(timeout_seconds * 1e3), 1))
         self._name = model_name
 
     def __enter__(self) -> Client:
@@ -97,7 +100,7 @@ class Client:
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> Predictions:
         """Score rows by V1; a row is {field: JSON value}.
 
-        Raises RequestError and RequestTooLarge (the server's words), UnknownModel, NotReady, Unreachable.
+        Raises RequestError and RequestTooLarge (the server's words), UnknownModel, NotReady, Overloaded, DeadlinePassed, Unreachable.
         """
         body = orjson.dumps({"instances": rows}, option=orjson.OPT_SERIALIZE_NUMPY)
         answer = self._ask(
@@ -142,7 +145,7 @@ class Client:
                 # the jitter keeps clients that failed together from coming back together
                 time.sleep(self._pause * 2**attempt * random.uniform(0.5, 1.5))
         if answer.status_code != 200:
-            raise _ERRORS.get(answer.status_code, ClickmillError)(_words(answer))
+            raise _error_of(answer)
         return answer
 
 
@@ -190,21 +193,29 @@ class GrpcClient:
         try:
             answer = self._stub.ModelInfer(request, timeout=self._timeout, wait_for_ready=True)
         except grpc.RpcError as error:
-            status = grpc.StatusCode
-            kinds: dict[Any, type[ClickmillError]] = {
-                status.INVALID_ARGUMENT: RequestError,
-                status.RESOURCE_EXHAUSTED: RequestTooLarge,
-                status.NOT_FOUND: UnknownModel,
-                status.UNAVAILABLE: NotReady,
-                status.DEADLINE_EXCEEDED: Unreachable,
-            }
-            raise kinds.get(error.code(), ClickmillError)(f"{self._target}: {error.details()}") from error
+            raise error_of(error, self._target) from error
         found = {
             output.name: np.frombuffer(answer.raw_output_contents[index], np.float32)
             for index, output in enumerate(answer.outputs)
         }
         digest = answer.parameters["bundle_digest"].string_param
         return Predictions(found["pctr"], found["logit"], answer.model_version, digest)
+
+
+def error_of(error: Any, target: str) -> ClickmillError:
+    """The library's error for a grpc.RpcError of a server."""
+    import grpc
+
+    status = grpc.StatusCode
+    kinds: dict[Any, type[ClickmillError]] = {
+        status.INVALID_ARGUMENT: RequestError,
+        status.FAILED_PRECONDITION: UnknownSignature,
+        status.RESOURCE_EXHAUSTED: RequestTooLarge,
+        status.NOT_FOUND: UnknownModel,
+        status.UNAVAILABLE: NotReady,
+        status.DEADLINE_EXCEEDED: Unreachable,
+    }
+    return kinds.get(error.code(), ClickmillError)(f"{target}: {error.details()}")
 
 
 def tensor_body(raw: Mapping[str, np.ndarray], *, binary: bool) -> tuple[bytes, dict[str, str]]:
@@ -249,8 +260,16 @@ def _bundle_of(headers: httpx.Headers) -> tuple[str, str]:
     return headers.get("x-clickmill-version", ""), headers.get("x-clickmill-bundle", "")
 
 
-def _words(answer: httpx.Response) -> str:
+def _error_of(answer: httpx.Response) -> ClickmillError:
+    words, reason = _words(answer)
+    kind = Overloaded if reason == "overload" else _ERRORS.get(answer.status_code, ClickmillError)
+    return kind(words)
+
+
+def _words(answer: httpx.Response) -> tuple[str, str]:
+    """What a refusal says, and its reason."""
     try:
-        return str(answer.json()["error"])
+        told = answer.json()
+        return str(told["error"]), str(told.get("reason", ""))
     except (ValueError, KeyError, TypeError):
-        return f"HTTP {answer.status_code}: {answer.text[:200]}"
+        return f"HTTP {answer.status_code}: {answer.text[:200]}", ""

@@ -12,12 +12,13 @@ import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from clickmill.errors import RequestTooLarge
-from serving.lanes import Lanes
+from serving.gate import timeout_of
 from serving.limits import Limits
 from serving.predictor import Answer, BundleModel
+from serving.ranker import Ranker
 from serving.refusals import (
     MalformedRequest,
     NotOffered,
@@ -25,8 +26,10 @@ from serving.refusals import (
     UnknownModel,
     WrongContentType,
     body_of,
+    is_fault,
     refusal_of,
 )
+from serving.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _PREDICT = re.compile(r"/v1/models/([^/:]+):predict\Z")
+_RANK = re.compile(r"/v1/models/([^/:]+):rank\Z")
 _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer\Z")
 _REPOSITORY = re.compile(r"/v2/repository/models/[^/]+/(?:load|unload)\Z")
 _JSON_LENGTH = b"inference-header-content-length"
@@ -46,11 +50,11 @@ _BINARY = b"application/octet-stream"
 class Front:
     """ASGI application over `app`."""
 
-    def __init__(self, app: App, model: BundleModel, lanes: Lanes) -> None:
+    def __init__(self, app: App, model: BundleModel, scheduler: Scheduler) -> None:
         self.app, self.model, self.limits = app, model, model.limits
-        self._lanes = lanes
+        self._scheduler, self._ranker = scheduler, Ranker(model)
         metrics, name = model.metrics, model.name
-        self._seconds = {p: metrics.request_seconds.labels(name, p) for p in ("v1", "v2")}
+        self._seconds = {p: metrics.request_seconds.labels(name, p) for p in ("v1", "v2", "rank")}
         self._in_flight = metrics.in_flight.labels(name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,6 +66,9 @@ class Front:
             path = scope["path"]
             if (v1 := _PREDICT.match(path)) and not _is_cloudevent(scope["headers"]):
                 await self._predict("v1", scope, receive, send, v1[1], None)
+                return
+            if rank := _RANK.match(path):
+                await self._predict("rank", scope, receive, send, rank[1], None)
                 return
             if v2 := _INFER.match(path):
                 await self._predict("v2", scope, receive, send, v2[1], v2[2])
@@ -80,17 +87,23 @@ class Front:
         self._in_flight.inc()
         try:
             headers = scope["headers"]
+            deadline = self._scheduler.gate.deadline(timeout_of(headers))  # runs while the body comes in
             body = await read_body(headers, receive, self.limits)
             start = time.perf_counter()
             if unquote(name) != self.model.name:
                 raise UnknownModel(f"no model `{unquote(name)}` here; this server has `{self.model.name}`")
-            if protocol == "v1":
+            if protocol != "v2":
                 _check_content_type(headers, _JSON)
-                answer = await self._lanes.run(len(body), self.model.answer_v1, body)
+            size, schedule = len(body), self._scheduler
+            if protocol == "v1":
+                answer = await schedule.answer(size, deadline, self.model.ask_v1, body)
+            elif protocol == "rank":
+                explain = parse_qs(scope["query_string"].decode("latin-1")).get("explain") == ["1"]
+                answer = await schedule.run(size, deadline, self._ranker.answer, body, explain)
             else:
                 length = _json_length(headers)
                 _check_content_type(headers, _JSON if length is None else _BINARY)
-                answer = await self._lanes.run(len(body), self.model.answer_v2, body, length, version)
+                answer = await schedule.answer(size, deadline, self.model.ask_v2, body, length, version)
         except Exception as error:  # noqa: BLE001 - the edge: every error becomes an answer, bugs are logged
             await self._fail(protocol, send, error)
         else:
@@ -112,7 +125,7 @@ class Front:
         if isinstance(error, _Gone):
             return
         refusal = refusal_of(error)
-        if refusal.http >= 500 and refusal.reason != "not_ready":
+        if is_fault(error):
             log.error("%s request failed", protocol, exc_info=error)
         self.model.metrics.rejected.labels(self.model.name, protocol, refusal.reason).inc()
         await _refuse(send, error)

@@ -1,4 +1,4 @@
-"""V2 over gRPC: KServe's service with predictions answered from the buffers, on one host, with message limits."""
+"""The gRPC port: V2 by KServe's service with predictions answered from the buffers, and TF Serving's services beside it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from serving.kserve_parts import (
     pb,
     pb_grpc,
 )
-from serving.lanes import Lanes
 from serving.predictor import HEADER_DIGEST, HEADER_VERSION, BundleModel
-from serving.refusals import NotOffered, NotReady, UnknownModel, refusal_of, words_of
+from serving.refusals import NotOffered, NotReady, UnknownModel, is_fault, refusal_of, words_of
+from serving.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 class BundleServicer(InferenceServicer):
     """KServe's servicer; the rest of its calls (health, metadata) go to its data plane."""
 
-    def __init__(self, data_plane: DataPlane, model: BundleModel, lanes: Lanes) -> None:
+    def __init__(self, data_plane: DataPlane, model: BundleModel, scheduler: Scheduler) -> None:
         super().__init__(data_plane, ModelRepositoryExtension(data_plane.model_registry))
-        self._model, self._lanes = model, lanes
+        self._model, self._scheduler = model, scheduler
         self._seconds = model.metrics.request_seconds.labels(model.name, "grpc")
         self._in_flight = model.metrics.in_flight.labels(model.name)
 
@@ -44,10 +44,12 @@ class BundleServicer(InferenceServicer):
                 raise UnknownModel(
                     f"no model `{request.model_name}` here; this server has `{self._model.name}`"
                 )
-            response = await self._lanes.run(request.ByteSize(), self._model.answer_grpc, request)
+            deadline = self._scheduler.gate.deadline(context.time_remaining())
+            size = request.ByteSize()
+            response = await self._scheduler.answer(size, deadline, self._model.ask_grpc, request)
         except Exception as error:  # the edge: every error becomes a status, bugs are logged
             refusal = refusal_of(error)
-            if refusal.grpc == "INTERNAL":
+            if is_fault(error):
                 log.error("gRPC request failed", exc_info=error)
             self._model.metrics.rejected.labels(self._model.name, "grpc", refusal.reason).inc()
             await context.abort(grpc.StatusCode[refusal.grpc], words_of(error))
@@ -95,8 +97,12 @@ class BundleServicer(InferenceServicer):
 class GrpcServer:
     """A gRPC server on one address, on the running event loop."""
 
-    def __init__(self, servicer: BundleServicer, host: str, port: int, *, max_bytes: int) -> None:
-        self._servicer, self._address, self._max_bytes = servicer, f"{host}:{port}", max_bytes
+    def __init__(
+        self, servicer: BundleServicer, handlers: tuple[Any, ...], host: str, port: int, *, max_bytes: int
+    ) -> None:
+        """`handlers` are generic handlers of further services."""
+        self._servicer, self._handlers = servicer, handlers
+        self._address, self._max_bytes = f"{host}:{port}", max_bytes
         self._server: Any = None
 
     async def start(self) -> None:
@@ -110,6 +116,7 @@ class GrpcServer:
             ]
         )
         pb_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
+        self._server.add_generic_rpc_handlers(self._handlers)
         try:
             self._server.add_insecure_port(self._address)
         except RuntimeError as error:

@@ -25,6 +25,7 @@ class Lanes:
 
     def __init__(self, threads: int | None = None) -> None:
         count = len(os.sched_getaffinity(0)) if threads is None else threads
+        self.threads = count
         self._executor = ThreadPoolExecutor(count, thread_name_prefix="score") if count else None
 
     async def run(self, size: int, function: Callable[..., Result], *arguments: Any) -> Result:

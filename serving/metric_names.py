@@ -8,6 +8,7 @@ REASON = "reason"
 BUNDLE = "bundle"
 VERSION = "version"
 DIGEST = "digest"
+FIELD = "field"
 OUTCOME = "outcome"
 
 REQUEST_SECONDS = "clickmill_request_seconds"
@@ -22,6 +23,17 @@ BUNDLE_LOADED = "clickmill_bundle_loaded_timestamp_seconds"
 RELOADS = "clickmill_bundle_reloads"
 REFUSED = "clickmill_bundle_refused"
 READY = "clickmill_ready"
+WAITING = "clickmill_requests_waiting"
+WAIT_SECONDS = "clickmill_request_wait_seconds"
+CONCURRENCY_LIMIT = "clickmill_concurrency_limit"
+BATCH_ROWS = "clickmill_batch_rows"
+BATCH_REQUESTS = "clickmill_batch_requests"
+FEATURE_READ_SECONDS = "clickmill_feature_read_seconds"
+FEATURE_READS = "clickmill_feature_reads"
+FEATURES_DEFAULTED = "clickmill_features_defaulted"
+FEATURE_AGE = "clickmill_feature_age_seconds"
+FEATURES_AS_OF = "clickmill_features_as_of_timestamp_seconds"
+FEATURES_PUBLICATION = "clickmill_features_publication_info"
 LOG_ROWS = "clickmill_prediction_log_rows"
 LOG_PENDING = "clickmill_prediction_log_pending_rows"
 LOG_WRITE_ERRORS = "clickmill_prediction_log_write_errors"
@@ -31,11 +43,19 @@ LATENCY_EDGES = (
 )  # fmt: skip
 """Seconds, dense around the promise of 10 ms: an alert at 10 ms needs an edge there and neighbours to interpolate."""
 
+AGE_EDGES = (
+    60, 300, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600, 2_592_000,
+)  # fmt: skip
+"""Seconds, a minute to a month: the freshness that contracts ask for is 15 min, 1 h, 2 h, a day or a week."""
+
 CANDIDATE_EDGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000)
+
+BATCH_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+"""Requests in one run of the graph."""
 
 PCTR_EDGES = (
     1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7e-3, 1e-2, 1.5e-2, 2e-2, 3e-2, 5e-2, 7e-2, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0,
 )  # fmt: skip
 """Log-spaced: click probabilities live between 0.1 % and 10 %, where equal widths would see one bucket."""
 
-PROTOCOLS = ("v1", "v2", "grpc")
+PROTOCOLS = ("v1", "v2", "grpc", "tf", "rank")

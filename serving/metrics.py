@@ -21,11 +21,18 @@ class ArrayHistogram(Collector):
     """A histogram fed by whole arrays: one bincount per request where the stock one takes a Python call per value."""
 
     def __init__(
-        self, name: str, documentation: str, edges: Iterable[float], labels: tuple[str, ...]
+        self,
+        name: str,
+        documentation: str,
+        edges: Iterable[float],
+        labels: tuple[str, ...],
+        *,
+        series_kept: int = _BUNDLES_KEPT,
     ) -> None:
         self._name, self._documentation, self._labels = name, documentation, labels
         self._edges = np.asarray(tuple(edges), dtype=np.float64)
         self._series: dict[tuple[str, ...], tuple[np.ndarray, float]] = {}
+        self._series_kept = series_kept
         self._lock = threading.Lock()
 
     def observe(self, values: np.ndarray, *labels: str) -> None:
@@ -40,7 +47,7 @@ class ArrayHistogram(Collector):
             if known is not None:
                 counts, total = counts + known[0], total + known[1]
             self._series[labels] = (counts, total)  # last again: the order is that of use
-            while len(self._series) > _BUNDLES_KEPT:
+            while len(self._series) > self._series_kept:
                 self._series.pop(next(iter(self._series)))
 
     def collect(self) -> Iterator[Metric]:
@@ -107,6 +114,36 @@ class Metrics:
         )
         self.refused = Counter(
             names.REFUSED, "Bundles refused, by reason.", [model, names.REASON], registry=registry
+        )
+        self.waiting = Gauge(
+            names.WAITING, "Requests inside that are not being scored yet.", [model], registry=registry
+        )
+        self.wait_seconds = Histogram(
+            names.WAIT_SECONDS,
+            "Time from a whole request to the beginning of its scoring.",
+            [model],
+            buckets=names.LATENCY_EDGES,
+            registry=registry,
+        )
+        self.concurrency_limit = Gauge(
+            names.CONCURRENCY_LIMIT,
+            "Requests that may be inside at once; those beyond are shed.",
+            [model],
+            registry=registry,
+        )
+        self.batch_rows = Histogram(
+            names.BATCH_ROWS,
+            "Rows in a run of the graph, with micro-batching.",
+            [model],
+            buckets=names.CANDIDATE_EDGES,
+            registry=registry,
+        )
+        self.batch_requests = Histogram(
+            names.BATCH_REQUESTS,
+            "Requests in a run of the graph, with micro-batching.",
+            [model],
+            buckets=names.BATCH_EDGES,
+            registry=registry,
         )
         self.ready = Gauge(names.READY, "1 when warm and not draining.", [model], registry=registry)
         self.log_rows = Counter(

@@ -18,7 +18,7 @@ import orjson
 from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError
 from clickmill.features.tensors import from_rows
-from serving import tensors, v1, v2, v2_grpc
+from serving import ranking, tensors, v1, v2, v2_grpc
 from serving.kserve_parts import (
     PREDICT_HIST_TIME,
     InferOutput,
@@ -47,7 +47,10 @@ class Scorer(Protocol):
     def contract(self) -> FeatureContract: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def ranks(self) -> bool: ...
     def predict(self, raw: Raw) -> Scores: ...
+    def rank(self, raw: Raw) -> Scores: ...
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,10 @@ class InService:
     @cached_property
     def form(self) -> tensors.Form:
         return tensors.Form.of(self.scorer.contract)
+
+    @cached_property
+    def ranking_form(self) -> ranking.Form:
+        return ranking.Form.of(self.scorer.contract)
 
 
 @dataclass(frozen=True)
@@ -151,21 +158,14 @@ class BundleModel(kserve.Model):
         """Outputs of every bundle."""
         return v2.output_types()
 
-    def answer_v1(self, body: bytes) -> Answer:
-        """Answer a V1 JSON body. Raises RequestError and NotReady."""
-        return self.answer(self.ask_v1(body))
-
-    def answer_v2(self, body: bytes, json_length: int | None, version: str | None = None) -> Answer:
-        """Answer a V2 body, JSON or binary. Raises RequestError, NotReady and UnknownModel (version)."""
-        return self.answer(self.ask_v2(body, json_length, version))
-
-    def answer_grpc(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-        """Answer a V2 gRPC message. Raises RequestError, NotReady and UnknownModel (version)."""
-        return self.answer(self.ask_grpc(request))
-
     def answer(self, question: Question[Reply]) -> Reply:
         """Score a question and write its reply. Raises NotFinite."""
         return question.reply(self.score(question.served, question.raw, question.rows))
+
+    def reply(self, question: Question[Reply], scores: Scores) -> Reply:
+        """Write the reply to a question whose scores come from a run shared with others. Raises NotFinite."""
+        self._count(question.served, question.rows, scores)
+        return question.reply(scores)
 
     def ask_v1(self, body: bytes) -> Question[Answer]:
         """Read and check a V1 JSON body. Raises RequestError and NotReady."""
@@ -253,11 +253,21 @@ class BundleModel(kserve.Model):
         v1.check_strings(raw, self.limits)
         return len(rows), raw
 
-    def score(self, served: InService, raw: Raw, rows: int) -> Scores:
-        """Scores of checked rows, counted and timed. Raises NotFinite."""
+    def score(
+        self, served: InService, raw: Raw, rows: int, ask: Callable[[Raw], Scores] | None = None
+    ) -> Scores:
+        """Scores of checked rows, counted and timed; `ask` stands in for the scorer's `predict`. Raises NotFinite."""
         start = time.perf_counter()
-        scores = served.scorer.predict(raw)
-        self._predict_seconds.observe(time.perf_counter() - start)
+        scores = (ask or served.scorer.predict)(raw)
+        self.observe_run(time.perf_counter() - start)
+        self._count(served, rows, scores)
+        return scores
+
+    def observe_run(self, seconds: float) -> None:
+        """Note how long a run of the graph took."""
+        self._predict_seconds.observe(seconds)
+
+    def _count(self, served: InService, rows: int, scores: Scores) -> None:
         pctr = scores["pctr"]
         if not np.isfinite(pctr).all():
             broken = int((~np.isfinite(pctr)).sum())
@@ -266,7 +276,6 @@ class BundleModel(kserve.Model):
         self._candidates.observe(rows)
         self._predictions.inc(rows)
         self.metrics.pctr.observe(pctr, self.name, served.scorer.digest[:12])
-        return scores
 
     def _stock_v2(self, served: InService, request: InferRequest) -> InferResponse:
         named = []

@@ -28,8 +28,20 @@ class UnknownModel(ClickmillError):
     """No model of this name or version is served here."""
 
 
+class UnknownSignature(ClickmillError):
+    """The model has no signature of this name for this call; TF Serving's protocol alone has signatures."""
+
+
 class NotReady(ClickmillError):
     """No bundle is loaded and warm yet, or the server drains."""
+
+
+class Overloaded(ClickmillError):
+    """As many requests are inside as the endpoint can answer in good time; this one is turned away at once."""
+
+
+class DeadlinePassed(ClickmillError):
+    """The request's time was over before it could be scored; it was not."""
 
 
 class NotOffered(ClickmillError):
@@ -56,7 +68,10 @@ _TABLE: tuple[tuple[type[Exception], Refusal], ...] = (
     (MalformedRequest, Refusal(400, "INVALID_ARGUMENT", "malformed")),
     (RequestError, Refusal(400, "INVALID_ARGUMENT", "invalid")),
     (UnknownModel, Refusal(404, "NOT_FOUND", "unknown_model")),
+    (UnknownSignature, Refusal(404, "FAILED_PRECONDITION", "unknown_signature")),
     (NotReady, Refusal(503, "UNAVAILABLE", "not_ready")),
+    (Overloaded, Refusal(503, "UNAVAILABLE", "overload")),
+    (DeadlinePassed, Refusal(504, "DEADLINE_EXCEEDED", "deadline")),
     (NotOffered, Refusal(501, "UNIMPLEMENTED", "not_offered")),
     (NotFinite, Refusal(500, "INTERNAL", "not_finite")),
 )
@@ -66,6 +81,11 @@ _BUG = Refusal(500, "INTERNAL", "internal")
 def refusal_of(error: Exception) -> Refusal:
     """The answer to an error; anything not raised on purpose is an internal error."""
     return next((refusal for kind, refusal in _TABLE if isinstance(error, kind)), _BUG)
+
+
+def is_fault(error: Exception) -> bool:
+    """Whether the error is ours and belongs in the log: not that of the caller, nor a state of the endpoint a metric counts."""
+    return refusal_of(error).grpc == "INTERNAL"
 
 
 def words_of(error: Exception) -> str:

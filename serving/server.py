@@ -25,6 +25,8 @@ import uvloop
 from clickmill import contract as contracts
 from clickmill.errors import BundleError, ClickmillError, UsageError
 from serving import app, ports
+from serving.batcher import BatchSettings
+from serving.concurrency import ShedPolicy
 from serving.front import Front
 from serving.grpc_server import BundleServicer, GrpcServer
 from serving.http_protocol import BoundedHead
@@ -33,6 +35,8 @@ from serving.lanes import Lanes
 from serving.limits import Limits
 from serving.predictor import BundleModel
 from serving.rows import example_row
+from serving.scheduler import Scheduler
+from serving.tf_grpc import TfServices
 from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, load_verified, source_at
 
 log = logging.getLogger(__name__)
@@ -54,6 +58,10 @@ def serve(
     model_name: str | None = None,
     limits: Limits | None = None,
     threads: int | None = None,
+    batch_rows: int = 0,
+    batch_wait_us: float = 0.0,
+    timeout_ms: float = 10_000.0,
+    shed_wait_ms: float = 25.0,
     drain_seconds: float = 0.0,
     grace_seconds: float = 30.0,
     announce: Announce = _to_stderr,
@@ -70,6 +78,10 @@ def serve(
         model_name: name in the URLs; the contract's name when None.
         limits: sizes above which requests are refused.
         threads: threads for large requests; one for each core when None, 0 scores all on the event loop (see `lanes`).
+        batch_rows: rows up to which waiting requests share a run of the graph; 0 for never.
+        batch_wait_us: microseconds a request waits for company while a thread is free.
+        timeout_ms: time of a request that names none, within which its scoring must begin; 0 for endless.
+        shed_wait_ms: mean wait before scoring above which requests are turned away; 0 for never.
         drain_seconds: how long to go on answering after SIGTERM while saying not ready, for load balancers to notice.
         grace_seconds: how long requests in flight may take to finish.
         announce: gets the lines for the person who started it.
@@ -87,7 +99,16 @@ def serve(
     try:
         grpc_number = ports.claim(host, grpc_port, "--grpc-port")
         model = BundleModel(name, limits=limits)
-        server = BundleServer(model, host, sock, grpc_number, grace_seconds, drain_seconds, threads, announce)
+        scheduler = Scheduler(
+            model,
+            Lanes(threads),
+            batch=BatchSettings(rows=batch_rows, wait_us=batch_wait_us),
+            shed=ShedPolicy(target_wait_seconds=shed_wait_ms / 1e3) if shed_wait_ms else None,
+            timeout_seconds=timeout_ms / 1e3 if timeout_ms else None,
+        )
+        server = BundleServer(
+            model, host, sock, grpc_number, grace_seconds, drain_seconds, scheduler, announce
+        )
         watcher = Watcher(
             model,
             source_at(path),
@@ -115,7 +136,7 @@ class BundleServer(kserve.ModelServer):
         grpc_port: int,
         grace_seconds: float,
         drain_seconds: float,
-        threads: int | None,
+        scheduler: Scheduler,
         announce: Announce,
     ) -> None:
         super().__init__(
@@ -134,7 +155,7 @@ class BundleServer(kserve.ModelServer):
         self.dataplane = app.BundleDataPlane(model_registry=self.registered_models)
         self._model, self._host, self._sock = model, host, sock
         self._drain_seconds, self._announce = drain_seconds, announce
-        self._lanes = Lanes(threads)
+        self._scheduler = scheduler
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._fatal: Exception | None = None
@@ -145,7 +166,7 @@ class BundleServer(kserve.ModelServer):
             self.register_model(model)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._run())
-        self._lanes.close()
+        self._scheduler.close()
         if self._fatal is not None:
             raise self._fatal
 
@@ -173,7 +194,7 @@ class BundleServer(kserve.ModelServer):
         self._loop = asyncio.get_running_loop()
         http = _Uvicorn(
             uvicorn.Config(
-                Front(app.build(self.dataplane), self._model, self._lanes),
+                Front(app.build(self.dataplane), self._model, self._scheduler),
                 http=BoundedHead,
                 ws="none",
                 lifespan="off",
@@ -186,8 +207,11 @@ class BundleServer(kserve.ModelServer):
             )
         )
         limits = self._model.limits
-        servicer = BundleServicer(self.dataplane, self._model, self._lanes)
-        rpc = GrpcServer(servicer, self._host, self.grpc_port, max_bytes=limits.max_body_bytes)
+        servicer = BundleServicer(self.dataplane, self._model, self._scheduler)
+        tensorflow = TfServices(self._model, self._scheduler)
+        rpc = GrpcServer(
+            servicer, tensorflow.handlers(), self._host, self.grpc_port, max_bytes=limits.max_body_bytes
+        )
         with self._signals(http):
             await rpc.start()
             serving = asyncio.create_task(http.serve(sockets=[self._sock]))
@@ -235,7 +259,7 @@ class BundleServer(kserve.ModelServer):
         return (
             f"{name} is ready: version {served.version}, digest {served.scorer.digest[:12]}\n"
             f"  REST  {url}/v1/models/{name}:predict and {url}/v2/models/{name}/infer\n"
-            f"  gRPC  {_in_url(self._host)}:{self.grpc_port} (inference.GRPCInferenceService)\n"
+            f"  gRPC  {_in_url(self._host)}:{self.grpc_port} (inference.GRPCInferenceService, tensorflow.serving.PredictionService)\n"
             f"  also  {url}/metrics, {url}/v2/health/ready\n"
             f"try:\n  curl -s {url}/v1/models/{name}:predict -H 'Content-Type: application/json' -d {shlex.quote(example)}"
         )
@@ -286,7 +310,7 @@ def tune_process() -> None:
     """
     import tensorflow as tf
 
-    import clickmill.bundle  # noqa: F401 - imported here so that it is frozen too
+    import serving.tf_protocol  # noqa: F401 - imported here, with the bundle's parts, so that they are frozen too
 
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -18,8 +18,9 @@ be present and are ignored.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -123,8 +124,14 @@ class Form:
         return cls(inputs, frozenset(contract.columns) - inputs.keys())
 
 
-def to_raw(tensors: Sequence[NamedTensor], form: Form, limits: Limits) -> tuple[dict[str, np.ndarray], int]:
-    """Arrays for `Bundle.predict` and the number of rows n.
+def to_raw(
+    tensors: Sequence[NamedTensor],
+    form: Form,
+    limits: Limits,
+    *,
+    datatype_names: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[dict[str, np.ndarray], int]:
+    """Arrays for `Bundle.predict` and the number of rows n. `datatype_names` translates V2's datatypes for the words of a refusal.
 
     Raises RequestError (unknown or repeated name, datatype, shape, length, NaN, range, allowed set, required input
     missing, text that is not UTF-8) or RequestTooLarge (rows, string length).
@@ -145,7 +152,7 @@ def to_raw(tensors: Sequence[NamedTensor], form: Form, limits: Limits) -> tuple[
     for name, field in inputs.items():
         tensor = given.get(name)
         if tensor is not None:
-            raw[name] = _checked(tensor, field, rows, limits)
+            raw[name] = _checked(tensor, field, rows, limits, datatype_names)
         elif field.required:
             raise RequestError(f"field `{name}`: is required and has no default; send it for every row")
         else:
@@ -193,13 +200,16 @@ def _row_count(tensors: Sequence[NamedTensor], limits: Limits) -> int:
     return rows
 
 
-def _checked(tensor: NamedTensor, field: ContractField, rows: int, limits: Limits) -> np.ndarray:
+def _checked(
+    tensor: NamedTensor, field: ContractField, rows: int, limits: Limits, datatype_names: Mapping[str, str]
+) -> np.ndarray:
     name, values = tensor.name, tensor.values
     assert field.dtype is not None, "inputs are never derived"
     expected = DATATYPE[field.dtype]
     if tensor.datatype != expected:
         raise RequestError(
-            f"field `{name}`: datatype must be {expected} ({field.dtype}); got {tensor.datatype}"
+            f"field `{name}`: datatype must be {datatype_names.get(expected, expected)} ({field.dtype}); "
+            f"got {datatype_names.get(tensor.datatype, tensor.datatype)}"
         )
     if len(tensor.shape) != (2 if field.dtype.is_list else 1):
         shape = "[n, L]" if field.dtype.is_list else "[n]"

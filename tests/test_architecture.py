@@ -31,9 +31,11 @@ def test_an_arrow_that_runs_up_breaks_the_build(tmp_path: Path) -> None:
         (tmp_path / room).mkdir()
         (tmp_path / room / "__init__.py").touch()
     for package in (
+        "benchmark",
         "command",
         "bundle",
         "release",
+        "sweep",
         "training",
         "models",
         "auction",

@@ -7,10 +7,19 @@ loaded by the functions that need them: reading a manifest and verifying stay qu
 from clickmill.bundle.calibration_report import CalibrationReport, CalibrationStep
 from clickmill.bundle.candidate import build_bundle, calibrate
 from clickmill.bundle.load import Bundle, load
-from clickmill.bundle.manifest import FileEntry, Lineage, Manifest, ModelFacts, SplitFacts, verify
+from clickmill.bundle.manifest import (
+    ExportFacts,
+    FileEntry,
+    Lineage,
+    Manifest,
+    ModelFacts,
+    SplitFacts,
+    verify,
+)
 from clickmill.bundle.manifest import read as read_manifest
 from clickmill.bundle.score import evaluate_bundle, evaluate_predictions, score
 from clickmill.bundle.store import Deployed, Store
+from clickmill.bundle.stored_rows import ExportConfig
 from clickmill.bundle.write import write
 
 __all__ = [
@@ -18,6 +27,8 @@ __all__ = [
     "CalibrationReport",
     "CalibrationStep",
     "Deployed",
+    "ExportConfig",
+    "ExportFacts",
     "FileEntry",
     "Lineage",
     "Manifest",

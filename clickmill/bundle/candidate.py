@@ -12,6 +12,7 @@ import numpy.typing as npt
 from clickmill.bundle.calibration_report import CalibrationReport, CalibrationStep
 from clickmill.bundle.load import Bundle
 from clickmill.bundle.score import evaluate_predictions, labels, weights
+from clickmill.bundle.stored_rows import ExportConfig, served
 from clickmill.bundle.write import write
 from clickmill.calibration import METHODS, Calibration, Selection, fit
 from clickmill.evaluation import (
@@ -55,6 +56,7 @@ def build_bundle(
     out: str | Path,
     *,
     method: Choice = "auto",
+    export: ExportConfig | None = None,
     parent: str | None = None,
     seed: int = 0,
     resamples: int = 200,
@@ -63,19 +65,25 @@ def build_bundle(
 ) -> Bundle:
     """Calibrate on the calibration split, evaluate on the test split, write the bundle at `out`.
 
-    parent: digest of the champion it will challenge. resamples: bootstrap resamples behind each interval. Raises what
+    export: how the rows are stored in the graph. The calibrator is fitted on float32 rows, and what is judged is what is served: the
+    rounded ones, so that the loss told is not made good by the calibrator. parent: digest of the champion it will challenge. resamples: bootstrap resamples behind each interval. Raises what
     `calibrate`, `evaluate_predictions` and `write` raise.
     """
     progress.start("calibrate and judge", 3, "steps")
     calibration, selection = calibrate(trained, dataset, method=method, seed=seed)
     progress.advance(1)
-    raw_logit = trained.raw_logits_of(dataset, "test")
+    model = served(trained, (export or ExportConfig()).rows)
+    raw_logit = model.trained.raw_logits_of(dataset, "test")
     progress.advance(1)
     evaluation = evaluate_predictions(
         calibration.pctr(raw_logit), dataset, "test", seed=seed, resamples=resamples
     )
     progress.advance(1, auc=evaluation.auc.value, ne=evaluation.normalized_entropy.value)
     progress.finish()
+    ne_float32 = None
+    if model.rows != "float32":
+        exact = calibration.pctr(trained.raw_logits_of(dataset, "test"))
+        ne_float32 = normalized_entropy(labels(dataset, "test"), exact, weights(dataset, "test"))
     report = report_calibration(
         raw_logit,
         labels(dataset, "test"),
@@ -92,6 +100,8 @@ def build_bundle(
         evaluation,
         dataset,
         report=report,
+        model=model,
+        ne_float32=ne_float32,
         parent=parent,
         created=created,
         seed=seed,

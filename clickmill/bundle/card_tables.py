@@ -8,6 +8,7 @@ from typing import Any
 
 from clickmill.bundle.calibration_report import CalibrationReport
 from clickmill.bundle.manifest import SplitFacts
+from clickmill.bundle.novelty import SUFFIX
 from clickmill.contract import ContractField, Cross, FeatureContract, Hour, ListOf, Vocabulary, Weekday
 from clickmill.evaluation import Estimate, Evaluation, GroupedScore, SliceScore, SliceStatus
 
@@ -71,6 +72,12 @@ def worst_first(slices: tuple[SliceScore, ...]) -> list[SliceScore]:
         return (0.0, -surely_off, -s.metrics["normalized_entropy"].value)
 
     return sorted(slices, key=key)
+
+
+def shown_slices(slices: tuple[SliceScore, ...], most: int) -> list[SliceScore]:
+    """At most so many for the card: what is new to the model always, the others worst first."""
+    new = [s for s in slices if s.column.endswith(SUFFIX)]
+    return [*new, *(s for s in worst_first(slices) if s not in new)][:most]
 
 
 def metric_row(name: str, evaluation: Evaluation) -> dict[str, Any]:
@@ -202,7 +209,9 @@ def _encoding(field: ContractField) -> str:
     if isinstance(e, Hour | Weekday):
         return f"{e.kind} of {e.of}, UTC{e.utc_offset_hours:+g}"
     if isinstance(e, Vocabulary):
-        return f"vocabulary, shares {e.shares}" if e.shares else f"vocabulary, seen {e.min_count}x"
+        return (
+            f"vocabulary, shares {e.shares}" if e.shares else f"vocabulary, seen {e.min_count}x{_unseen(e)}"
+        )
     detail = e.model_dump(exclude={"kind"}, exclude_none=True)
     return ", ".join(
         [
@@ -213,6 +222,13 @@ def _encoding(field: ContractField) -> str:
             ),
         ]
     )
+
+
+def _unseen(e: Vocabulary) -> str:
+    if e.unseen is None:
+        return ""
+    by = " x ".join(e.unseen.like) if e.unseen.like else "hash"
+    return f", others in {e.unseen.buckets:,} rows by {by}"
 
 
 def _legal(field: ContractField) -> str:

@@ -15,17 +15,21 @@ from clickmill.bundle.card_tables import (
     gauc_row,
     metric_row,
     shown_fields,
+    shown_slices,
     slice_row,
     split_row,
     surely_off,
     when,
     worst_first,
 )
-from clickmill.bundle.manifest import Lineage, ModelFacts
+from clickmill.bundle.manifest import ExportFacts, Lineage, ModelFacts
 from clickmill.contract import FeatureContract
 from clickmill.evaluation import Evaluation, SliceStatus
+from clickmill.models.size import in_bytes
 
 MOST_SLICES = 25
+MOST_NE_LOSS = 0.001
+"""Share of NE that rounded rows may cost before the card advises against them: a tenth of what one good feature brings."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class CardFacts:
     summary: str
     """What the model is, in a sentence."""
     paper: str
+    export: ExportFacts
     lineage: Lineage
     versions: dict[str, str]
     created: datetime
@@ -72,7 +77,7 @@ def compose(facts: CardFacts) -> dict[str, Any]:
             {"method": name, "ne": f"{ne:.5f}", "chosen": name == facts.calibration.method}
             for name, ne in sorted(facts.calibration.candidates.items(), key=lambda item: item[1])
         ],
-        "slices": [slice_row(s) for s in worst_first(evaluation.slices)[:MOST_SLICES]],
+        "slices": [slice_row(s) for s in shown_slices(evaluation.slices, MOST_SLICES)],
         "slices_note": _slices_note(evaluation),
         "data": _data(facts),
         "splits": [split_row(name, split) for name, split in facts.lineage.splits.items()],
@@ -82,6 +87,17 @@ def compose(facts: CardFacts) -> dict[str, Any]:
         "lineage": _lineage(facts),
         "usage": _usage(facts),
     }
+
+
+def rows_words(export: ExportFacts) -> str:
+    """How the graph stores its embedding rows and what that cost, in a sentence."""
+    stored = f"embedding rows in {export.rows}: {in_bytes(export.table_bytes)}"
+    if export.ne_float32 is None or export.relative_ne_loss is None:
+        return stored
+    worth = f"{stored} instead of {in_bytes(export.float32_bytes)}; NE {export.relative_ne_loss:+.4%} by that on the test split"
+    if export.relative_ne_loss > MOST_NE_LOSS:
+        return f"{worth}, more than {MOST_NE_LOSS:.1%}: export.rows=bfloat16 loses less than int8, float32 nothing"
+    return worth
 
 
 def _lead(facts: CardFacts) -> str:
@@ -117,7 +133,7 @@ def _what(facts: CardFacts) -> list[str]:
     paper = f" ({facts.paper})" if facts.paper else ""
     return [
         f"{facts.summary.rstrip('.')}{paper}. {facts.parameters:,} parameters, {len(facts.contract.features)} features, "
-        f"{len(facts.contract.inputs)} raw fields per request.",
+        f"{len(facts.contract.inputs)} raw fields per request; {rows_words(facts.export)}.",
         "Encoding, model, correction of the training prior and calibration are one TensorFlow graph: a request carries raw "
         "fields and gets pctr (calibrated click probability) and logit (its log-odds). Golden predictions in the bundle "
         "prove at every load that the graph still answers as it did when it was exported.",
@@ -170,7 +186,7 @@ def _slices_note(evaluation: Evaluation) -> str:
     unknown = sum(s.status is SliceStatus.UNKNOWN for s in evaluation.slices)
     shown = min(len(evaluation.slices), MOST_SLICES)
     return (
-        f"{shown} of {len(evaluation.slices)} slices, first those whose calibration ratio is off beyond its interval, then by "
+        f"{shown} of {len(evaluation.slices)} slices, first users and ads by what train knew of them, then those whose calibration ratio is off beyond its interval, then by "
         f"NE. {unknown} have too few clicks to be judged: unknown is not good."
     )
 
@@ -234,6 +250,10 @@ def _lineage(facts: CardFacts) -> list[tuple[str, str]]:
         ("data digest", lineage.data_digest),
         ("contract digest", lineage.contract_digest),
         ("parent bundle", lineage.parent or "none, the first of its line"),
+        (
+            "trained from",
+            f"the weights of training {lineage.started_from[:12]}" if lineage.started_from else "scratch",
+        ),
         ("code version", lineage.code_version),
         ("seed", str(lineage.seed)),
         ("libraries", ", ".join(f"{name} {version}" for name, version in facts.versions.items())),

@@ -132,6 +132,8 @@ def _made_rows(contract: FeatureContract, base: Raw) -> Iterator[tuple[str, Raw]
         yield f"all numbers at their {'least' if which == 0 else 'greatest'}", {**default, **cells}
     for name, field in inputs.items():
         if _is_position(field):
+            if field.at_inference == "average":
+                yield "position not known", {**take(base, slice(0, 1)), name: _cell(field, field.fill)}
             for position in _positions(field, base[name]):
                 yield f"position {position}", {**take(base, slice(0, 1)), name: _cell(field, position)}
     n = length(base)

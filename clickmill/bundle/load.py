@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,10 +21,15 @@ from clickmill.bundle.manifest import Manifest
 from clickmill.calibration import Calibration
 from clickmill.contract import FeatureContract
 from clickmill.contract import load as load_contract
-from clickmill.errors import BundleCorrupt
+from clickmill.errors import BundleCorrupt, BundleError
 from clickmill.evaluation import Evaluation
 
+if TYPE_CHECKING:
+    from clickmill.training import TrainedModel
+
 CONTRACT, CALIBRATION, METRICS = "contract.yaml", "calibration.json", "metrics.json"
+TRAINING = "training"
+"""The trained model in float32, as `TrainedModel.save` writes it: where the next run's warm start begins. Endpoints do not read it."""
 SAVED_MODEL = "model/1"
 """`model/` is a base path of TensorFlow Serving, and 1 its version there."""
 
@@ -124,6 +129,16 @@ class Bundle:
             raw = golden.read(self.path, self.contract)
             requests.check(self.path, raw, self.contract, self.predict, self.rank, tolerance=tolerance)
         return rows
+
+    def trained(self) -> TrainedModel:
+        """The model before export: what a warm start begins with. Raises BundleError where the bundle holds none."""
+        from clickmill.training import TrainedModel
+
+        if not (self.path / TRAINING).is_dir():
+            raise BundleError(
+                f"{self.path}: holds no `{TRAINING}` folder, so nothing can start from it; train from scratch (no warm start)"
+            )
+        return TrainedModel.load(self.path / TRAINING)
 
     def warm(self) -> None:
         """Run every warm-up request once: the first run of each batch size plans and allocates."""

@@ -51,6 +51,21 @@ class ModelFacts(_Record):
     """Settings of the training run."""
 
 
+class ExportFacts(_Record):
+    """How the embedding rows are stored in the graph, and what that cost."""
+
+    rows: str
+    """float32, bfloat16 or int8."""
+    table_bytes: int = Field(ge=0)
+    """All tables as stored."""
+    float32_bytes: int = Field(ge=0)
+    """The same tables in float32."""
+    ne_float32: float | None = None
+    """NE on the test split with float32 rows; None where the rows are float32."""
+    relative_ne_loss: float | None = None
+    """NE of the rows as stored over that of float32 rows, minus 1."""
+
+
 class SplitFacts(_Record):
     """Which rows a split holds."""
 
@@ -70,7 +85,11 @@ class Lineage(_Record):
     contract_digest: str
     """Digest of the feature contract."""
     parent: str | None
-    """Digest of the champion this bundle challenged or warm-started from; None for the first of its line."""
+    """Digest of the champion this bundle challenged; None for the first of its line."""
+    training: str | None = None
+    """Identity of the training run: sha256 over data, contract, model, settings and what it started from."""
+    started_from: str | None = None
+    """Identity of the training whose weights it began with: the `training` of another bundle; None when from scratch."""
     code_version: str
     """Version of the package, with the git commit where one is known: 0.1.0+g7839a89."""
     seed: int
@@ -97,6 +116,8 @@ class Manifest(_Record):
     files: dict[str, FileEntry]
     """Every file but the manifest, by path relative to the bundle, with forward slashes."""
     model: ModelFacts
+    export: ExportFacts | None = None
+    """How the rows are stored in the graph; None in bundles older than this key."""
     lineage: Lineage
     versions: dict[str, str]
     """Libraries the bundle was written with: python, tensorflow, keras, numpy."""

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickmill.bundle.export import PCTR
+from clickmill.bundle.novelty import novelty
 from clickmill.contract import Compositional, ContractField, Dtype, Hash, Role, Vocabulary
+from clickmill.data import delay
 from clickmill.errors import DataError
 from clickmill.evaluation import Evaluation, evaluate
 from clickmill.features import tensors
@@ -97,7 +99,7 @@ def truths(dataset: PreparedDataset, split: str) -> np.ndarray | None:
 
 def weights(dataset: PreparedDataset, split: str) -> np.ndarray | None:
     """Importance weights (n,) float64 of a split: the contract's weight (nulls 1), times 1 / kept for the non-clicks of a split
-    that was sampled; None where all are 1.
+    that was sampled, times what makes labels ripe that are not yet (`data.delay.weights`); None where all are 1.
 
     A source may come with a share of its non-clicks only. Weighing each kept one by 1 / share gives back the click rate
     and the metrics of the whole (Horvitz-Thompson), so that a calibrator fitted here does not undo the prior correction.
@@ -105,10 +107,19 @@ def weights(dataset: PreparedDataset, split: str) -> np.ndarray | None:
     name = dataset.contract.of_role(Role.WEIGHT)
     own = _numbers(dataset, split, name, fill=1.0) if name else None
     kept = dataset.meta.splits[split].negatives_kept
-    if kept == 1.0:
-        return own
-    sampled = np.where(labels(dataset, split) == 1, 1.0, 1.0 / kept)
-    return sampled if own is None else sampled * own
+    found = [] if own is None else [own]
+    if kept < 1.0:
+        found.append(np.where(labels(dataset, split) == 1, 1.0, 1.0 / kept))
+    ripeness = dataset.meta.ripeness
+    if ripeness is not None:
+        clock = str(dataset.contract.of_role(Role.EVENT_TIME))
+        shown = (
+            dataset.columns(split, [clock])[clock].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+        )
+        known = ripeness.share_known(shown)
+        if known.min() < 1.0:
+            found.append(delay.weights(labels(dataset, split) == 1, known, negatives_kept=kept))
+    return np.prod(found, axis=0) if found else None
 
 
 def labels(dataset: PreparedDataset, split: str) -> np.ndarray:
@@ -118,7 +129,8 @@ def labels(dataset: PreparedDataset, split: str) -> np.ndarray:
 
 
 def slices(dataset: PreparedDataset, split: str) -> dict[str, np.ndarray]:
-    """Values (n,) of every categorical input with 2 to 20 values in the split, by name; the position included."""
+    """Values (n,) of every categorical input with 2 to 20 values in the split, by name; the position included. And, for cold start,
+    which users and ads the train split knew (`novelty`)."""
     found = {}
     for name, field in dataset.contract.inputs.items():
         if not _is_categorical(field):
@@ -126,7 +138,7 @@ def slices(dataset: PreparedDataset, split: str) -> dict[str, np.ndarray]:
         column = dataset.columns(split, [name])[name]
         if 2 <= pc.count_distinct(column, mode="all").as_py() <= MOST_VALUES:
             found[name] = _ids(column)
-    return found
+    return found | novelty(dataset, split, least_values=MOST_VALUES)
 
 
 def groups(dataset: PreparedDataset, split: str) -> dict[str, np.ndarray]:

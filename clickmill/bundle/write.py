@@ -20,8 +20,9 @@ from clickmill.bundle.code_version import code_version
 from clickmill.bundle.durable import is_vacant, whole_folder
 from clickmill.bundle.export import PCTR, export
 from clickmill.bundle.graph import ClickGraph
-from clickmill.bundle.load import CALIBRATION, CONTRACT, METRICS, SAVED_MODEL, Bundle, load
-from clickmill.bundle.manifest import Lineage, Manifest, ModelFacts, SplitFacts
+from clickmill.bundle.load import CALIBRATION, CONTRACT, METRICS, SAVED_MODEL, TRAINING, Bundle, load
+from clickmill.bundle.manifest import ExportFacts, Lineage, Manifest, ModelFacts, SplitFacts
+from clickmill.bundle.stored_rows import ServedModel, served
 from clickmill.contract import dumps
 from clickmill.errors import BundleError, UsageError
 from clickmill.evaluation import Evaluation
@@ -46,6 +47,8 @@ def write(
     dataset: PreparedDataset,
     *,
     report: CalibrationReport,
+    model: ServedModel | None = None,
+    ne_float32: float | None = None,
     parent: str | None = None,
     created: datetime | None = None,
     seed: int = 0,
@@ -54,7 +57,8 @@ def write(
 ) -> Bundle:
     """Write the bundle at `out` and return it. Atomic: on any failure, a full disk or Ctrl-C included, nothing is left.
 
-    parent: digest of the champion it challenged. created: when, UTC, now by default. seed: of the golden rows and the
+    model: `trained` with its rows rounded as the graph shall store them (`stored_rows.served`), which is what `evaluation` judged;
+    float32 when absent. ne_float32: NE of the same split with float32 rows. parent: digest of the champion it challenged. created: when, UTC, now by default. seed: of the golden rows and the
     reference. plots: SVG by name (see `card.PLOT_WORDS`); drawn from the evaluation when absent.
 
     Raises BundleError when `out` holds something else, the disk is full, or the exported graph does not answer as the model
@@ -71,6 +75,7 @@ def write(
             f"{out}: exists already; bundles are never overwritten. Give a new path, or remove the old one yourself."
         )
     created = created or datetime.now(UTC)
+    model = model or served(trained)
     progress.start("write bundle", 4, "parts")  # graph, rows with answers, card, manifest and disk
     with whole_folder(out) as temp:
         (temp / CONTRACT).write_text(dumps(trained.contract))
@@ -78,12 +83,21 @@ def write(
         (temp / REPORT).write_text(_json(report))
         (temp / METRICS).write_text(_json(evaluation))
         (temp / HISTORY).write_text(json.dumps(trained.meta["history"], indent=2) + "\n")
-        export(trained, calibration, temp / SAVED_MODEL)
+        trained.save(temp / TRAINING)
+        export(model, calibration, temp / SAVED_MODEL)
         graph = ClickGraph(temp / SAVED_MODEL)
         progress.advance()
-        _write_rows(temp, trained, calibration, dataset, graph, seed)
+        _write_rows(temp, model.trained, calibration, dataset, graph, seed)
         progress.advance()
-        facts = _facts(trained, evaluation, report, dataset, parent, created)
+        facts = _facts(
+            trained,
+            evaluation,
+            report,
+            dataset,
+            parent,
+            created,
+            _export_facts(model, evaluation, ne_float32),
+        )
         drawn = card.draw(evaluation, trained.meta) if plots is None else plots
         (temp / card.PLOTS).mkdir()
         for name, svg in drawn.items():
@@ -149,6 +163,7 @@ def _facts(
     dataset: PreparedDataset,
     parent: str | None,
     created: datetime,
+    export: ExportFacts,
 ) -> CardFacts:
     from clickmill.models import MODELS
 
@@ -157,12 +172,15 @@ def _facts(
     return CardFacts(
         contract=trained.contract,
         model=ModelFacts(name=trained.name, config=meta["model_config"], training=meta["training_config"]),
+        export=export,
         summary=entry.summary,
         paper=entry.paper,
         lineage=Lineage(
             data_digest=dataset.meta.data_digest,
             contract_digest=trained.contract.digest,
             parent=parent,
+            training=meta["identity"],
+            started_from=meta["started_from"],
             code_version=code_version(),
             seed=meta["training_config"]["seed"],
             negatives_kept=meta["negatives_kept"],
@@ -187,6 +205,17 @@ def _facts(
     )
 
 
+def _export_facts(model: ServedModel, evaluation: Evaluation, ne_float32: float | None) -> ExportFacts:
+    ne = evaluation.normalized_entropy.value
+    return ExportFacts(
+        rows=model.rows,
+        table_bytes=model.table_bytes,
+        float32_bytes=model.float32_bytes,
+        ne_float32=ne_float32,
+        relative_ne_loss=None if ne_float32 is None else ne / ne_float32 - 1,
+    )
+
+
 def _manifest(temp: Path, facts: CardFacts) -> Manifest:
     files = manifests.take_stock(temp)
     return Manifest(
@@ -195,6 +224,7 @@ def _manifest(temp: Path, facts: CardFacts) -> Manifest:
         digest=manifests.digest_of(files),
         files=files,
         model=facts.model,
+        export=facts.export,
         lineage=facts.lineage,
         versions=facts.versions,
         metrics=dict(facts.evaluation.figures()),

@@ -9,7 +9,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from clickmill.command import bundle, contract, data, demo, model, predict, run, serve
+from clickmill.command import (
+    benchmark,
+    bundle,
+    contract,
+    data,
+    demo,
+    features,
+    model,
+    predict,
+    run,
+    serve,
+    sweep,
+    train,
+)
 from clickmill.command.console import words
 from clickmill.errors import ClickmillError
 
@@ -46,9 +59,13 @@ app.command("demo", rich_help_panel="Start here")(demo.demo)
 app.command("run", rich_help_panel="Start here")(run.run)
 app.command("serve", rich_help_panel="Endpoint")(serve.serve)
 app.command("predict", rich_help_panel="Endpoint")(predict.predict)
+app.add_typer(features.app, name="features", rich_help_panel="Endpoint")
 app.add_typer(contract.app, name="contract", rich_help_panel="Inputs")
 app.add_typer(data.app, name="data", rich_help_panel="Inputs")
+app.command("train", rich_help_panel="Models")(train.train)
 app.add_typer(model.app, name="model", rich_help_panel="Models")
+app.command("benchmark", rich_help_panel="Models")(benchmark.benchmark)
+app.command("sweep", rich_help_panel="Models")(sweep.sweep)
 app.add_typer(bundle.app, name="bundle", rich_help_panel="Models")
 
 

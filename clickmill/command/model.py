@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clickmill.command.console import AsJson, print_facts, print_json, result, words
-from clickmill.command.settings import nested
+from clickmill.command.learned_space import learned_space
+from clickmill.command.settings import nested, typed
 from clickmill.command.tensorflow_start import start_tensorflow
 
 if TYPE_CHECKING:
     from clickmill.contract import FeatureContract
     from clickmill.features import FeatureSpace
-    from clickmill.training import TrainingConfig
 
 app = typer.Typer(no_args_is_help=True, help="What a model would cost.")
 
@@ -54,10 +54,11 @@ def size(
     the batches come on top.
     """
     from clickmill import contract as contracts
+    from clickmill.training import TrainingConfig
 
     loaded = contracts.load(contract)
     chosen = nested(settings or [], ["model", "training"])
-    training = _training(chosen["training"])
+    training = typed("training", TrainingConfig, chosen["training"])
     start_tensorflow()
     from clickmill.models.size import MOST_ROWS, estimate, in_bytes
 
@@ -112,7 +113,6 @@ def size(
 
 def _space(contract: FeatureContract, data: Path | None) -> FeatureSpace:
     from clickmill.errors import UsageError
-    from clickmill.features import FeatureSpace, fit
     from clickmill.features.bound import largest_space
 
     if data is None:
@@ -122,18 +122,4 @@ def _space(contract: FeatureContract, data: Path | None) -> FeatureSpace:
     dataset = PreparedDataset.open(data)
     if dataset.contract.digest != contract.digest:
         raise UsageError(f"{data}: was prepared by another contract than this one; prepare the data again")
-    learned = data / "space"  # a run of the pipeline leaves it there
-    return FeatureSpace.load(learned) if learned.is_dir() else fit(dataset)
-
-
-def _training(given: dict[str, Any]) -> TrainingConfig:
-    from pydantic import ValidationError
-
-    from clickmill.errors import UsageError
-    from clickmill.training import TrainingConfig
-
-    try:
-        return TrainingConfig.model_validate(given)
-    except ValidationError as error:
-        told = "; ".join(f"training.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UsageError(f"{told} (--set)") from error
+    return learned_space(dataset)

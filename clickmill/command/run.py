@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipelines.local import RunOptions, RunResult
     from pipelines.local_steps import StepEvent
 
-TOPICS = ("training", "model", "preparation", "gate")
+TOPICS = ("training", "model", "variant", "preparation", "export", "gate")
 
 
 def run(
@@ -42,7 +42,8 @@ def run(
     models: Annotated[
         str,
         typer.Option(
-            help="Models to train, comma-separated: lr, fm, wide_deep, dcn, dcn_v2, dlrm, din, dien."
+            help="Models to train, comma-separated: lr, fm, wide_deep, dcn, dcn_v2, dlrm, din, dien, or variants named with --set "
+            "variant.NAME.model=dcn_v2 variant.NAME.training.l2=0.3."
         ),
     ] = "lr,dcn_v2",
     negatives_kept: Annotated[
@@ -61,13 +62,27 @@ def run(
     store: Annotated[
         Path | None, typer.Option(help="Model store that the endpoint watches; default: WORKSPACE/store.")
     ] = None,
+    warm_start: Annotated[
+        bool,
+        typer.Option(
+            "--warm-start/--from-scratch",
+            help="Begin with the champion's weights and a grown vocabulary; the first run of a store starts from scratch.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    settings_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings",
+            help="YAML with the same settings by topic, as clickmill sweep writes it; --set goes before it.",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="TOPIC.NAME=VALUE",
-            help="Any other setting, such as training.epochs=3, gate.max_ece=0.05.",
+            help="Any other setting, such as training.epochs=3, export.rows=int8, gate.max_ece=0.05.",
         ),
     ] = None,
     cache: Annotated[
@@ -85,7 +100,7 @@ def run(
     from clickmill.errors import GateRefused
     from pipelines.local import RunOptions
 
-    topics = nested(settings or [], TOPICS)
+    topics = nested(settings or [], TOPICS, settings_file)
     options = RunOptions(
         contract=contract,
         impressions=tuple(impressions),
@@ -94,6 +109,7 @@ def run(
         truth=tuple(truth or ()),
         test=tuple(test or ()),
         models=tuple(name.strip() for name in models.split(",") if name.strip()),
+        variants=topics["variant"],
         model_configs=topics["model"],
         training=topics["training"],
         preparation=topics["preparation"],
@@ -101,8 +117,10 @@ def run(
         positive_weight=positive_weight,
         max_quarantine_share=max_quarantine_share,
         seed=seed,
+        export=topics["export"],
         gate=topics["gate"],
         store=store,
+        warm_start=warm_start,
         cache=cache,
     )
     result = run_watched(options)

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from clickmill.errors import UsageError
 
+Settings = TypeVar("Settings", bound=BaseModel)
 
-def nested(assignments: Sequence[str], topics: Sequence[str]) -> dict[str, dict[str, Any]]:
+
+def nested(
+    assignments: Sequence[str], topics: Sequence[str], file: Path | None = None
+) -> dict[str, dict[str, Any]]:
     """`topic.name=value` assignments as one dictionary per topic; values are read as YAML (numbers, lists, true).
 
+    file: YAML of the same, a mapping per topic, to begin from; assignments go before it.
+
     Deeper names nest: `model.dcn_v2.embedding_dim=8` gives {"model": {"dcn_v2": {"embedding_dim": 8}}}.
-    Raises UsageError for an assignment without `=`, without a dot, or of an unknown topic.
+    Raises UsageError for a file that is no such YAML, for an assignment without `=`, without a dot, or of an unknown topic.
 
     >>> nested(["training.epochs=3", "gate.max_ece=0.05"], ["training", "gate"])
     {'training': {'epochs': 3}, 'gate': {'max_ece': 0.05}}
     """
     settings: dict[str, dict[str, Any]] = {topic: {} for topic in topics}
+    if file is not None:
+        settings |= _read(file, topics)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         parts = path.strip().split(".")
@@ -38,3 +48,29 @@ def nested(assignments: Sequence[str], topics: Sequence[str]) -> dict[str, dict[
             place = place.setdefault(part, {})
         place[parts[-1]] = value
     return settings
+
+
+def _read(file: Path, topics: Sequence[str]) -> dict[str, dict[str, Any]]:
+    try:
+        given = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"--settings {file}: cannot be read as YAML: {error}") from error
+    if not isinstance(given, dict) or not all(isinstance(values, dict) for values in given.values()):
+        raise UsageError(
+            f"--settings {file}: must hold a mapping per topic, such as `{topics[0]}: {{epochs: 3}}`"
+        )
+    unknown = sorted(set(map(str, given)) - set(topics))
+    if unknown:
+        raise UsageError(f"--settings {file}: no topic {unknown[0]!r}; topics: {', '.join(topics)}")
+    return given
+
+
+def typed(topic: str, kind: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """`given` as a `kind`. Raises UsageError that names every wrong setting and those there are."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        told = "; ".join(
+            f"{topic}.{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
+        )
+        raise UsageError(f"{told}. {topic} has {', '.join(kind.model_fields)}") from error

@@ -11,14 +11,16 @@ from clickmill.contract.encoding import (
     ListOf,
     Log1p,
     Standardize,
+    Unseen,
     Vocabulary,
     Weekday,
 )
 from clickmill.contract.feature_contract import FeatureContract, Format, Source
-from clickmill.contract.field import ContractField, Dtype, Range, Role
+from clickmill.contract.field import SHARED_ROLES, ContractField, Dtype, Range, Role
 from clickmill.contract.files import dumps, json_schema, load, loads
 
 __all__ = [
+    "SHARED_ROLES",
     "Aggregate",
     "Bucketize",
     "Compositional",
@@ -37,6 +39,7 @@ __all__ = [
     "Role",
     "Source",
     "Standardize",
+    "Unseen",
     "Vocabulary",
     "Weekday",
     "dumps",

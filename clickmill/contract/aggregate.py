@@ -37,9 +37,9 @@ class Aggregate(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     """Name of the id field whose past it is: user_id, ad_id."""
     window: Duration
     """How far back events count."""
-    smoothing: float = Field(default=20.0, gt=0, le=1e9)
-    """Of `ctr`: how many impressions the default weighs. At 20 and a rate of 3 % an id needs about 20 impressions of its own before
-    they outweigh the default; less lets one lucky click make a new ad look best."""
+    smoothing: float | None = Field(default=None, gt=0, le=1e9)
+    """Of `ctr`: how many impressions the default weighs, 20 when absent. An id then needs 20 impressions of its own before they
+    outweigh the default; less lets one lucky click make a new ad look best."""
 
     @field_validator("window")
     @classmethod
@@ -50,6 +50,11 @@ class Aggregate(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
 
     @model_validator(mode="after")
     def _smoothing_smooths(self) -> Aggregate:
-        if self.of is not Measure.CTR and "smoothing" in self.model_fields_set:
+        if self.of is not Measure.CTR and self.smoothing is not None:
             raise ValueError(f"`smoothing` belongs to `of: ctr`; `{self.of}` is a plain count: remove it")
         return self
+
+    @property
+    def prior_weight(self) -> float:
+        """s of the formula: `smoothing`, or 20."""
+        return 20.0 if self.smoothing is None else self.smoothing

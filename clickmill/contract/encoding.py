@@ -31,16 +31,42 @@ class _Encoding(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     pass
 
 
+class Unseen(_Encoding):
+    """Rows for the values of a vocabulary that have none of their own: too rare in training, or not there at all.
+
+    Training teaches these rows with the values below `min_count`.
+    """
+
+    buckets: int = Field(ge=2, le=10_000_000)
+    """Rows; the hash of the value, or of what it is like, picks one. More rows tell more apart and learn less each."""
+    like: tuple[str, ...] = ()
+    """Fields whose values together pick the row, instead of the value itself: a new ad then begins with what rare ads of its
+    advertiser and category have taught. They must be known whenever the field is: of the same side of a request."""
+
+    @property
+    def rows(self) -> int:
+        """Rows before those of the known values. With `like` one more, the first: a list's items and fields that share the vocabulary
+        bring no attributes along."""
+        return self.buckets + bool(self.like)
+
+
 class Vocabulary(_Encoding):
-    """One row per value seen in training; the rest share the row of the unknown."""
+    """One row per value seen in training; the rest share the row of the unknown, or those of `unseen`."""
 
     kind: Literal["vocabulary"] = "vocabulary"
     min_count: int = Field(default=2, ge=1)
     """Impressions of the train split a value must have to get a row of its own. At 1 every typo gets one."""
     max_size: int = Field(default=1_000_000, ge=1)
     """Most rows kept, the most frequent first. A row costs 4 bytes times the embedding width."""
+    unseen: Unseen | None = None
+    """How values without a row are told apart; absent, they all share one."""
     shares: str | None = None
     """Name of a field whose vocabulary and rows this one uses (last clicked ad uses the rows of ad_id)."""
+
+    @property
+    def unseen_rows(self) -> int:
+        """Rows before those of the known values."""
+        return 1 if self.unseen is None else self.unseen.rows
 
 
 class Hash(_Encoding):

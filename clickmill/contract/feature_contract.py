@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, model_validator
 
 from clickmill.contract.encoding import Cross, Encoding, Hour, ListOf, Vocabulary, Weekday
-from clickmill.contract.field import SINGULAR_ROLES, ContractField, Dtype, Role
+from clickmill.contract.field import SHARED_ROLES, SINGULAR_ROLES, ContractField, Dtype, Role
 from clickmill.contract.field_problem import FieldProblem
 from clickmill.contract.online_rules import check_online
 
@@ -168,6 +168,7 @@ _READS: dict[str, frozenset[Dtype]] = {
 
 _ROLE_DTYPES: dict[Role, frozenset[Dtype]] = {
     Role.POSITION: frozenset({Dtype.INT64}),
+    Role.PROPENSITY: frozenset({Dtype.FLOAT32_LIST}),
     Role.EVENT_TIME: frozenset({Dtype.TIMESTAMP}),
     Role.CLICK_TIME: frozenset({Dtype.TIMESTAMP}),
     Role.LABEL: frozenset({Dtype.INT64, Dtype.BOOL}),
@@ -212,7 +213,9 @@ def _check_field(contract: FeatureContract, name: str, field: ContractField) -> 
     if field.allowed is not None and field.dtype not in (Dtype.STRING, Dtype.INT64):
         raise FieldProblem(f"{name}.allowed", field.dtype.value, "only string and int64 have allowed values")
     _check_default(name, field)
+    _check_at_inference(name, field)
     _check_shares(contract, name, field)
+    _check_unseen(contract, name, field)
     check_online(contract, name, field)
 
 
@@ -239,6 +242,7 @@ _PYTHON_TYPE: dict[Dtype, tuple[type, ...]] = {
     Dtype.TIMESTAMP: (int,),
     Dtype.STRING_LIST: (tuple,),
     Dtype.INT64_LIST: (tuple,),
+    Dtype.FLOAT32_LIST: (tuple,),
 }
 
 
@@ -261,6 +265,28 @@ def _check_default(name: str, field: ContractField) -> None:
         raise FieldProblem(path, value, "is not among the field's own allowed values")
 
 
+def _check_at_inference(name: str, field: ContractField) -> None:
+    if field.at_inference is None:
+        return
+    path = f"{name}.at_inference"
+    if field.role is not Role.POSITION:
+        raise FieldProblem(
+            path, field.at_inference, "only the position has an effect at inference; remove it"
+        )
+    if field.default is not None:
+        raise FieldProblem(
+            path,
+            field.at_inference,
+            "says what stands in for a missing slot, as `default` does; remove one of the two",
+        )
+    if field.required:
+        raise FieldProblem(
+            path,
+            field.at_inference,
+            "a required position is never missing; remove `required` or `at_inference`",
+        )
+
+
 def _check_shares(contract: FeatureContract, name: str, field: ContractField) -> None:
     encoding = field.encoding.items if isinstance(field.encoding, ListOf) else field.encoding
     if not isinstance(encoding, Vocabulary) or encoding.shares is None:
@@ -281,6 +307,45 @@ def _check_shares(contract: FeatureContract, name: str, field: ContractField) ->
         raise FieldProblem(
             path, encoding.shares, f"holds {other.dtype}, this field holds {item}: they can't share rows"
         )
+
+
+def _check_unseen(contract: FeatureContract, name: str, field: ContractField) -> None:
+    in_list = isinstance(field.encoding, ListOf)
+    encoding = field.encoding.items if isinstance(field.encoding, ListOf) else field.encoding
+    if not isinstance(encoding, Vocabulary) or encoding.unseen is None:
+        return
+    path = f"{name}.encoding.{'items.' if in_list else ''}unseen"
+    if encoding.shares is not None:
+        remedy = f"the rows are those of `{encoding.shares}`; say there how its unseen values are told apart"
+        raise FieldProblem(path, encoding.shares, remedy)
+    if field.dtype is Dtype.BOOL:
+        raise FieldProblem(path, field.dtype.value, "a bool has no unseen values; remove `unseen`")
+    for other in encoding.unseen.like:
+        _check_attribute(contract, f"{path}.like", name, field, other, in_list)
+
+
+def _check_attribute(
+    contract: FeatureContract, path: str, name: str, field: ContractField, other: str, in_list: bool
+) -> None:
+    if in_list:
+        raise FieldProblem(path, other, "the items of a list have no attributes; give `buckets` only")
+    if other not in contract.fields:
+        raise FieldProblem(path, other, f"no field of this name; known: {', '.join(contract.fields)}")
+    if other == name:
+        raise FieldProblem(
+            path, other, "an unseen value is not like itself; leave `like` out to hash the value"
+        )
+    attribute = contract.fields[other]
+    if not attribute.is_feature or attribute.dtype not in (Dtype.STRING, Dtype.INT64, Dtype.BOOL):
+        remedy = "must be a feature with a column of strings, integers or flags: their values are hashed"
+        raise FieldProblem(path, other, remedy)
+    if (attribute.role in SHARED_ROLES) != (field.role in SHARED_ROLES):
+        sides = {True: "of the request", False: "of the candidate"}
+        remedy = (
+            f"`{name}` is {sides[field.role in SHARED_ROLES]} (role {field.role}) and `{other}` {sides[attribute.role in SHARED_ROLES]} "
+            f"(role {attribute.role}): name fields of the same side"
+        )
+        raise FieldProblem(path, other, remedy)
 
 
 def _either(options: frozenset[Dtype]) -> str:

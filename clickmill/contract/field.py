@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, model_validator
 
@@ -21,6 +21,7 @@ class Role(StrEnum):
     CROSS = "cross"  # feature derived from several fields
     SEQUENCE = "sequence"  # ordered history of the user, the latest last
     POSITION = "position"  # 1-based slot; shifts or scales the whole probability, never enters an interaction
+    PROPENSITY = "propensity"  # chances with which the ranking put this ad in slot 1, 2, ...; the position curve is read from them
     EVENT_TIME = "event_time"  # when the impression was shown; orders the splits
     LABEL = "label"  # clicked or not; absent where a click log is joined
     CLICK_TIME = "click_time"  # when the click came
@@ -29,10 +30,12 @@ class Role(StrEnum):
     IMPRESSION_ID = "impression_id"  # key of the impression; the join and the duplicate check use it
     REQUEST_ID = "request_id"  # groups the candidates of one request; GAUC uses it
     TRUTH = "truth"  # true click probability of a simulated market; evaluation only
-    METADATA = "metadata"  # kept beside the row (propensity, campaign note); never seen by a model
+    METADATA = "metadata"  # kept beside the row (campaign note); never seen by a model
 
 
 FEATURE_ROLES = frozenset({Role.USER, Role.AD, Role.CONTEXT, Role.CROSS, Role.SEQUENCE})
+SHARED_ROLES = frozenset({Role.USER, Role.CONTEXT, Role.SEQUENCE, Role.EVENT_TIME})
+"""Roles whose values all candidates of a request share; the others come with each candidate."""
 SINGULAR_ROLES = frozenset(Role) - FEATURE_ROLES - {Role.METADATA}
 """Roles that at most one field may have."""
 
@@ -47,10 +50,11 @@ class Dtype(StrEnum):
     TIMESTAMP = "timestamp"
     STRING_LIST = "string_list"
     INT64_LIST = "int64_list"
+    FLOAT32_LIST = "float32_list"
 
     @property
     def is_list(self) -> bool:
-        return self in (Dtype.STRING_LIST, Dtype.INT64_LIST)
+        return self in (Dtype.STRING_LIST, Dtype.INT64_LIST, Dtype.FLOAT32_LIST)
 
     @property
     def is_number(self) -> bool:
@@ -99,6 +103,9 @@ class ContractField(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
     """Legal values; a row with another goes to quarantine."""
     owner: str | None = None
     """Team or person who answers when the field breaks."""
+    at_inference: Literal["first", "average"] | None = None
+    """Position only: what a request gets that does not say its slot. `first` (the default): slot 1, the right question for a ranking.
+    `average`: the mean effect over the slots of the train split, the right one for a forecast of clicks before slots are given out."""
     freshness: Duration | None = None
     """Greatest age at which the online value may still be used; older ones take the default."""
     aggregate: Aggregate | None = None
@@ -131,7 +138,8 @@ class ContractField(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
         if self.default is not None:
             return self.default
         if self.role is Role.POSITION:
-            return 1  # a caller who does not know the slot asks for the top one
+            # A caller who does not know the slot asks for the top one, or for slot 0: that of the average.
+            return 0 if self.at_inference == "average" else 1
         assert self.dtype is not None, "derived fields are never filled"
         return _NEUTRAL[self.dtype]
 
@@ -144,4 +152,5 @@ _NEUTRAL: dict[Dtype, Any] = {
     Dtype.TIMESTAMP: 0,
     Dtype.STRING_LIST: (),
     Dtype.INT64_LIST: (),
+    Dtype.FLOAT32_LIST: (),
 }

@@ -44,6 +44,14 @@ def _check_id(contract: FeatureContract, name: str, field: ContractField, path: 
     if not plain:
         remedy = "must name an id: a feature of dtype string or int64 that is in the request itself"
         raise FieldProblem(path, field.entity, remedy)
+    # User and context are computed once for all candidates of a request: what differs between ads must not count among them.
+    per_ad = other.role in (Role.AD, Role.CROSS)
+    if per_ad and field.role not in (Role.AD, Role.CROSS):
+        remedy = f"differs from ad to ad, but role `{field.role}` is one value for a whole request; make the role ad"
+        raise FieldProblem(path, field.entity, remedy)
+    if not per_ad and field.role is Role.AD:
+        remedy = f"has role `{other.role}`, which is the same for all ads of a request; make this field's role {other.role}"
+        raise FieldProblem(path, field.entity, remedy)
 
 
 def _check_aggregate(name: str, field: ContractField, measure: Measure) -> None:

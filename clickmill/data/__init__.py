@@ -3,6 +3,9 @@
 from clickmill.data.attribution import JoinReport, join_clicks, read_clicks, read_truth
 from clickmill.data.checked import CheckedLogs, check_logs, prepare_checked
 from clickmill.data.engine import connect
+from clickmill.data.given_splits import prepare_splits
+from clickmill.data.online import OnlineFeatures
+from clickmill.data.online_logs import online_of_logs
 from clickmill.data.options import PrepareOptions
 from clickmill.data.preparation import prepare
 from clickmill.data.prepared import DatasetMeta, PreparedDataset, SplitInfo
@@ -19,6 +22,7 @@ __all__ = [
     "DatasetMeta",
     "Fractions",
     "JoinReport",
+    "OnlineFeatures",
     "PrepareOptions",
     "PreparedDataset",
     "QualityReport",
@@ -27,8 +31,10 @@ __all__ = [
     "check_logs",
     "connect",
     "join_clicks",
+    "online_of_logs",
     "prepare",
     "prepare_checked",
+    "prepare_splits",
     "read",
     "read_clicks",
     "read_truth",

@@ -77,7 +77,6 @@ def with_aggregates(impressions: ibis.Table, events: ibis.Table, contract: Featu
 
     impressions: rows with `__row__`; events: from `events_of`, over these and maybe more rows.
     """
-    columns: dict[str, Any] = {}
     answered = impressions.drop(
         *(n for n, f in contract.columns.items() if f.aggregate and n in impressions.columns)
     )
@@ -86,7 +85,6 @@ def with_aggregates(impressions: ibis.Table, events: ibis.Table, contract: Featu
         found = _kept(_answers(events, questions, by, fields), "aggregates")
         right = found.rename(__ask__="ask").drop("id")
         answered = answered.left_join(right, answered[ROW] == right["__ask__"]).drop("__ask__")
-        columns |= {name: answered[name] for name in fields}
     return answered
 
 
@@ -133,16 +131,15 @@ def _answers(events: ibis.Table, questions: ibis.Table, by: str, fields: Fields)
     asked = questions.select(id=questions.id, at=questions.at, ask=questions.ask, order=0, **none)
     steps = ibis.union(*(_typed(part, none) for part in (asked, shown, clicked, *left)))
     so_far = ibis.cumulative_window(group_by="id", order_by=["at", "order"])
-    summed = steps.select(
-        "ask", "id", "order", **{name: steps[name].sum().over(so_far).cast("int64") for name in none}
-    )
+    summed = steps.select("ask", "id", "order", **{name: steps[name].sum().over(so_far) for name in none})
     found = summed.filter(summed.order == 0)
     return found.select("ask", "id", **{name: _value(found, f) for name, f in fields.items()})
 
 
 def _typed(part: ibis.Table, counts: Mapping[str, int]) -> ibis.Table:
-    numbers = ["ask", "at", "order", *counts]
-    return part.select("id", **{name: part[name].cast("int64") for name in numbers})
+    # Steps are doubles, which count exactly up to 2^53: DuckDB's sum of integers has 128 bits, which Parquet does not know.
+    types = dict.fromkeys(("ask", "at", "order"), "int64") | dict.fromkeys(counts, "float64")
+    return part.select("id", **{name: part[name].cast(kind) for name, kind in types.items()})
 
 
 def _value(found: ibis.Table, field: ContractField) -> Any:
@@ -150,13 +147,12 @@ def _value(found: ibis.Table, field: ContractField) -> Any:
     assert field.dtype is not None
     w = _microseconds_of(field)
     n, c = found[f"n{w}"], found[f"c{w}"]
-    if field.aggregate.of is Measure.IMPRESSIONS:
-        return n
-    if field.aggregate.of is Measure.CLICKS:
-        return c
+    kind = IBIS_TYPES[field.dtype]
+    if field.aggregate.of is not Measure.CTR:
+        return (n if field.aggregate.of is Measure.IMPRESSIONS else c).cast(kind)
     prior = float(field.fill)  # type: ignore[arg-type]
     # (c + s d) / (n + s), written so that it is d to the last bit where there are no events
-    return (prior + (c - n * prior) / (n + field.aggregate.smoothing)).cast(IBIS_TYPES[field.dtype])
+    return (prior + (c - n * prior) / (n + field.aggregate.prior_weight)).cast(kind)
 
 
 def _microseconds_of(field: ContractField) -> int:

@@ -38,10 +38,14 @@ class JoinReport(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Clicks on no impression of the log."""
     incomplete: int
     """Clicks without a key or a time."""
+    unknown_yet: int = 0
+    """Clicks at or after `as_of` on impressions before it: where one learns as of an earlier moment they were not known."""
     immature: int
-    """Impressions whose window was still open when the click log ended; some of their clicks may be yet to come."""
+    """Impressions whose window was still open at the moment of learning; some of their clicks may be yet to come."""
     click_log_end: datetime | None = None
     """Latest click, the best guess of when the click log ended."""
+    as_of: datetime | None = None
+    """The moment of learning: the one asked for, else the end of the click log."""
 
     @property
     def message(self) -> str:
@@ -50,8 +54,13 @@ class JoinReport(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
         return (
             f"{self.joined:,} of {self.clicks:,} clicks found their impression within {window}; "
             f"{self.duplicate:,} were duplicates, {self.late:,} late, {self.orphan:,} orphans, "
-            f"{self.before_impression:,} before their impression, {self.incomplete:,} incomplete. "
-            f"{self.immature:,} impressions had their window still open at the end of the click log."
+            f"{self.before_impression:,} before their impression, {self.incomplete:,} incomplete; "
+            + (
+                f"{self.unknown_yet:,} were not known by {self.as_of:%Y-%m-%d %H:%M} UTC; "
+                if self.unknown_yet
+                else ""
+            )
+            + f"{self.immature:,} impressions had their window still open at the moment of learning."
         )
 
 
@@ -123,13 +132,15 @@ def join_clicks(
     contract: FeatureContract,
     window: timedelta,
     time_column: str | None = None,
+    as_of: datetime | None = None,
 ) -> tuple[ibis.Table, JoinReport]:
     """Label each impression by whether a click came within `window` after it (both ends included); nothing multiplies.
 
     impressions: contract columns, unique non-null keys (what `check` lets through). clicks: key and click time, from
     `read_clicks` on the same connection. Returns the impressions, lazy, with the label (and the time of the first valid
     click, null elsewhere, where the contract has a click_time field or else as `time_column`), and the report. The small side is kept in memory:
-    one row per clicked impression.
+    one row per clicked impression. as_of: of impressions before it, clicks from it on count as not known yet; later impressions have
+    all their clicks.
     """
     key, event_time = key_of(contract), _required(contract, Role.EVENT_TIME)
     label, click_time = label_of(contract), contract.of_role(Role.CLICK_TIME)
@@ -145,6 +156,13 @@ def join_clicks(
         (matched.shown.isnull(), "orphan"),
         (matched.at < matched.shown, "before_impression"),
         (matched.at > end, "late"),
+        *(
+            []
+            if as_of is None
+            else [
+                ((matched.shown < ibis.literal(as_of)) & (matched.at >= ibis.literal(as_of)), "unknown_yet")
+            ]
+        ),
         else_="valid",
     )
     with engine.engine_errors("the click log"):
@@ -167,8 +185,10 @@ def join_clicks(
         before_impression=counts.get("before_impression", 0),
         orphan=counts.get("orphan", 0),
         incomplete=counts.get("incomplete", 0),
-        immature=_immature(shown, log_end, window),
+        unknown_yet=counts.get("unknown_yet", 0),
+        immature=_immature(shown, log_end, window, as_of),
         click_log_end=log_end,
+        as_of=as_of or log_end,
     )
     kept = [c for c in impressions.columns if c not in (label, click_time)]
     base = impressions.select(kept)
@@ -201,19 +221,14 @@ def _required(contract: FeatureContract, role: Role) -> str:
     return name
 
 
-def _immature(shown: ibis.Table, log_end: datetime | None, window: timedelta) -> int:
-    if log_end is None:
+def _immature(shown: ibis.Table, log_end: datetime | None, window: timedelta, as_of: datetime | None) -> int:
+    moment = as_of or log_end
+    if moment is None:
         return 0
-    count = shown.filter(shown.shown > log_end - window).count()
-    return int(count.to_pyarrow().as_py())
-
-
-def mature(impressions: ibis.Table, contract: FeatureContract, report: JoinReport) -> ibis.Table:
-    """Only the impressions whose window was over when the click log ended."""
-    if report.click_log_end is None:
-        return impressions
-    limit = report.click_log_end - timedelta(seconds=report.window_s)
-    return impressions.filter(impressions[_required(contract, Role.EVENT_TIME)] <= limit)
+    young = shown.shown > ibis.literal(moment - window)
+    if as_of is not None:
+        young &= shown.shown < ibis.literal(as_of)
+    return int(shown.filter(young).count().to_pyarrow().as_py())
 
 
 __all__ = [
@@ -222,7 +237,6 @@ __all__ = [
     "join_truth",
     "key_of",
     "label_of",
-    "mature",
     "read_clicks",
     "read_truth",
 ]

@@ -21,7 +21,7 @@ from clickmill.errors import SchemaMismatch
 UNPARSED = "__unparsed__"
 """Struct column: per field that may fail to parse, the offending text, or null."""
 
-OPTIONAL_ROLES = frozenset({Role.CLICK_TIME, Role.TRUTH})
+OPTIONAL_ROLES = frozenset({Role.CLICK_TIME, Role.TRUTH, Role.PROPENSITY})
 """Fields a log need not have: they are null where they are absent."""
 
 UTC_MICROSECONDS = dt.Timestamp(timezone="UTC", scale=6)
@@ -33,6 +33,7 @@ IBIS_TYPES: dict[Dtype, dt.DataType] = {
     Dtype.TIMESTAMP: UTC_MICROSECONDS,
     Dtype.STRING_LIST: dt.Array(dt.string),
     Dtype.INT64_LIST: dt.Array(dt.int64),
+    Dtype.FLOAT32_LIST: dt.Array(dt.float32),
 }
 _EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}
 _SHOWN = 80
@@ -152,7 +153,9 @@ def _typed(cell: Any, dtype: Dtype, scanned: Scanned, contract: FeatureContract)
             return cell.cast(IBIS_TYPES[dtype]), False
         if dtype is Dtype.INT64_LIST and inner.is_integer() and inner != dt.uint64:
             return cell.cast(IBIS_TYPES[dtype]), False
-        if dtype is Dtype.INT64_LIST and inner.is_string() and scanned.text:
+        if dtype is Dtype.FLOAT32_LIST and inner.is_numeric():
+            return cell.cast(IBIS_TYPES[dtype]), False
+        if dtype is not Dtype.STRING_LIST and inner.is_string() and scanned.text:
             return cell.try_cast(IBIS_TYPES[dtype]), True
     raise _Unfit(_advice(found, dtype))
 

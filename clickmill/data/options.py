@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
+from clickmill.contract.duration import Duration
 from clickmill.data import engine
+from clickmill.data.delay import DelayedClicks
 from clickmill.data.splits import CutTimes, Fractions
 
 
 class PrepareOptions(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """How logs become a dataset."""
 
-    window: timedelta = timedelta(hours=24)
+    window: Duration = timedelta(hours=24)
     """Attribution window: a click later than this after its impression does not count."""
-    mature_only: bool = False
-    """Leave out impressions whose window was still open when the click log ended. Off by default: a click log usually ends
-    within minutes of the impressions, most clicks come within minutes too, and a day less would empty the test split of
-    a short log. The report counts these impressions in any case."""
+    as_of: datetime | None = None
+    """The moment of learning, to learn as on that day: of impressions before it only clicks before it are known, and they make up train,
+    validation and calibration; impressions from it on are the test split, with all their clicks. By default the end of the click log."""
+    wait: Duration = timedelta(0)
+    """Waiting window: impressions younger than this at `as_of` are left out, since some of their clicks are yet to come. The attribution
+    window itself leaves none to come. None by default: most clicks come within minutes, and a day less would empty the test
+    split of a short log. The report counts the impressions whose window is open in any case."""
+    delayed_clicks: DelayedClicks = DelayedClicks.IGNORE
+    """What is done about clicks still to come: `ignore`; `delay_weights`, known clicks weighted by the estimated distribution of the delay; or
+    `fake_negatives`, for training that goes on: train and validation are the stream of what is heard of, non-clicks and later clicks."""
     fractions: Fractions = Fractions()
     """Shares of the rows per split, in order of time."""
     cut_times: CutTimes | None = None
@@ -37,3 +45,8 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """What DuckDB holds before it spills to a folder beside the output."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of DuckDB; default the cores this process may use."""
+
+    @field_validator("as_of")
+    @classmethod
+    def _in_utc(cls, time: datetime | None) -> datetime | None:
+        return time if time is None or time.tzinfo else time.replace(tzinfo=UTC)

@@ -11,9 +11,11 @@ import ibis
 from clickmill.contract import FeatureContract, Role
 from clickmill.data import engine
 from clickmill.data.attribution import label_of
+from clickmill.data.delay import DelayedClicks, Ripeness
 from clickmill.data.formats import ROW, TEST
 from clickmill.data.options import PrepareOptions
 from clickmill.data.prepared import SplitInfo
+from clickmill.data.ripening import HEARD, stream_splits
 from clickmill.data.sampling import keep_negatives
 from clickmill.data.splits import SPLITS, starts_by_share
 from clickmill.errors import DataError, DegenerateLabels, UsageError
@@ -28,10 +30,12 @@ def write_splits(
     progress: Progress,
     rows: int,
     *,
+    ripeness: Ripeness | None = None,
     in_order: bool = False,
 ) -> dict[str, SplitInfo]:
     """Write a folder of Parquet per split below `dataset`; `rows` is about how many there are, for the progress.
 
+    ripeness: with fake negatives, train and validation are written as the stream of what was heard of when.
     in_order: the rows come in order of time, so that no sort is needed; believed only when the written file shows it.
 
     Raises DegenerateLabels for a split without clicks or without anything else, DataError when test begins before calibration
@@ -46,24 +50,33 @@ def write_splits(
     splits: dict[str, SplitInfo] = {}
     parts = _split_tables(good, contract, clock, options)
     progress.start("writing", rows, "rows")
-    for name, part in parts.items():
+    streams = (
+        stream_splits(good, contract, parts, ripeness, options)
+        if ripeness is not None and ripeness.treatment is DelayedClicks.FAKE_NEGATIVES
+        else {}
+    )
+    for name, part in {**parts, **streams}.items():
         share = options.negatives_kept if name in ("train", "validation") else 1.0
         kept_rows = keep_negatives(part, label, part[key], share, options.seed)
         path = dataset / name / "part-00000.parquet"
         path.parent.mkdir()
-        written = _write_in_order(kept_rows, columns, clock, path, in_order=in_order)
+        if name in streams:
+            written = write_in_order(kept_rows, columns, HEARD, path, in_order=False)
+        else:
+            written = write_in_order(kept_rows, columns, clock, path, in_order=in_order)
         kept = share * _kept_by_source(name, contract, separate_test=TEST in good.columns)
-        splits[name] = _describe(good.get_backend(), path, label, event_time, kept)
+        splits[name] = describe_split(good.get_backend(), path, label, event_time, kept)
         progress.advance(written)
-        _require_both_classes(name, splits[name])
+        require_both_classes(name, splits[name])
     progress.finish()
     _require_order(splits, options)
     return splits
 
 
-def _write_in_order(
+def write_in_order(
     rows: ibis.Table, columns: Sequence[str], clock: str, path: Path, *, in_order: bool
 ) -> int:
+    """One Parquet file in order of `clock`, ties in the order of the source; returns the rows written."""
     if in_order and clock != ROW:
         # DuckDB keeps the order of the probe side of a join and of a file it copies, but a plan may turn a join around.
         written = engine.copy_to_parquet(rows.select(columns), path)
@@ -85,6 +98,8 @@ def _is_ordered(con: Any, path: Path, clock: str) -> bool:
 def _split_tables(
     good: ibis.Table, contract: FeatureContract, clock: str, options: PrepareOptions
 ) -> Mapping[str, ibis.Table]:
+    if options.as_of is not None:
+        return _cut_as_of(good, clock, options)
     if TEST not in good.columns:
         return _cut(good, clock, options, SPLITS)
     main, test = good.filter(~good[TEST]), good.filter(good[TEST])
@@ -93,6 +108,22 @@ def _split_tables(
         # test files have: calibration is their beginning.
         return {**_cut(main, clock, options, SPLITS[:2]), **_cut(test, clock, options, SPLITS[2:])}
     return {**_cut(main, clock, options, SPLITS[:3]), "test": test}
+
+
+def _cut_as_of(good: ibis.Table, clock: str, options: PrepareOptions) -> Mapping[str, ibis.Table]:
+    """What was shown before the moment of learning, and the test split from then on."""
+    if TEST in good.columns:
+        raise UsageError(
+            "preparation.as_of makes the test split of what was shown later; give no separate test files with it"
+        )
+    cuts = options.cut_times
+    if cuts is not None and cuts.test is not None:
+        raise UsageError("preparation.as_of is where test begins; leave cut_times.test out")
+    moment = ibis.literal(options.as_of)
+    return {
+        **_cut(good.filter(good[clock] < moment), clock, options, SPLITS[:3]),
+        "test": good.filter(good[clock] >= moment),
+    }
 
 
 def _cut(
@@ -133,7 +164,8 @@ def _kept_by_source(name: str, contract: FeatureContract, *, separate_test: bool
     return 1.0 if from_test_files else contract.source.negatives_kept
 
 
-def _describe(con: Any, path: Path, label: str, event_time: str | None, kept: float) -> SplitInfo:
+def describe_split(con: Any, path: Path, label: str, event_time: str | None, kept: float) -> SplitInfo:
+    """Rows, clicks and times of a split as it was written to `path`."""
     table = con.read_parquet(str(path))
     figures = {"rows": table.count(), "clicks": table[label].cast("int64").sum()}
     if event_time is not None:
@@ -142,7 +174,8 @@ def _describe(con: Any, path: Path, label: str, event_time: str | None, kept: fl
     return SplitInfo(**{**found, "clicks": found["clicks"] or 0}, negatives_kept=kept)
 
 
-def _require_both_classes(name: str, split: SplitInfo) -> None:
+def require_both_classes(name: str, split: SplitInfo) -> None:
+    """Raises DegenerateLabels for a split without clicks or without anything else."""
     if 0 < split.clicks < split.rows:
         return
     span = (

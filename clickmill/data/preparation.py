@@ -16,13 +16,15 @@ import ibis
 from clickmill.contract import FeatureContract, dumps
 from clickmill.data import engine, files
 from clickmill.data.aggregates import CLICKED_AT, events_of, with_aggregates
-from clickmill.data.attribution import JoinReport, join_clicks, join_truth, mature, read_clicks, read_truth
+from clickmill.data.attribution import JoinReport, join_clicks, join_truth, read_clicks, read_truth
+from clickmill.data.delay import Ripeness
 from clickmill.data.online import end_of, write_online
 from clickmill.data.options import PrepareOptions
 from clickmill.data.partition import write_splits
 from clickmill.data.prepared import CONTRACT, DATASET, ONLINE_FOLDER, DatasetMeta, PreparedDataset
 from clickmill.data.quality import QualityReport, Verdict, examine
 from clickmill.data.quality import set_aside as set_aside_bad_rows
+from clickmill.data.ripening import refuse_without_clicks, ripeness_of, waited
 from clickmill.data.source import Logs
 from clickmill.data.whole_folder import put_in_place, refuse_foreign, workplace
 from clickmill.progress import SILENT, Progress
@@ -112,25 +114,34 @@ def assemble(
     data_digest: called when all else is done, since the digest is made meanwhile.
     """
     join: JoinReport | None = None
-    if logs.clicks is not None:
+    ripeness: Ripeness | None = None
+    if logs.clicks is None:
+        refuse_without_clicks(options)
+    else:
         with task(progress, "joining clicks"):
             log = read_clicks(logs.clicks, contract, con=con)
             good, join = join_clicks(
-                good, log, contract=contract, window=options.window, time_column=CLICKED_AT
+                good,
+                log,
+                contract=contract,
+                window=options.window,
+                time_column=CLICKED_AT,
+                as_of=options.as_of,
             )
+            ripeness = ripeness_of(good, contract, join, options)
             progress.advance(join.clicks)
-            if options.mature_only:
-                good = mature(good, contract, join)
     if logs.truth is not None:
         good = join_truth(good, read_truth(logs.truth, contract, con=con), contract)
     dataset = work / "dataset"
     dataset.mkdir()
     if contract.entities:
         with task(progress, "features of the past"):
-            # Of all good rows: sampling comes later, and what is left out of a split is no less the past.
+            # Of all good rows: what sampling or `wait` leaves out of the splits is no less the past.
             events = events_of(good, contract, options.window)
             write_online(good, events, contract, dataset / ONLINE_FOLDER, as_of=end_of(events))
             good = with_aggregates(good, events, contract)
+    if join is not None:
+        good = waited(good, contract, join, options)
     splits = write_splits(
         good,
         contract,
@@ -138,6 +149,7 @@ def assemble(
         options,
         progress,
         quality.rows - quality.quarantined,
+        ripeness=ripeness,
         in_order=quality.clock.backward_steps == 0,
     )
     meta = DatasetMeta(
@@ -147,6 +159,7 @@ def assemble(
         seed=options.seed,
         splits=splits,
         join=join,
+        ripeness=ripeness,
         quality=quality,
     )
     (dataset / CONTRACT).write_text(dumps(contract))

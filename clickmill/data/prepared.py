@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from clickmill.contract import FeatureContract, load
 from clickmill.data.attribution import JoinReport, label_of
+from clickmill.data.delay import Ripeness
 from clickmill.data.online import OnlineFeatures
 from clickmill.data.quality import QualityReport
 from clickmill.errors import UnreadableData, UsageError
@@ -52,6 +53,8 @@ class DatasetMeta(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """By name, in order of time."""
     join: JoinReport | None = None
     """What became of the click log; absent where the source has labels."""
+    ripeness: Ripeness | None = None
+    """What was known at the moment of learning, where something is done about clicks still to come."""
     quality: QualityReport
     """What the contract check found."""
 

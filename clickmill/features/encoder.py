@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -40,7 +40,8 @@ class Encoder(tf.Module):
         slots        int32 (b, n_slots)     rows of the fused table, in the order of `space.slots`
         numerics     float32 (b, n)         standardized, in the order of `space.numerics`
         list/<name>  int32 (b, max_length)  rows of the last `max_length` items, then 0s
-        position     int32 (b,)             0-based row of the position bias: min(position, space.positions) - 1
+        position     int32 (b,)             0-based row of the position bias: min(position, space.positions) - 1, or
+                                            space.positions for a slot not known, where the contract asks for the average then
 
     A key whose kind the contract lacks is absent. Vocabularies are lookup tables over asset files, which an exported SavedModel
     carries along. `encode` is the same as one compiled function of fixed signature.
@@ -142,8 +143,10 @@ class Encoder(tf.Module):
         }
         position = space.contract.of_role(Role.POSITION)
         if position:
-            clipped = tf.clip_by_value(raw[position], 1, space.positions)
-            encoded["position"] = tf.cast(clipped - 1, tf.int32)
+            row = tf.clip_by_value(raw[position], 1, space.positions) - 1
+            if space.averages_position:
+                row = tf.where(raw[position] < 1, tf.constant(space.positions, tf.int64), row)
+            encoded["position"] = tf.cast(row, tf.int32)
         return encoded
 
     def _slot(self, slot: Slot, raw: Raw) -> tf.Tensor:
@@ -152,7 +155,9 @@ class Encoder(tf.Module):
         f = self._space.contract.fields[name]
         encoding = f.encoding
         if isinstance(encoding, Vocabulary):
-            return self._known(encoding.shares or name, raw[name])
+            # Whoever shares a vocabulary brings none of the owner's attributes along.
+            attributes = () if encoding.shares or encoding.unseen is None else encoding.unseen.like
+            return self._known(encoding.shares or name, raw[name], [raw[a] for a in attributes])
         if isinstance(encoding, Hash):
             return _bucket(_text(raw[name]), encoding.buckets)
         if isinstance(encoding, Compositional):
@@ -172,16 +177,19 @@ class Encoder(tf.Module):
         # 1970-01-01 was a Thursday, which is 3 when Monday is 0.
         return tf.cast(tf.math.floormod(tf.math.floordiv(local, 86400) + 3, 7), tf.int32)
 
-    def _known(self, owner: str, values: tf.Tensor) -> tf.Tensor:
-        """Local rows of a vocabulary, same shape as `values`; 0 for values not in it."""
+    def _known(self, owner: str, values: tf.Tensor, attributes: Sequence[tf.Tensor] = ()) -> tf.Tensor:
+        """Local rows of a vocabulary, same shape as `values`; those of `unseen` for values not in it."""
+        encoding = self._space.vocabulary(owner)
         table = self._tables.get(owner)
-        if table is None:
-            return tf.zeros_like(values, tf.int32)
         if values.dtype == tf.bool:
             values = _text(values)
+        other = _unseen(encoding, values, attributes)
+        if table is None:
+            return other
         if self._has_empty[owner]:
             values = tf.where(tf.equal(values, ""), EMPTY_LINE, values)
-        return tf.cast(table.lookup(values) + 1, tf.int32)
+        place = tf.cast(table.lookup(values), tf.int32)
+        return tf.where(place < 0, other, place + encoding.unseen_rows)
 
     def _list(self, slot: ListSlot, f: ContractField, values: tf.Tensor) -> tf.Tensor:
         assert isinstance(f.encoding, ListOf)
@@ -202,6 +210,16 @@ class Encoder(tf.Module):
         moments = self._space.moments[name]
         z = (x - moments.mean) / moments.deviation
         return tf.cast(tf.clip_by_value(z, -_FARTHEST, _FARTHEST), tf.float32)
+
+
+def _unseen(encoding: Vocabulary, values: tf.Tensor, attributes: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Local rows for values without one of their own: by the hash of the value, by that of its attributes, or all in one."""
+    unseen = encoding.unseen
+    if unseen is None or (unseen.like and not attributes):
+        return tf.zeros_like(values, tf.int32)
+    if unseen.like:
+        return 1 + _bucket(_joined([_text(attribute) for attribute in attributes]), unseen.buckets)
+    return _bucket(_text(values), unseen.buckets)
 
 
 def _text(values: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,8 +30,10 @@ Reader = Callable[[Sequence[Any]], np.ndarray]
 """Values of one field, a row each, None where missing, to the field's raw tensor."""
 
 
-def from_rows(rows: Sequence[Mapping[str, Any]], contract: FeatureContract) -> Raw:
-    """Rows as decoded from JSON to raw tensors; missing fields and nulls take `ContractField.fill`.
+def from_rows(
+    rows: Sequence[Mapping[str, Any]], contract: FeatureContract, *, only: Container[str] | None = None
+) -> Raw:
+    """Rows as decoded from JSON to raw tensors, of all inputs or of those in `only`; missing fields and nulls take `ContractField.fill`.
 
     Strings are str or bytes, timestamps ISO 8601 strings (UTC when they name no zone) or seconds since 1970. Other columns of
     the contract (label, ids, bid) may be present and are ignored; lists that are too long keep their last items.
@@ -44,10 +46,11 @@ def from_rows(rows: Sequence[Mapping[str, Any]], contract: FeatureContract) -> R
             raise RequestError(f"row {number}: must be an object of fields; got {_shown(row)}")
         if not row.keys() <= form.known:
             raise RequestError(form.unknown(row.keys(), f"row {number}, "))
+    readers = form.readers if only is None else [(name, read) for name, read in form.readers if name in only]
     if len(rows) == 1:
-        only = rows[0]
-        return {name: reader((only.get(name),)) for name, reader in form.readers}
-    return {name: reader([row.get(name) for row in rows]) for name, reader in form.readers}
+        row = rows[0]
+        return {name: reader((row.get(name),)) for name, reader in readers}
+    return {name: reader([row.get(name) for row in rows]) for name, reader in readers}
 
 
 def from_columns(columns: Mapping[str, Sequence[Any]], contract: FeatureContract, rows: int) -> Raw:

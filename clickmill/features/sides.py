@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from clickmill.contract import ContractField, Cross, FeatureContract, Hour, Role, Weekday
+from clickmill.contract import SHARED_ROLES, ContractField, Cross, FeatureContract, Hour, Weekday
 from clickmill.features.space import FeatureSpace
 from clickmill.features.tensors import signature
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-_SHARED = frozenset({Role.USER, Role.CONTEXT, Role.SEQUENCE, Role.EVENT_TIME})
 
 
 class Sides(NamedTuple):
@@ -55,10 +53,10 @@ def request_signature(contract: FeatureContract) -> dict[str, tf.TensorSpec]:
 
 def _is_shared(contract: FeatureContract, f: ContractField) -> bool:
     if isinstance(f.encoding, Cross):
-        return all(contract.fields[parent].role in _SHARED for parent in f.encoding.of)
+        return all(contract.fields[parent].role in SHARED_ROLES for parent in f.encoding.of)
     if isinstance(f.encoding, Hour | Weekday):
-        return contract.fields[f.encoding.of].role in _SHARED
-    return f.role in _SHARED
+        return contract.fields[f.encoding.of].role in SHARED_ROLES
+    return f.role in SHARED_ROLES
 
 
 def _split(space: FeatureSpace, names: list[str]) -> Sides:

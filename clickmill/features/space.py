@@ -6,7 +6,7 @@ takes the next free stretch, in the order of the contract:
     0         1 .. rows(a)        ..              table_rows - 1
     padding   rows of field a     rows of b       rows of the last field
 
-Local row 0 of a vocabulary is the unknown; its values follow, the most frequent first. Hash, bucketize, cross, hour and
+Local row 0 of a vocabulary is the unknown (or its first rows are those of `unseen`); its values follow, the most frequent first. Hash, bucketize, cross, hour and
 weekday know no unknown: they have exactly the rows their encoding says. A compositional field is two slots, the rows of its
 remainders after those of its quotients.
 """
@@ -33,6 +33,7 @@ from clickmill.contract import (
     FeatureContract,
     Hash,
     ListOf,
+    Role,
     Vocabulary,
 )
 from clickmill.contract.encoding import NUMERIC_KINDS, SLOT_KINDS
@@ -91,6 +92,12 @@ class FeatureSpace:
     """Mean and deviation of each numeric field."""
     positions: int = 0
     """Positions 1..positions have a bias each, deeper ones share the last; 0 when the contract has no position."""
+
+    @cached_property
+    def averages_position(self) -> bool:
+        """Whether a slot that is not known has the mean effect of all, as a row of its own behind those of the positions."""
+        name = self.contract.of_role(Role.POSITION)
+        return name is not None and self.contract.fields[name].at_inference == "average"
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
@@ -152,7 +159,7 @@ class FeatureSpace:
     def _own_rows(self, name: str, f: ContractField) -> int:
         encoding = f.encoding.items if isinstance(f.encoding, ListOf) else f.encoding
         if isinstance(encoding, Vocabulary):
-            return 1 + len(self.vocabularies[name])
+            return encoding.unseen_rows + len(self.vocabularies[name])
         if isinstance(encoding, Hash | Cross):
             return encoding.buckets
         if isinstance(encoding, Compositional):
@@ -161,6 +168,13 @@ class FeatureSpace:
             return 1 + len(self.edges[name])
         assert encoding is not None
         return {"hour": 24, "weekday": 7}[encoding.kind]
+
+    def vocabulary(self, owner: str) -> Vocabulary:
+        """Encoding of a field with a vocabulary of its own."""
+        encoding = self.contract.fields[owner].encoding
+        encoding = encoding.items if isinstance(encoding, ListOf) else encoding
+        assert isinstance(encoding, Vocabulary)
+        return encoding
 
     @cached_property
     def digest(self) -> str:
@@ -234,6 +248,11 @@ class FeatureSpace:
             "moments": {n: list(m) for n, m in self.moments.items()},
             "positions": self.positions,
         }
+
+
+def owned_stretches(space: FeatureSpace) -> dict[str, tuple[int, int]]:
+    """First row and number of rows of every field that owns rows of the fused table, in the order of the table."""
+    return {name: (space._offsets[name], rows) for name, rows in space._rows.items()}
 
 
 def vocabulary_text(values: pa.Array) -> str:

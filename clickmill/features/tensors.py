@@ -25,7 +25,7 @@ from clickmill.features.requests import PAD_INT64, from_columns, from_rows
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["PAD_INT64", "from_arrow", "from_columns", "from_rows", "signature"]
+__all__ = ["PAD_INT64", "filled", "from_arrow", "from_columns", "from_rows", "signature"]
 
 Raw = dict[str, np.ndarray]
 _MICROSECONDS = 1_000_000
@@ -47,12 +47,17 @@ def from_arrow(table: pa.Table, contract: FeatureContract) -> Raw:
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         try:
-            raw[name] = _list(column, f) if f.dtype and f.dtype.is_list else _scalar(column, f)
+            raw[name] = filled(column, f)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise SchemaMismatch(
                 f"field `{name}`: the table's {column.type} can't be read as {f.dtype} ({error}); check the contract"
             ) from error
     return raw
+
+
+def filled(column: pa.Array, f: ContractField) -> np.ndarray:
+    """One column (n,) as the field's raw tensor, its nulls filled. Raises pyarrow.ArrowInvalid where a value is not of the field's type."""
+    return _list(column, f) if f.dtype and f.dtype.is_list else _scalar(column, f)
 
 
 def signature(contract: FeatureContract) -> dict[str, tf.TensorSpec]:

@@ -37,10 +37,10 @@ def candidate_slots(space: FeatureSpace) -> dict[str, int]:
 
 
 def masked_softmax(scores: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
-    """exp(s) / sum exp(s) over the items that are `there`: float32 and bool (b, L) to (b, L); all zero for an empty history."""
+    """exp(s) / sum exp(s) over the items that are `there`: float32 and bool (..., L) to (..., L); all zero for an empty history."""
     scores = tf.where(there, scores, scores.dtype.min)
-    weights = tf.where(there, tf.exp(scores - tf.reduce_max(scores, axis=1, keepdims=True)), 0.0)
-    return tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=1, keepdims=True))
+    weights = tf.where(there, tf.exp(scores - tf.reduce_max(scores, axis=-1, keepdims=True)), 0.0)
+    return tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=-1, keepdims=True))
 
 
 def age(there: tf.Tensor) -> tf.Tensor:
@@ -51,7 +51,7 @@ def age(there: tf.Tensor) -> tf.Tensor:
 
 
 class OneOf(keras.layers.Layer):
-    """One of several vectors, by its place, from the end when negative: (b, n, d) to (b, d)."""
+    """One of several, by its place, from the end when negative: vectors (b, n, d) to (b, d), or numbers (b, n) to (b,)."""
 
     def __init__(self, place: int, *, name: str) -> None:
         super().__init__(name=name)
@@ -60,18 +60,19 @@ class OneOf(keras.layers.Layer):
     def call(self, vectors: tf.Tensor) -> tf.Tensor:
         return vectors[:, self.place]
 
-    def compute_output_shape(self, vectors_shape: tuple[int | None, int, int]) -> tuple[int | None, int]:
-        return (vectors_shape[0], vectors_shape[2])
+    def compute_output_shape(self, vectors_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (vectors_shape[0], *vectors_shape[2:])
 
 
 class LocalActivationUnit(keras.layers.Layer):
-    """sum_j a(h_j, c) h_j over a history's items: history (b, L, d), candidate (b, d), rows int32 (b, L) to (b, d).
+    """sum_j a_k(h_j, c) h_j over a history's items, for each head k: (b, heads, d).
 
-        a(h, c) = v' mlp([h ; c ; h - c ; h * c [; decays of its age]]),    0 where rows are 0
+        a(h, c) = V' mlp([h ; c ; h - c ; h * c [; decays of its age] [; is it c]]),    0 where rows are 0
 
-    Zhou et al., KDD 2018, eq. 3, without normalization unless `softmax`: the sum's length tells how strong the interest is. One history
-    may meet many candidates: with history and rows (1, L, ...) and candidates (n, d) the result is (n, d), and what depends on the
-    history alone is computed once.
+    From history (b, L, d), candidate (b, d), and their rows, int32 (b, L) and (b,). Zhou et al., KDD 2018, eq. 3, is one head, without
+    normalization unless `softmax`: the sum's length tells how strong the interest is. One history may meet many candidates: with
+    history and rows (1, L, ...), candidates (n, d) and their rows (n,) the result is (n, heads, d), and what depends on the history alone
+    is computed once.
     """
 
     broadcasts = True
@@ -82,12 +83,15 @@ class LocalActivationUnit(keras.layers.Layer):
         activation: Literal["prelu", "dice"],
         seeds: Seeds,
         *,
+        heads: int,
         softmax: bool,
         recency: bool,
+        identity: bool,
         name: str,
     ) -> None:
         super().__init__(name=name)
-        self.units, self.softmax, self.recency = tuple(units), softmax, recency
+        self.units, self.heads, self.softmax = tuple(units), heads, softmax
+        self.recency, self.identity = recency, identity
         self._initial = [keras.initializers.GlorotUniform(seeds()) for _ in range(len(units) + 1)]
         kind = Dice if activation == "dice" else ParametricRelu
         self.activations = [kind(name=f"{activation}_{i}") for i in range(len(units))]
@@ -97,9 +101,11 @@ class LocalActivationUnit(keras.layers.Layer):
         history_shape: tuple[int | None, int, int],
         candidate_shape: object = None,
         rows_shape: object = None,
+        candidate_row_shape: object = None,
     ) -> None:
         _, length, width = history_shape
-        widths = [4 * width + (len(HALF_LIVES) if self.recency else 0), *self.units, 1]
+        more = (len(HALF_LIVES) if self.recency else 0) + (1 if self.identity else 0)
+        widths = [4 * width + more, *self.units, self.heads]
         self.kernels, self.biases = [], []
         for i, (below, above) in enumerate(itertools.pairwise(widths)):
             self.kernels.append(
@@ -110,16 +116,25 @@ class LocalActivationUnit(keras.layers.Layer):
             activation.build((None, length, units))
 
     def call(
-        self, history: tf.Tensor, candidate: tf.Tensor, rows: tf.Tensor, training: bool = False
+        self,
+        history: tf.Tensor,
+        candidate: tf.Tensor,
+        rows: tf.Tensor,
+        candidate_row: tf.Tensor,
+        training: bool = False,
     ) -> tf.Tensor:
         there = tf.not_equal(rows, 0)
         s = self._first(history, candidate, there)
+        if self.identity:
+            same = tf.cast(tf.equal(rows, candidate_row[:, None]), s.dtype)
+            s += same[:, :, None] * self.kernels[0][-1]
         for i, activation in enumerate(self.activations, 1):
             s = tf.tensordot(activation(s, there, training=training), self.kernels[i], 1) + self.biases[i]
-        weights = s[:, :, 0]
+        weights = tf.transpose(s, [0, 2, 1])
         # An item that is not there has no say, whatever the unit makes of its zero vector.
+        there = there[:, None, :]
         weights = masked_softmax(weights, there) if self.softmax else tf.where(there, weights, 0.0)
-        return tf.matmul(weights[:, None, :], history)[:, 0]
+        return tf.matmul(weights, history)
 
     def _first(self, history: tf.Tensor, candidate: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
         """The first layer's sums (b, L, units[0]), its kernel by blocks: [h ; c ; h - c] K = h (K_h + K_d) + c (K_c - K_d)."""
@@ -129,7 +144,7 @@ class LocalActivationUnit(keras.layers.Layer):
         alone = tf.tensordot(history, of_h + of_difference, 1)
         if self.recency:
             decays = tf.pow(0.5, age(there)[:, :, None] / np.array(HALF_LIVES, np.float32))
-            alone += tf.tensordot(decays, kernel[4 * width :], 1)
+            alone += tf.tensordot(decays, kernel[4 * width : 4 * width + len(HALF_LIVES)], 1)
         one = candidate[:, None, :]
         return (
             alone
@@ -143,5 +158,6 @@ class LocalActivationUnit(keras.layers.Layer):
         history_shape: tuple[int | None, int, int],
         candidate_shape: tuple[int | None, int],
         rows_shape: object = None,
-    ) -> tuple[int | None, int]:
-        return candidate_shape
+        candidate_row_shape: object = None,
+    ) -> tuple[int | None, int, int]:
+        return (candidate_shape[0], self.heads, candidate_shape[1])

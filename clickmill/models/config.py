@@ -35,3 +35,6 @@ class DeepConfig(EmbeddingConfig):
     """Widths of the tower's layers, from the input up."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of activations zeroed after each layer of the tower while training."""
+    batch_norm: bool = False
+    """Whether the tower normalizes each layer before its activation by the mean and deviation of the batch. A tower that does is blind to
+    the scale of its inputs, so that a strong `l2` may shrink embeddings without silencing them: it belongs with `table_adam`."""

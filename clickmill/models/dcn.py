@@ -6,7 +6,7 @@
 
 Wang et al., "Deep & Cross Network for Ad Click Predictions", ADKDD 2017, arXiv:1708.05123. x_0 holds the vectors of all slots, the
 mean vector of each list, and the numerics: (b, fields * dim + n). Departs from it: one width of embedding for all fields instead of
-6 * cardinality^(1/4), because they lie in one table; no batch normalization in the tower.
+6 * cardinality^(1/4), because they lie in one table; batch normalization in the tower only where the configuration asks for it.
 """
 
 from __future__ import annotations
@@ -48,5 +48,11 @@ def build(space: FeatureSpace, config: DCNConfig, seed: int) -> keras.Model:
         x = VectorCross(seeds, name=f"cross_{layer}")(x0, x)
     terms = [scalar(x, "cross_logit", seeds)]
     if config.units:
-        terms.append(scalar(mlp(x0, config.units, config.dropout, seeds), "deep_logit", seeds))
+        terms.append(
+            scalar(
+                mlp(x0, config.units, config.dropout, seeds, batch_norm=config.batch_norm),
+                "deep_logit",
+                seeds,
+            )
+        )
     return functional(inputs, click_logit(terms, inputs, space, config), "dcn")

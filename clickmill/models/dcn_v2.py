@@ -63,5 +63,11 @@ def build(space: FeatureSpace, config: DCNv2Config, seed: int) -> keras.Model:
             x = Cross(config.rank, seeds, name=name)(x0, x)
     terms = [scalar(x, "cross_logit", seeds)]
     if config.units:
-        terms.append(scalar(mlp(x0, config.units, config.dropout, seeds), "deep_logit", seeds))
+        terms.append(
+            scalar(
+                mlp(x0, config.units, config.dropout, seeds, batch_norm=config.batch_norm),
+                "deep_logit",
+                seeds,
+            )
+        )
     return functional(inputs, click_logit(terms, inputs, space, config), "dcn_v2")

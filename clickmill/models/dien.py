@@ -69,5 +69,7 @@ def build(space: FeatureSpace, config: DIENConfig, seed: int) -> keras.Model:
         else:
             pooled.append(MaskedMean(name=f"mean_{i}")(history, rows))
     x = flat(side_by_side(slots, pooled, name="fields"), inputs, name="x")
-    terms = [scalar(mlp(x, config.units, config.dropout, seeds), "deep_logit", seeds)]
+    terms = [
+        scalar(mlp(x, config.units, config.dropout, seeds, batch_norm=config.batch_norm), "deep_logit", seeds)
+    ]
     return functional(inputs, click_logit(terms, inputs, space, config), "dien")

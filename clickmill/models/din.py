@@ -5,13 +5,15 @@
 
 Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018, arXiv:1706.06978. h_j are the vectors of a history's
 items, c that of the candidate: a list whose items share the rows of a slot attends to that slot (an ad's before others); other lists
-are averaged. Departs from it: the tower's activation is ReLU (PReLU or Dice stand in the activation unit); `recency` tells the unit how
-old an item is, which the paper's does not know; `product`; rows are regularized by the trainer's l2.
+are averaged. Departs from it: the tower's activation is ReLU (PReLU or Dice stand in the activation unit); `recency` and `identity` tell
+the unit what the paper's does not know; `heads`; `product`; rows are regularized by the trainer's l2.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from clickmill.features import FeatureSpace
 from clickmill.models.config import DeepConfig, Units
@@ -31,6 +33,10 @@ class DINConfig(DeepConfig):
     """Make the weights of a history add up to 1. Off as in the paper: the sum's length tells how strong the interest is."""
     recency: bool = True
     """Let the unit see how many clicks ago an item was. Off, the order of a history changes nothing, as in the paper."""
+    identity: bool = True
+    """Let the unit see whether an item is the candidate itself, which vectors tell only when they are long and well learned."""
+    heads: int = Field(default=2, ge=1, le=64)
+    """Sums v_U per history, each weighed in its own way: one may follow lasting tastes, another what was clicked last. The paper has one."""
     product: bool = True
     """Give the tower the product of v_U and the candidate too, element by element; a tower of sums learns products slowly. Not in
     the paper; its authors' code does so with the plain sum of the history."""
@@ -60,17 +66,24 @@ def build(space: FeatureSpace, config: DINConfig, seed: int) -> keras.Model:
                 config.attention_units,
                 config.activation,
                 seeds,
+                heads=config.heads,
                 softmax=config.softmax,
                 recency=config.recency,
+                identity=config.identity,
                 name=f"attention_{i}",
             )
             candidate = OneOf(candidates[name], name=f"candidate_{i}")(slots)
-            interest = unit(history, candidate, rows)
-            pooled.append(interest)
-            if config.product:
-                pooled.append(keras.layers.Multiply(name=f"product_{i}")([interest, candidate]))
+            row = OneOf(candidates[name], name=f"candidate_row_{i}")(inputs["slots"])
+            interests = unit(history, candidate, rows, row)
+            for head in range(config.heads):
+                interest = OneOf(head, name=f"interest_{i}_{head}")(interests)
+                pooled.append(interest)
+                if config.product:
+                    pooled.append(keras.layers.Multiply(name=f"product_{i}_{head}")([interest, candidate]))
         else:
             pooled.append(MaskedMean(name=f"mean_{i}")(history, rows))
     x = flat(side_by_side(slots, pooled, name="fields"), inputs, name="x")
-    terms = [scalar(mlp(x, config.units, config.dropout, seeds), "deep_logit", seeds)]
+    terms = [
+        scalar(mlp(x, config.units, config.dropout, seeds, batch_norm=config.batch_norm), "deep_logit", seeds)
+    ]
     return functional(inputs, click_logit(terms, inputs, space, config), "din")

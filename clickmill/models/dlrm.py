@@ -48,7 +48,9 @@ def build(space: FeatureSpace, config: DLRMConfig, seed: int) -> keras.Model:
     parts = []
     if space.numerics:
         units = (*config.bottom_units, config.dim)
-        bottom = mlp(inputs["numerics"], units, config.dropout, seeds, name="bottom")
+        bottom = mlp(
+            inputs["numerics"], units, config.dropout, seeds, batch_norm=config.batch_norm, name="bottom"
+        )
         parts.append(bottom)
         row = keras.layers.Reshape((1, config.dim), name="bottom_field")(bottom)
         fields = row if fields is None else keras.layers.Concatenate(axis=1, name="fields")([row, fields])
@@ -57,5 +59,7 @@ def build(space: FeatureSpace, config: DLRMConfig, seed: int) -> keras.Model:
     if fields is not None and fields.shape[1] > 1:
         parts.append(DotInteraction(name="interaction")(fields))
     x = parts[0] if len(parts) == 1 else keras.layers.Concatenate(name="x")(parts)
-    terms = [scalar(mlp(x, config.units, config.dropout, seeds), "logit", seeds)]
+    terms = [
+        scalar(mlp(x, config.units, config.dropout, seeds, batch_norm=config.batch_norm), "logit", seeds)
+    ]
     return functional(inputs, click_logit(terms, inputs, space, config), "dlrm")

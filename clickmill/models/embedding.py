@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import keras
@@ -24,6 +24,7 @@ class FusedEmbedding(keras.layers.Layer):
         self.rows, self.width = rows, width
         self._deviation, self._seed = deviation, seed
         self._read: list[tuple[tf.Tensor, tf.Tensor]] | None = None
+        self._reader: Callable[[tf.Tensor], tf.Tensor] | None = None
 
     def build(self, input_shape: object = None) -> None:
         self.table = self.add_weight(
@@ -37,6 +38,8 @@ class FusedEmbedding(keras.layers.Layer):
         return values
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
+        if self._reader is not None:
+            return self._reader(rows)
         if self._read is None:
             # On the variable, not on keras.ops: a gather that first reads the variable would copy the whole table each step.
             return tf.gather(self.table.value, rows)
@@ -58,6 +61,16 @@ class FusedEmbedding(keras.layers.Layer):
             yield
         finally:
             self._read = None
+
+    @contextmanager
+    def read_by(self, reader: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
+        """Within it, `reader` turns row numbers (...) into vectors (..., width), and the table is not touched: an export may store the
+        rows otherwise."""
+        self._reader = reader
+        try:
+            yield
+        finally:
+            self._reader = None
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape, self.width)

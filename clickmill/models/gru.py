@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from clickmill.models.attention import masked_softmax
+from clickmill.models.replicas import ReplicaSeeds
 from clickmill.models.tower import Seeds
 
 
@@ -78,7 +79,7 @@ class InterestExtractor(_Recurrent):
     def __init__(self, auxiliary_weight: float, seeds: Seeds, *, width: int, name: str) -> None:
         super().__init__(width, seeds, name=name)
         self.auxiliary_weight = auxiliary_weight
-        self.draws = keras.random.SeedGenerator(seeds())
+        self.draws = ReplicaSeeds(seeds())
 
     def build(self, items_shape: tuple[int | None, int, int], rows_shape: object = None) -> None:
         self._build_gates(items_shape[2])

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickmill.contract import Compositional, ContractField, Cross, FeatureContract, Hash, ListOf
+from clickmill.contract import Compositional, ContractField, Cross, FeatureContract, Hash, ListOf, Vocabulary
 from clickmill.features import FeatureSpace
 from clickmill.models.config import ModelConfig
 from clickmill.models.registry import build, configure
@@ -21,9 +21,9 @@ FLOAT = 4
 """Bytes of a float32; every weight and every optimizer's number is one."""
 MOST_ROWS = 2**31 - 1
 """Rows of the fused table are numbered by int32."""
-PER_WEIGHT = {"adagrad": 1, "adam": 2, "ftrl": 2}
+PER_WEIGHT = {"adagrad": 1, "adam": 2, "table_adam": 2, "ftrl": 2}
 """Numbers that the trainer's optimizers keep per weight of a table (training.row_optimizers) ..."""
-PER_ROW = {"adagrad": 0, "adam": 1, "ftrl": 0}
+PER_ROW = {"adagrad": 0, "adam": 1, "table_adam": 0, "ftrl": 0}
 """... and per row. Other weights are Adam's, two numbers each."""
 
 
@@ -183,8 +183,11 @@ def _few_rows(f: ContractField) -> ContractField:
         encoding = encoding.model_copy(update={"buckets": 2})
     elif isinstance(encoding, Compositional):
         encoding = encoding.model_copy(update={"buckets": 4})
-    elif isinstance(encoding, ListOf) and isinstance(encoding.items, Hash):
-        items = encoding.items.model_copy(update={"buckets": 2})
+    elif isinstance(encoding, Vocabulary):
+        encoding = encoding.model_copy(update={"unseen": None})
+    elif isinstance(encoding, ListOf):
+        few = {"buckets": 2} if isinstance(encoding.items, Hash) else {"unseen": None}
+        items = encoding.items.model_copy(update=few)
         encoding = encoding.model_copy(update={"items": items})
     return f.model_copy(update={"encoding": encoding})
 

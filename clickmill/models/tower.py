@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from clickmill.models.precision import product
+from clickmill.models.replicas import Dropout
 
 
 class Seeds:
@@ -29,18 +30,30 @@ class Dense(keras.layers.Dense):
 
 
 def mlp(
-    x: keras.KerasTensor, units: Sequence[int], dropout: float, seeds: Seeds, *, name: str = "deep"
+    x: keras.KerasTensor,
+    units: Sequence[int],
+    dropout: float,
+    seeds: Seeds,
+    *,
+    batch_norm: bool = False,
+    name: str = "deep",
 ) -> keras.KerasTensor:
-    """a_{l+1} = dropout(relu(W_l a_l + b_l)) for each width in `units`: (b, n) to (b, units[-1]); (b, n) when empty."""
+    """a_{l+1} = dropout(relu(norm(W_l a_l + b_l))) for each width in `units`: (b, n) to (b, units[-1]); (b, n) when empty.
+
+    norm is batch normalization (Ioffe, Szegedy, ICML 2015, arXiv:1502.03167) where asked for, else nothing.
+    """
     for i, width in enumerate(units):
         x = Dense(
             width,
-            activation="relu",
+            activation=None if batch_norm else "relu",
             kernel_initializer=keras.initializers.HeNormal(seeds()),
             name=f"{name}_{i}",
         )(x)
+        if batch_norm:
+            x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm_{i}")(x)
+            x = keras.layers.ReLU(name=f"{name}_relu_{i}")(x)
         if dropout:
-            x = keras.layers.Dropout(dropout, seed=seeds(), name=f"{name}_dropout_{i}")(x)
+            x = Dropout(dropout, seed=seeds(), name=f"{name}_dropout_{i}")(x)
     return x
 
 

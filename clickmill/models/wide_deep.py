@@ -35,6 +35,8 @@ def build(space: FeatureSpace, config: WideDeepConfig, seed: int) -> keras.Model
     vectors = field_vectors(
         space, inputs, config.dim, deviation=config.deviation, seed=seeds(), name="embedding"
     )
-    deep = mlp(flat(vectors, inputs, name="x"), config.units, config.dropout, seeds)
+    deep = mlp(
+        flat(vectors, inputs, name="x"), config.units, config.dropout, seeds, batch_norm=config.batch_norm
+    )
     terms = [*linear_terms(space, inputs), scalar(deep, "deep_logit", seeds)]
     return functional(inputs, click_logit(terms, inputs, space, config), "wide_deep")

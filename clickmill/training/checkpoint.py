@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import tensorflow as tf
 from pydantic import BaseModel
@@ -50,17 +51,22 @@ class RunState(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     history: tuple[EvaluationRecord, ...] = ()
     """Evaluations so far."""
 
-    @property
-    def ne(self) -> tuple[float, ...]:
-        """NE of each evaluation."""
-        return tuple(record.ne for record in self.history)
+    def watched(self, by: Literal["ne", "auc"]) -> tuple[float, ...]:
+        """What the schedule decides from: NE of each evaluation, or AUC with its sign turned, so that lower is better either way."""
+        return tuple(record.ne if by == "ne" else -record.auc for record in self.history)
 
 
 class Checkpoints:
-    """Saves and restores one run in `folder`. `identity` names everything that decides the run's weights."""
+    """Saves and restores one run in `folder`. `identity` names everything that decides the run's weights.
 
-    def __init__(self, folder: Path, variables: Sequence[tf.Variable], identity: str) -> None:
+    writes: whether this process saves; of a team all restore and one does.
+    """
+
+    def __init__(
+        self, folder: Path, variables: Sequence[tf.Variable], identity: str, *, writes: bool = True
+    ) -> None:
         self.folder = folder
+        self._writes = writes
         self._identity = identity
         self._checkpoint = tf.train.Checkpoint(variables=list(variables))
 
@@ -69,8 +75,15 @@ class Checkpoints:
         """Weights of the best evaluation so far."""
         return self.folder / "best.weights.h5"
 
+    @property
+    def best_row_state(self) -> Path:
+        """What the optimizers kept per embedding row then."""
+        return self.folder / "best.row_state"
+
     def save(self, state: RunState) -> None:
         """Write the variables and the state. Earlier checkpoints go when the new one is complete."""
+        if not self._writes:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         prefix = f"step-{state.epoch:04d}-{state.step:09d}"
         self._checkpoint.write(str(self.folder / prefix))

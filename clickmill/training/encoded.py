@@ -1,6 +1,6 @@
 """A split encoded once into memory-mapped arrays, so that no string is touched while training.
 
-Folder of a split: one .npy per model input plus `label.npy` and, where the contract has one, `weight.npy`, all with a row per
+Folder of a split: one .npy per model input plus `label.npy` and, where the contract has one, `weight.npy`, and `known.npy` where labels are weighed by their age, all with a row per
 impression in the split's order; `encoded.json`, written last, says what they were made from.
 """
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clickmill.contract import FeatureContract, Role
+from clickmill.data.delay import DelayedClicks
 from clickmill.errors import TrainingError, UnreadableData
 from clickmill.features import tensors
 from clickmill.progress import SILENT, Progress
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from clickmill.features import Encoder
 
 Batch = dict[str, np.ndarray]
+ROW_KEYS = ("label", "weight", "known")
+"""What a split holds besides the model's inputs."""
 BLOCK_ROWS = 2048
 """Rows read together when a split is too large to shuffle as a whole: large enough for sequential disk reads."""
 
@@ -35,7 +38,8 @@ class EncodedSplit:
     """Model inputs, labels and weights of a split: arrays of equal length."""
 
     arrays: Mapping[str, np.ndarray]
-    """By input key, `label` float32 (n,) and maybe `weight` float32 (n,)."""
+    """By input key, `label` float32 (n,), and maybe `weight` float32 (n,) and `known` float32 (n,): which share of the clicks of such
+    rows their labels know."""
 
     @property
     def rows(self) -> int:
@@ -44,7 +48,7 @@ class EncodedSplit:
     @property
     def inputs(self) -> list[str]:
         """Keys of the model inputs."""
-        return [key for key in self.arrays if key not in ("label", "weight")]
+        return [key for key in self.arrays if key not in ROW_KEYS]
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All rows in order."""
@@ -138,6 +142,15 @@ def labels_and_weights(table: pa.Table, contract: FeatureContract, label: str) -
     return found
 
 
+def _known(table: pa.Table, dataset: PreparedDataset) -> Batch:
+    ripeness = dataset.meta.ripeness
+    if ripeness is None or ripeness.treatment is not DelayedClicks.WEIGHTS:
+        return {}
+    shown = table.column(str(dataset.contract.of_role(Role.EVENT_TIME)))
+    microseconds = shown.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    return {"known": ripeness.share_known(microseconds).astype(np.float32)}
+
+
 def _write(
     dataset: PreparedDataset, split: str, encoder: Encoder, folder: Path, rows: int, progress: Progress
 ) -> None:
@@ -150,6 +163,7 @@ def _write(
         block = {
             **next(encode_blocks(iter([table]), encoder)),
             **labels_and_weights(table, dataset.contract, dataset.label),
+            **_known(table, dataset),
         }
         if not arrays:
             arrays = {

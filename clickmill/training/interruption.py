@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of the step."""
+"""Ctrl-C, and the SIGTERM by which clusters stop a pod, that wait for the end of the step."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 
 
 class Interruption:
-    """Within it the first SIGINT only sets `requested`; the second one interrupts at once, as usual.
+    """Within it the first SIGINT or SIGTERM only sets `requested`; the second one acts at once, as usual.
 
     Outside the main thread, where Python allows no handlers, it does nothing.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._note)
+            self._previous = {
+                number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
+            }
         return self
 
     def __exit__(
@@ -36,6 +38,6 @@ class Interruption:
         self._restore()
 
     def _restore(self) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from clickmill.data import delay
 from clickmill.errors import TrainingError
 from clickmill.evaluation import auc, normalized_entropy
 from clickmill.progress import Progress
-from clickmill.training import schedule
+from clickmill.training import schedule, weights
 from clickmill.training.ahead import ahead
 from clickmill.training.checkpoint import Checkpoints, EvaluationRecord, RunState
 from clickmill.training.config import TrainingConfig
@@ -22,8 +23,7 @@ from clickmill.training.encoded import EncodedSplit
 from clickmill.training.interruption import Interruption
 from clickmill.training.loss import prior_shift
 from clickmill.training.step import TrainStep
-
-Predict = Callable[[EncodedSplit], np.ndarray]
+from clickmill.training.team import Predict, Team
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,11 @@ class Loop:
     validation: EncodedSplit
     config: TrainingConfig
     checkpoints: Checkpoints
+    team: Team
+    """Who takes the same steps at the same time."""
     progress: Progress
+    on_evaluation: Callable[[EvaluationRecord], None] = lambda record: None
+    """Hears of each evaluation once its checkpoint is written; what it raises ends the run there."""
 
     def run(self, state: RunState) -> RunState:
         """From `state`, whose variables are loaded, to the end; the best weights are then in `checkpoints.best_weights`.
@@ -77,6 +81,7 @@ class Loop:
                 if state.step == steps:
                     state = state.model_copy(update={"epoch": state.epoch + 1, "step": 0})
                 self.checkpoints.save(state)
+                self.on_evaluation(state.history[-1])
                 if self._finished(state) or state.step == 0:
                     break
             self._stop_if(interruption, state)
@@ -107,31 +112,60 @@ class Loop:
         return state
 
     def _evaluate(self, state: RunState, epoch: float) -> RunState:
-        """NE and AUC on validation (which is sampled like train, so only w+ needs correction), and what follows from them."""
+        """NE and AUC on validation, and what follows from them."""
         logit = self.predict(self.validation)
         if not np.isfinite(logit).all():
             raise TrainingError(self._diverged(float("nan"), state))
-        y, weight = self.validation.arrays["label"], self.validation.arrays.get("weight")
-        p = 1.0 / (1.0 + np.exp(-(logit + prior_shift(self.config.positive_weight)).astype(np.float64)))
+        y, weight = self.validation.arrays["label"], self._validation_weight()
+        p = self._believed(logit)
+        # Machines of different kinds may differ in the last bit of a sum: what is decided from it would differ too.
+        ne, area, speed = self.team.of_chief(
+            [normalized_entropy(y, p, weight), auc(y, p, weight), state.rows / max(state.seconds, 1e-9)]
+        )
         record = EvaluationRecord(
             epoch=epoch,
             loss=state.loss_sum / state.rows,
-            ne=normalized_entropy(y, p, weight),
-            auc=auc(y, p, weight),
-            rate=schedule.rate(state.ne, self.config),
-            samples_per_second=state.rows / max(state.seconds, 1e-9),
+            ne=ne,
+            auc=area,
+            rate=schedule.rate(state.watched(self.config.watch), self.config),
+            samples_per_second=speed,
         )
         state = RunState(epoch=state.epoch, step=state.step, history=(*state.history, record))
-        if schedule.best(state.ne) == len(state.history) - 1:
+        if schedule.best(state.watched(self.config.watch)) == len(state.history) - 1 and self.team.chief:
             self.step.model.save_weights(self.checkpoints.best_weights)
-        self.step.rate.assign(schedule.rate(state.ne, self.config))
+            weights.save(self.step.row_state, self.checkpoints.best_row_state)
+        self.step.rate.assign(schedule.rate(state.watched(self.config.watch), self.config))
         return state
 
+    def _believed(self, logit: np.ndarray) -> np.ndarray:
+        """P(label = 1) (n,) of validation's rows. They are sampled like train's, so that only w+ is taken back, but in a stream the
+        odds of a click are p itself."""
+        loss = self.step.loss
+        log_odds = (logit + prior_shift(self.config.positive_weight)).astype(np.float64)
+        if loss.fake_negatives:
+            log_kept = math.log(loss.negatives_kept)
+            log_odds = -np.logaddexp(0.0, -(log_odds + log_kept)) - log_kept
+        return np.asarray(1.0 / (1.0 + np.exp(-log_odds)))
+
+    def _validation_weight(self) -> np.ndarray | None:
+        """The contract's weight, times what makes labels ripe that are not yet."""
+        arrays = self.validation.arrays
+        if "known" not in arrays:
+            return arrays.get("weight")
+        ripening = delay.weights(
+            np.asarray(arrays["label"]) == 1,
+            np.asarray(arrays["known"], np.float64),
+            negatives_kept=self.step.loss.negatives_kept,
+        )
+        return ripening * arrays.get("weight", np.float32(1))
+
     def _finished(self, state: RunState) -> bool:
-        return state.epoch >= self.config.epochs or schedule.finished(state.ne, self.config)
+        return state.epoch >= self.config.epochs or schedule.finished(
+            state.watched(self.config.watch), self.config
+        )
 
     def _stop_if(self, interruption: Interruption, state: RunState) -> None:
-        if interruption.requested:
+        if self.team.any(interruption.requested):
             self.checkpoints.save(state)
             raise KeyboardInterrupt(
                 f"training stopped at epoch {state.epoch + 1}, step {state.step}; saved in {self.checkpoints.folder}. "

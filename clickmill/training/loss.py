@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import tensorflow as tf
 
 
 def weighted_bce(
-    label: tf.Tensor, logit: tf.Tensor, weight: tf.Tensor | None, positive_weight: float
+    label: tf.Tensor,
+    logit: tf.Tensor,
+    weight: tf.Tensor | None,
+    positive_weight: float,
+    *,
+    known: tf.Tensor | None = None,
+    negatives_kept: float = 1.0,
+    factor: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Mean loss over the batch, a scalar; label, logit and weight are (b,) float32.
+    """Mean loss over the batch, a scalar; label, logit, weight and known are (b,) float32.
 
         loss = sum_i w_i l_i / sum_i w_i,    l = -(w+ y log p + (1 - y) log(1 - p)),    p = sigmoid(logit)
 
     At its optimum p / (1 - p) is w+ times the true odds; `prior_shift` takes that back.
+
+    known: the share F of the clicks of such a row that its label knows, where some are still to come. A known click then stands for
+    1 / F clicks, and for 1 / F - 1 non-clicks less: those that will yet turn out to be clicks. Since E[y] = F p, the mean of
+
+        l = -(w+ (y / F) log p + (1 - y + s (1 - 1 / F) y) log(1 - p))
+
+    is that of the loss on labels that know all, whatever p is. s: the share of non-clicks kept, of which so many fewer need taking back.
+    factor: (b,) multiplies each l and not the sum of weights.
     """
+    others = 1.0 - label
+    if known is not None:
+        known = tf.maximum(known, 1e-6)  # rows that only fill up a batch, of weight 0, have 0 here
+        others += negatives_kept * (1.0 - 1.0 / known) * label
+        label = label / known
     # -log p = softplus(-logit). TensorFlow's own weighted_cross_entropy_with_logits is built on |logit| and relu, whose
     # gradients at a logit of exactly 0 are 0: a fresh model with no bias would learn nothing from its clicks.
-    losses = positive_weight * label * tf.math.softplus(-logit) + (1.0 - label) * tf.math.softplus(logit)
+    losses = positive_weight * label * tf.math.softplus(-logit) + others * tf.math.softplus(logit)
+    if factor is not None:
+        losses *= factor
     if weight is None:
         return tf.reduce_mean(losses)
     return tf.math.divide_no_nan(tf.reduce_sum(weight * losses), tf.reduce_sum(weight))
@@ -27,3 +50,44 @@ def weighted_bce(
 def prior_shift(positive_weight: float) -> float:
     """What to add to the logit of a model trained with w+: -ln w+."""
     return -math.log(positive_weight)
+
+
+def fake_negative_weight(label: tf.Tensor, logit: tf.Tensor, log_prior: float) -> tf.Tensor:
+    """Weights (b,) that make a stream in which every impression is first a non-click, and its click a row more, one of true labels.
+
+        clicks 1 + p,    non-clicks (1 - p) (1 + p)
+
+    p is the model's own probability, not differentiated: in the stream b = P(click | row) = p / (1 + p), and the weights are the ratios
+    of the true distribution to that. Ktena et al., "Addressing Delayed Feedback for Continuous Training with Neural Networks in CTR
+    Prediction", RecSys 2019, eq. 7 to 9 (fake negative weighted). log_prior: how far the log-odds of the training rows are above those
+    of traffic, for which p is meant.
+    """
+    p = tf.stop_gradient(tf.sigmoid(logit - log_prior))
+    return (1.0 + p) * tf.where(label > 0, 1.0, 1.0 - p)
+
+
+@dataclass(frozen=True)
+class ClickLoss:
+    """The loss of a batch, as the data and the settings have it."""
+
+    positive_weight: float = 1.0
+    """w+"""
+    negatives_kept: float = 1.0
+    """Share of the non-clicks that is left in the rows."""
+    fake_negatives: bool = False
+    """Whether the rows are a stream, in which a clicked impression is a non-click too."""
+
+    def __call__(
+        self, label: tf.Tensor, logit: tf.Tensor, weight: tf.Tensor | None, known: tf.Tensor | None
+    ) -> tf.Tensor:
+        """A scalar; all (b,) float32."""
+        log_prior = math.log(self.positive_weight) - math.log(self.negatives_kept)
+        return weighted_bce(
+            label,
+            logit,
+            weight,
+            self.positive_weight,
+            known=known,
+            negatives_kept=self.negatives_kept,
+            factor=fake_negative_weight(label, logit, log_prior) if self.fake_negatives else None,
+        )

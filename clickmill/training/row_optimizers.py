@@ -13,6 +13,7 @@ from clickmill.training.rows import RowOptimizer
 from clickmill.training.sparse_adagrad import SparseAdagrad
 from clickmill.training.sparse_adam import SparseAdam
 from clickmill.training.sparse_ftrl import SparseFTRL
+from clickmill.training.table_adam import TableAdam
 
 
 def row_optimizers(
@@ -38,4 +39,6 @@ def _optimizer(table: FusedEmbedding, config: TrainingConfig, rate: tf.Variable)
         return SparseFTRL(weights, config.ftrl_alpha, config.ftrl_beta, config.ftrl_l1, config.ftrl_l2, rate)
     if kind == "adam":
         return SparseAdam(weights, config.sparse_adam_learning_rate, l2, rate)
+    if kind == "table_adam":
+        return TableAdam(weights, config.sparse_adam_learning_rate, l2, rate)
     return SparseAdagrad(weights, config.embedding_learning_rate, l2, rate)

@@ -1,6 +1,7 @@
 """What a run decides from its evaluations: when to evaluate, how fast to learn, when to stop. Pure: the same history, the same answer.
 
-A history is the NE of each evaluation on the validation split, in order; lower is better, and only a strictly lower NE is better.
+A history is the NE of each evaluation on the validation split, in order (or its AUC with the sign turned, where the configuration watches that);
+lower is better, and only strictly lower.
 Whoever resumes a run replays its history and decides as the undisturbed run did.
 """
 
@@ -25,12 +26,12 @@ def evaluation_steps(steps: int, per_epoch: int) -> tuple[int, ...]:
 def rate(history: Sequence[float], config: TrainingConfig) -> float:
     """What every learning rate is multiplied by after this history: 1 at first, times `rate_decay` on each plateau.
 
-    A plateau is `decay_patience` evaluations without a better NE and one more; the count starts anew after each decay.
+    A plateau is `decay_patience` evaluations without a better one and one more; the count starts anew after each decay.
     """
     best, waited, scale = float("inf"), 0, 1.0
-    for ne in history:
-        if ne < best:
-            best, waited = ne, 0
+    for score in history:
+        if score < best:
+            best, waited = score, 0
         else:
             waited += 1
         if waited > config.decay_patience:
@@ -39,7 +40,7 @@ def rate(history: Sequence[float], config: TrainingConfig) -> float:
 
 
 def best(history: Sequence[float]) -> int:
-    """Index of the lowest NE, the earliest of equals. `history` may not be empty."""
+    """Index of the lowest, the earliest of equals. `history` may not be empty."""
     return min(range(len(history)), key=lambda i: history[i])
 
 

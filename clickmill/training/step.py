@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -13,21 +14,44 @@ from clickmill.models.embedding import FusedEmbedding
 from clickmill.models.precision import products_in
 from clickmill.training.config import TrainingConfig
 from clickmill.training.distinct import PLAN, row_keys, with_distinct_rows
-from clickmill.training.loss import weighted_bce
+from clickmill.training.encoded import ROW_KEYS
+from clickmill.training.loss import ClickLoss
 from clickmill.training.row_optimizers import row_optimizers
 from clickmill.training.rows import by_row
 
 
+class Exchange(Protocol):
+    """What a step on a part of the batch asks of those who have the other parts; see `training.replicas`."""
+
+    def summed(self, values: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Each value's sum over all parts; shapes are equal everywhere."""
+        ...
+
+    def gathered(self, rows: tf.Tensor, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """The different ones among all parts' `rows` (n,), and for each table the sum (m, width) of their `gradients` (n, width)."""
+        ...
+
+
 class TrainStep:
-    """Trains `model` on batches {input: (b, ...), "label": (b,), ["weight": (b,)]}; holds the optimizers' state.
+    """Trains `model` on batches {input: (b, ...), "label": (b,), ["weight": (b,), "known": (b,)]}; holds the optimizers' state.
 
     `rate` (float32 scalar, 1 at first) multiplies the learning rate of every optimizer; whoever runs the steps may assign it.
+    `loss` says how far labels are believed; it may be replaced before the first step.
+
+    exchange: with whom the batch is shared; None: the batch is all here.
     """
 
-    def __init__(self, model: keras.Model, config: TrainingConfig, batch: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        config: TrainingConfig,
+        batch: Mapping[str, np.ndarray],
+        exchange: Exchange | None = None,
+    ) -> None:
         self.model = model
+        self._exchange = exchange
         self.rate = tf.Variable(1.0, trainable=False, name="rate")
-        self._positive_weight = config.positive_weight
+        self.loss = ClickLoss(config.positive_weight)
         self._precision = config.precision
         # Only this part: how many rows are different changes from batch to batch, and XLA compiles each shape anew.
         self._differentiate = (
@@ -41,15 +65,15 @@ class TrainStep:
         self._adam.build(self._dense)
         self.signature = {
             name: tf.TensorSpec([None, *array.shape[1:]], tf.as_dtype(array.dtype))
-            for name, array in self.prepare(batch).items()
+            for name, array in with_distinct_rows(batch).items()
         }
         self._run = tf.function(self._step, input_signature=[self.signature])
 
-    def prepare(self, batch: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
+    def prepare(self, batch: Mapping[str, np.ndarray]) -> Any:
         """The batch as `run` takes it. Reads nothing of the model: may be called on another thread, ahead of the steps before."""
         return {key: tf.convert_to_tensor(value) for key, value in with_distinct_rows(batch).items()}
 
-    def run(self, prepared: dict[str, tf.Tensor]) -> float:
+    def run(self, prepared: Any) -> float:
         """One step on a batch from `prepare`; its loss before the step."""
         return float(self._run(prepared))
 
@@ -58,16 +82,27 @@ class TrainStep:
         return self.run(self.prepare(batch))
 
     def _step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        inputs = {key: value for key, value in batch.items() if key not in ("label", "weight", *PLAN)}
+        inputs = {key: value for key, value in batch.items() if key not in (*ROW_KEYS, *PLAN)}
         rows, order, segments = (batch[key] for key in PLAN)
         # Each row of the batch is fetched from its table once; the vectors at its places are what the loss is differentiated by.
         excerpts = [tf.gather(layer.table.value, rows) for layer in self._tables]
         vectors = [[tf.gather(excerpt, inputs[key]) for key in row_keys(inputs)] for excerpt in excerpts]
-        loss, gradients, upstream = self._differentiate(inputs, vectors, batch["label"], batch.get("weight"))
+        label, weight = batch["label"], batch.get("weight")
+        share, examples = None, tf.cast(tf.size(label), tf.float32)
+        if self._exchange is not None:
+            share, examples = self._share(examples, weight)
+        loss, gradients, upstream = self._differentiate(
+            inputs, vectors, label, weight, batch.get("known"), share
+        )
+        of_rows = [by_row(places, order, segments) for places in upstream]
+        if self._exchange is not None:
+            (loss,) = self._exchange.summed([loss])
+            rows, of_rows = self._exchange.gathered(rows, of_rows)
+            excerpts = [tf.gather(layer.table.value, rows) for layer in self._tables]
+        # Of replicas' dense gradients Keras' optimizer takes the sum itself.
         self._adam.apply(gradients, self._dense)
-        examples = tf.cast(tf.size(batch["label"]), tf.float32)
-        for optimizer, excerpt, places in zip(self._row_optimizers, excerpts, upstream, strict=True):
-            optimizer.apply(rows, excerpt, by_row(places, order, segments), examples)
+        for optimizer, excerpt, gradient in zip(self._row_optimizers, excerpts, of_rows, strict=True):
+            optimizer.apply(rows, excerpt, gradient, examples)
         return loss
 
     def _forward_backward(
@@ -76,8 +111,11 @@ class TrainStep:
         vectors: list[list[tf.Tensor]],
         label: tf.Tensor,
         weight: tf.Tensor | None,
+        known: tf.Tensor | None,
+        share: tf.Tensor | None,
     ) -> tuple[tf.Tensor, list[tf.Tensor], list[list[tf.Tensor]]]:
-        """The loss, and the gradients of dense weights and of `vectors` (per table those of each of `row_keys`)."""
+        """The loss, and the gradients of dense weights and of `vectors` (per table those of each of `row_keys`); of a part of the batch
+        its `share` in them."""
         dense = [v.value for v in self._dense]
         with (
             tf.GradientTape(watch_accessed_variables=False) as tape,
@@ -89,9 +127,11 @@ class TrainStep:
                 named = [inputs[key] for key in row_keys(inputs)]
                 answering.enter_context(layer.answering(list(zip(named, read, strict=True))))
             logit = self.model(inputs, training=True)
-            loss = weighted_bce(label, logit, weight, self._positive_weight)
+            loss = self.loss(label, logit, weight, known)
             # What layers add while training (DIEN's auxiliary loss) is learned from, but not told as the loss.
             objective = tf.add_n([loss, *self.model.losses])
+            if share is not None:
+                loss, objective = share * loss, share * objective
         gradients, upstream = tape.gradient(objective, (dense, vectors))
         # A model may leave a list of its contract aside: nothing comes back for it.
         upstream = [
@@ -99,6 +139,24 @@ class TrainStep:
             for pair in zip(vectors, upstream, strict=True)
         ]
         return loss, gradients, upstream
+
+    def _share(self, examples: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """What a mean over this part of the batch counts in the mean over all of it, and how many rows all of it has."""
+        assert self._exchange is not None
+        part = examples if weight is None else tf.reduce_sum(weight)
+        total, every = self._exchange.summed([part, examples])
+        return tf.math.divide_no_nan(part, total), every
+
+    @property
+    def row_state(self) -> list[tf.Variable]:
+        """What the optimizers keep per embedding row, (rows, ...) each, in a fixed order: how sure they are of each row. Nothing of an
+        optimizer that also keeps a count of its own, which the rows alone would not bring along."""
+        return [
+            variable
+            for table, optimizer in zip(self._tables, self._row_optimizers, strict=True)
+            if all(v.shape.rank and v.shape[0] == table.rows for v in optimizer.state)
+            for variable in optimizer.state
+        ]
 
     @property
     def variables(self) -> list[tf.Variable]:

@@ -16,6 +16,7 @@ from clickmill.contract import FeatureContract
 from clickmill.errors import UnreadableData
 from clickmill.features import FeatureSpace, tensors
 from clickmill.models import build
+from clickmill.training import weights
 
 if TYPE_CHECKING:
     import keras
@@ -31,12 +32,15 @@ _ROWS = 16_384
 class TrainedModel:
     """Raw rows to raw logits. Raw means: with the prior of the training rows, neither corrected nor calibrated.
 
-    The folder: `space/` (the feature space), `model.weights.h5`, `history.json`, and `model.json` = `meta`:
+    The folder: `space/` (the feature space), `weights/` (an array per variable), `row_state/` (what the optimizers keep per embedding
+    row), `history.json`, and `model.json` = `meta`:
 
         model, model_config, training_config     what was trained, and how
         negatives_kept, positive_weight          what the prior correction needs
         contract_digest, space_digest, data_digest
+        identity, started_from                   of this training, and of the one whose weights it began with (None: from nothing)
         history                                  per evaluation epoch, loss, ne, auc, rate, samples_per_second
+        position_curve                           seen, relative_error and clicks, where it was read from propensities
         best_epoch                               `epoch` of the evaluation whose weights these are
     """
 
@@ -45,6 +49,8 @@ class TrainedModel:
     keras_model: keras.Model
     encoder: Encoder
     meta: dict[str, Any]
+    row_state: tuple[np.ndarray, ...] = ()
+    """(rows, width) float32 of the optimizer of each table, with which a warm start goes on; read from disk where it is used."""
 
     @property
     def contract(self) -> FeatureContract:
@@ -60,17 +66,19 @@ class TrainedModel:
             meta = json.loads(path.read_text())
             space = FeatureSpace.load(directory / "space")
             model = build(meta["model"], space, meta["model_config"], seed=meta["training_config"]["seed"])
-            model.load_weights(directory / "model.weights.h5")
+            weights.load(model.variables, directory / "weights")
         except (OSError, ValueError, KeyError) as error:
             raise UnreadableData(f"{path}: not a readable trained model ({error}); train it again") from error
-        return cls(space, meta["model"], model, Encoder(space), meta)
+        row_state = weights.read(directory / "row_state")
+        return cls(space, meta["model"], model, Encoder(space), meta, row_state)
 
     def save(self, directory: Path) -> None:
         """Write the folder; `model.json` last, so that a folder with it is complete."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "model.json").unlink(missing_ok=True)
         self.space.save(directory / "space")
-        self.keras_model.save_weights(directory / "model.weights.h5")
+        weights.save(self.keras_model.variables, directory / "weights")
+        weights.save(self.row_state, directory / "row_state")
         (directory / "history.json").write_text(json.dumps(self.meta["history"], indent=1))
         (directory / "model.json").write_text(json.dumps(self.meta, indent=1))
 

@@ -23,6 +23,7 @@ def workplace(
     model: str,
     model_config: Mapping[str, Any],
     config: TrainingConfig,
+    start: str,
 ) -> Iterator[Path]:
     """The folder to train in; moved to `target` when training ends well, left as it is when it does not.
 
@@ -31,7 +32,7 @@ def workplace(
     if not work:
         yield target
         return
-    place = Path(work) / f"{model}-{key_of(space, data_digest, model, model_config, config)}"
+    place = Path(work) / f"{model}-{key_of(space, data_digest, model, model_config, config, start)}"
     place.parent.mkdir(parents=True, exist_ok=True)
     yield place
     shutil.rmtree(target, ignore_errors=True)  # what an attempt left that died in the middle of the move
@@ -39,14 +40,21 @@ def workplace(
 
 
 def key_of(
-    space: FeatureSpace, data_digest: str, model: str, model_config: Mapping[str, Any], config: TrainingConfig
+    space: FeatureSpace,
+    data_digest: str,
+    model: str,
+    model_config: Mapping[str, Any],
+    config: TrainingConfig,
+    start: str,
 ) -> str:
-    """16 hex digits over everything that decides the weights: the rows, what was learned from them, the model, its settings."""
+    """16 hex digits over everything that decides the weights: the rows, what was learned from them, the model, its settings, and the
+    identity of the training it starts from ("" for none)."""
     said = {
         "space": space.digest,
         "data": data_digest,
         "model": model,
         "model_config": dict(model_config),
         "training": config.model_dump(mode="json"),
+        "start": start,
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

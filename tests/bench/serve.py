@@ -84,7 +84,7 @@ def write_bundle(folder: Path, ids: int) -> Path:
     saved = folder / "model" / "1"
     saved.parent.mkdir(parents=True)
     by_rows = (lambda raw: model(encoder(raw), training=False), tensors.signature(contract))
-    export.save(module, {export.SIGNATURE: by_rows}, lambda logit: logit, saved)
+    export.save(module, {export.SIGNATURE: by_rows}, lambda logit: logit, contract, saved)
     (folder / "contract.yaml").write_text(contracts.dumps(contract))
     raw = raw_rows(64)
     golden.write(folder, raw, ["real"] * 64, contract, ClickGraph(saved))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from kfp import dsl
@@ -22,6 +23,7 @@ from components.preprocess import preprocess
 from components.report import report
 from components.step import RECORD_VARIABLE, read_records
 from components.train import train
+from components.train.champion import Champion, champion_of
 from components.validate_data import validate_data
 from components.validate_model import validate_model
 
@@ -102,7 +104,9 @@ def trained(prepared: dict[str, Any], made: Artifacts) -> dict[str, Any]:
         "epochs": 2.0,
         "batch_size": 1024.0,
     }  # kfp hands every number of a JSON parameter over as a float
-    train.python_func(prepared["dataset"], "lr", {}, settings, 2.0, 5, str(made.root / "work"), **outputs)
+    train.python_func(
+        prepared["dataset"], "lr", {}, {}, settings, 2.0, 5, "", str(made.root / "work"), **outputs
+    )
     return outputs
 
 
@@ -113,7 +117,7 @@ def calibrated(prepared: dict[str, Any], trained: dict[str, Any], made: Artifact
         "metrics": made(dsl.Metrics, "bundle.json"),
         "card": made(dsl.HTML, "card.html"),
     }
-    calibrate.python_func(prepared["dataset"], trained["trained"], "", 0, **outputs)
+    calibrate.python_func(prepared["dataset"], trained["trained"], "", {}, 0, **outputs)
     return outputs
 
 
@@ -219,6 +223,41 @@ def test_training_moves_the_finished_model_out_of_the_work_folder(
     assert list((made.root / "work").iterdir()) == []
     best = min(record["ne"] for record in model.meta["history"])
     assert trained["metrics"].metadata["validation_normalized_entropy"] == best
+
+
+def test_a_warm_start_begins_with_the_store_s_champion_and_says_so(
+    prepared: dict[str, Any], calibrated: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(tmp_path / "store").add(Path(calibrated["bundle"].path))
+    make = Artifacts(tmp_path)
+    outputs = {
+        "trained": make(dsl.Model, "warm"),
+        "metrics": make(dsl.Metrics, "warm.json"),
+        "history": make(dsl.Markdown, "warm.md"),
+    }
+    still = {"epochs": 1.0, "learning_rate": 1e-12, "embedding_learning_rate": 1e-12}
+    train.python_func(
+        prepared["dataset"], "lr", {}, {}, still, 2.0, 5, str(tmp_path / "store"), "", **outputs
+    )
+    warm = TrainedModel.load(Path(outputs["trained"].path))
+    champion = bundles.load(calibrated["bundle"].path)
+    assert warm.meta["started_from"] == champion.manifest.lineage.training
+    begun = zip(warm.keras_model.weights, champion.trained().keras_model.weights, strict=True)
+    assert all(np.allclose(ours, theirs, atol=1e-6) for ours, theirs in begun), "with steps of no length"
+    assert (
+        f"train lr: warm start from {tmp_path}/store/1, digest {champion.digest[:12]}"
+        in capsys.readouterr().out
+    )
+
+
+def test_who_is_not_the_champion_starts_from_scratch(calibrated: dict[str, Any], tmp_path: Path) -> None:
+    assert champion_of("", "lr") == Champion(None, "")
+    assert "holds no champion yet; lr starts from scratch" in champion_of(str(tmp_path / "none"), "lr").note
+    other = champion_of(calibrated["bundle"].path, "dcn_v2")
+    assert (other.trained, other.note) == (
+        None,
+        "warm start: the champion is a lr; dcn_v2 starts from scratch",
+    )
 
 
 def test_the_bundle_verifies_and_its_figures_are_shown(calibrated: dict[str, Any]) -> None:

@@ -19,8 +19,17 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from clickmill.bundle import Store
+from clickmill.bundle.warmup import predict_request
 from clickmill.errors import BundleCorrupt, RequestError, RequestTooLarge, UsageError
 from serving.client import Client, GrpcClient, tensor_body
 from serving.kserve_parts import pb, pb_grpc
@@ -28,8 +37,9 @@ from serving.ports import listen
 from serving.process import Endpoint, running_server
 from serving.refusals import UnknownModel
 from serving.server import serve
+from serving.tf_client import PredictionClient
 from serving.traffic import replay
-from tests.serving.small_bundle import GOOD_ROW, logit_of, pctr_of, write_small_bundle
+from tests.serving.small_bundle import CONTRACT, GOOD_ROW, logit_of, pctr_of, write_small_bundle
 
 pytestmark = pytest.mark.integration
 
@@ -101,14 +111,27 @@ def test_all_protocols_give_the_formula_and_name_the_bundle(endpoint, client, st
         else np.array([value])
         for name, value in row.items()
     }  # fmt: skip
-    with GrpcClient(endpoint.grpc_target, model_name="small") as rpc:
+    with (
+        GrpcClient(endpoint.grpc_target, model_name="small") as rpc,
+        PredictionClient(endpoint.grpc_target, model_name="small", contract=CONTRACT) as tf_client,
+    ):
         assert rpc.ready()
+        assert tf_client.ready()
         answers = [
             client.predict([row]),
             client.predict_tensors(tensors, binary=False),
             client.predict_tensors(tensors, binary=True),
             rpc.predict_tensors(tensors),
+            tf_client.predict([row]),
+            tf_client.predict_tensors(tensors, version=1),
         ]
+        for pctr in (tf_client.classify([row]), tf_client.regress([row])):
+            assert pctr.tolist() == pytest.approx([pctr_of(row)], abs=1e-6)
+        assert set(tf_client.signatures()) == {"serving_default", "classify", "regress"}
+        with pytest.raises(RequestError, match="field `ad_id`: is required"):
+            tf_client.predict([{"price": 1.0}])
+        with pytest.raises(UnknownModel, match="serves version 1 now, not 7"):
+            tf_client.predict([row], version=7)
     digest = store.verified(1).digest
     for answer in answers:
         assert answer.logit.tolist() == pytest.approx([logit_of(row)], abs=1e-5)
@@ -189,6 +212,53 @@ def test_grpc_refuses_with_the_status_of_the_problem_and_goes_on(stub):
             call(request)
         assert (caught.value.code(), words in caught.value.details()) == (code, True), caught.value.details()
         assert stub.ModelInfer(ad_request()).model_version == "1"
+
+
+def test_tf_serving_calls_are_refused_with_its_status_and_it_goes_on(endpoint):
+    raw = {"ad_id": np.array([b"a1"], object)}
+
+    def predict(**changes: Any) -> predict_pb2.PredictRequest:
+        request = predict_request(raw, model_name=changes.pop("model_name", "small"))
+        for name, value in changes.items():
+            setattr(request.model_spec, name, value)
+        return request
+
+    wrong = predict()
+    wrong.inputs["price"].dtype = 2
+    wrong.inputs["price"].tensor_shape.dim.add(size=1)
+    management = model_management_pb2.ReloadConfigRequest()
+    status = grpc.StatusCode
+    with grpc.insecure_channel(endpoint.grpc_target) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        model = model_service_pb2_grpc.ModelServiceStub(channel)
+        cases = [
+            (stub.Predict, predict(model_name="other"), status.NOT_FOUND, "no model `other` here"),
+            (stub.Predict, predict(version_label="stable"), status.INVALID_ARGUMENT, "has no labels"),
+            (stub.Predict, predict(signature_name="x"), status.FAILED_PRECONDITION, "not `x`"),
+            (stub.Predict, wrong, status.INVALID_ARGUMENT, "datatype must be DT_FLOAT"),
+            (
+                stub.MultiInference,
+                inference_pb2.MultiInferenceRequest(),
+                status.UNIMPLEMENTED,
+                "call Classify and Regress",
+            ),
+            (model.HandleReloadConfigRequest, management, status.UNIMPLEMENTED, "deploy a bundle there"),
+        ]
+        for call, request, code, words in cases:
+            with pytest.raises(grpc.RpcError) as caught:
+                call(request)
+            found = caught.value
+            assert (found.code(), words in found.details()) == (code, True), found.details()
+            assert stub.Predict(predict()).model_spec.version.value == 1
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = "small"
+        (only,) = model.GetModelStatus(request).model_version_status
+        assert (only.version, only.state) == (1, get_model_status_pb2.ModelVersionStatus.AVAILABLE)
+    metrics = httpx.get(f"{endpoint.url}/metrics").text
+    assert (
+        'clickmill_requests_rejected_total{model_name="small",protocol="tf",reason="unknown_signature"} 1.0'
+        in metrics
+    )
 
 
 def memory_mib(pid: int) -> float:
@@ -277,8 +347,8 @@ class Load:
         self.failures: list[str] = []
         self._endpoint = endpoint
         self._stop = threading.Event()
-        kinds = [self._v1, self._binary, self._rpc]
-        self._threads = [threading.Thread(target=kinds[i % 3], daemon=True) for i in range(clients)]
+        kinds = [self._v1, self._binary, self._rpc, self._tf]
+        self._threads = [threading.Thread(target=kinds[i % 4], daemon=True) for i in range(clients)]
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -332,6 +402,19 @@ class Load:
                 except grpc.RpcError as error:
                     self.failures.append(str(error))
 
+    def _tf(self) -> None:
+        shift = logit_of(GOOD_ROW) - logit_of({"ad_id": "a1"})
+        request = predict_request({"ad_id": np.array([b"a1"], object)}, model_name="small")
+        with grpc.insecure_channel(self._endpoint.grpc_target) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            while not self._stop.is_set():
+                try:
+                    answer = stub.Predict(request, timeout=20)
+                    logit = answer.outputs["logit"].float_val[0] + shift
+                    self.answers.append((str(answer.model_spec.version.value), logit))
+                except grpc.RpcError as error:
+                    self.failures.append(str(error))
+
 
 def wait_for(condition: Any, seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
@@ -345,7 +428,7 @@ def test_three_reloads_and_two_refusals_under_load_fail_no_request(
 ):
     """Each answer is that of the bundle it names: version v has the bias of bundle v."""
     lying = write_small_bundle(tmp_path / "lying", bias=5.0, golden_shift=0.01)
-    with Load(endpoint, clients=6) as load:
+    with Load(endpoint, clients=8) as load:
         for number, bundle in enumerate(bundles[1:], start=2):
             assert store.add(bundle) == number
             wait_for(lambda number=number: client.predict([GOOD_ROW]).version == str(number))

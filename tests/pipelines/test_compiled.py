@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from clickmill.errors import UsageError
 from components.image import DEFAULT_IMAGE
-from pipelines.build import Build
+from pipelines.build import Build, Resources
 from pipelines.compile import COMPILED, VARIANTS
 from pipelines.ctr import compile_pipeline
 
@@ -95,6 +95,22 @@ def test_the_gpu_variant_sends_training_and_nothing_else_to_gpu_nodes() -> None:
     assert executors["exec-train"]["nodeSelector"]["labels"] == {"nvidia.com/gpu.present": "true"}
     (toleration,) = executors["exec-train"]["tolerations"]
     assert toleration == {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+
+
+def test_number_and_kind_of_gpus_and_the_bounds_of_training_are_knobs(tmp_path: Path) -> None:
+    large = Resources(cpu_request="16", cpu_limit="32", memory_request="64Gi", memory_limit="96Gi")
+    path = compile_pipeline(tmp_path / "p.yaml", gpus=4, gpu_type="amd.com/gpu", training=large)
+    pipeline, kubernetes = documents(path)
+    found = container(pipeline, "train")["resources"]
+    assert (found["accelerator"]["resourceType"], found["accelerator"]["resourceCount"]) == (
+        "amd.com/gpu",
+        "4",
+    )
+    assert (found["resourceCpuRequest"], found["resourceCpuLimit"]) == ("16", "32")
+    assert (found["resourceMemoryRequest"], found["resourceMemoryLimit"]) == ("64Gi", "96Gi")
+    assert container(pipeline, "calibrate")["resources"]["resourceMemoryLimit"] == "8Gi"
+    executors = kubernetes["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert executors["exec-train"]["tolerations"][0]["key"] == "amd.com/gpu"
 
 
 def test_volumes_are_mounted_into_every_step_and_the_image_can_be_chosen(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def options(market: Path, workspace: Path, **changed: Any) -> RunOptions:
         "truth": (str(market / "truth"),),
         "workspace": workspace,
         "models": ("lr", "dcn_v2"),
+        "variants": {"lr-pulled": {"model": "lr", "training": {"linear_l2": 0.5, "epochs": 1}}},
         "model_configs": {"dcn_v2": TINY},
         "training": {"epochs": 4, "patience": 4, "batch_size": BATCH},
         "negatives_kept": 0.5,
@@ -116,7 +117,7 @@ def second(first: tuple[RunResult, Watcher], market: Path, workspace: Path) -> t
     again = options(
         market,
         workspace,
-        models=("lr",),
+        models=("lr", "lr-pulled"),
         gate={**GATE, "max_p99_ratio": None, "ne_margin": 10.0, "auc_margin": None, "ece_margin": None},
     )
     return run(again, progress=watcher, watch=watcher), watcher
@@ -193,6 +194,8 @@ def test_a_later_run_faces_the_champion_on_the_same_rows(
         ("preprocess", "cached"),
         ("train lr", "cached"),
         ("calibrate lr", "done"),
+        ("train lr-pulled", "done"),
+        ("calibrate lr-pulled", "done"),
         ("validate_model", "done"),
         ("deploy", "done"),
         ("report", "done"),
@@ -202,6 +205,22 @@ def test_a_later_run_faces_the_champion_on_the_same_rows(
     difference = result.metrics["normalized_entropy"] - champion.evaluation.normalized_entropy.value
     assert result.metrics["gate_ne"] == pytest.approx(difference, abs=1e-4)
     assert Store(result.store).versions()[-1] == result.version
+
+
+def test_two_configurations_of_a_model_are_trained_and_the_best_by_ne_goes_on(
+    second: tuple[RunResult, Watcher],
+) -> None:
+    result, _ = second
+    assert set(result.bundles) == {"lr", "lr-pulled"}
+    loaded = {name: bundles.load(path) for name, path in result.bundles.items()}
+    plain, pulled = (loaded[name].trained().meta for name in ("lr", "lr-pulled"))
+    assert (plain["model"], pulled["model"]) == ("lr", "lr")
+    assert pulled["training_config"]["linear_l2"] == 0.5
+    assert pulled["training_config"]["batch_size"] == plain["training_config"]["batch_size"] == BATCH
+    assert (len(pulled["history"]), len(plain["history"])) == (1, 4)
+    ne = {name: b.calibration_report.candidates[b.calibration_report.method] for name, b in loaded.items()}
+    assert result.best_model == min(ne, key=lambda name: ne[name])
+    assert bundles.load(result.best).digest == loaded[result.best_model].digest
 
 
 def test_a_broken_file_stops_the_run_with_the_step_the_reason_and_the_log(
@@ -237,6 +256,17 @@ def test_a_broken_file_stops_the_run_with_the_step_the_reason_and_the_log(
         ({"preparation": {"window": "soon"}}, UsageError, "'soon' is not a duration"),
         ({"models": ("lr", "gpt")}, UsageError, "no model is called 'gpt'"),
         ({"models": ("lr", "lr")}, UsageError, "names a model twice"),
+        (
+            {"models": ("big",), "variants": {"big": {"modle": "lr"}}},
+            UsageError,
+            r"variants\.big: model: Field required",
+        ),
+        (
+            {"variants": {"lr": {"model": "fm"}}},
+            UsageError,
+            "variants: 'lr' is a model; give the variant another name",
+        ),
+        ({"models": ("v",), "variants": {"v": {"model": "gpt"}}}, UsageError, "no model is called 'gpt'"),
         ({"model_configs": {"cdn": {}}}, UsageError, "no model is called 'cdn'"),
         ({"impressions": ("nowhere/*.parquet",)}, UnreadableData, r"nowhere/.*: no such file"),
         ({"contract": Path("nowhere.yaml")}, ContractError, r"nowhere\.yaml: cannot be read"),
@@ -248,6 +278,17 @@ def test_what_cannot_work_is_refused_before_anything_starts(
     with pytest.raises(kind, match=words):
         run(options(market, tmp_path / "workspace", **changed))
     assert not (tmp_path / "workspace").exists()
+
+
+def test_a_warm_start_names_the_champion_by_its_number(
+    first: tuple[RunResult, Watcher], market: Path, workspace: Path, tmp_path: Path
+) -> None:
+    store = first[0].store
+    newest = str(Store(store).latest())
+    assert local._champion(options(market, workspace)) == ""
+    assert local._champion(options(market, workspace, warm_start=True)) == newest
+    fresh = options(market, tmp_path, warm_start=True)
+    assert local._champion(fresh) == str(tmp_path / "store"), "nothing there yet; the step says so"
 
 
 def test_two_runs_do_not_share_a_workspace(market: Path, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def write_small_bundle(folder: Path, *, bias: float = -3.0, golden_shift: float 
         export.SIGNATURE: (raw_logit, tensors.signature(CONTRACT)),
         export.RANKING: (raw_logit, request_signature(CONTRACT)),
     }
-    export.save(module, forms, lambda logit: logit, saved)
+    export.save(module, forms, lambda logit: logit, CONTRACT, saved)
     (folder / "contract.yaml").write_text(contracts.dumps(CONTRACT))
     graph = tf.saved_model.load(str(saved)).signatures[export.SIGNATURE]
 

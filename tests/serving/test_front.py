@@ -22,6 +22,7 @@ from serving.lanes import Lanes
 from serving.limits import Limits
 from serving.metrics import Metrics
 from serving.predictor import BundleModel
+from serving.scheduler import Scheduler
 from tests.serving.small_bundle import GOOD_ROW, logit_of, pctr_of, raw_rows
 
 LIMITS = Limits(max_body_bytes=200_000, max_rows=300, max_string_bytes=64, body_seconds=0.3)
@@ -40,7 +41,9 @@ class Edge:
             self.model.swap(scorer, "7")
         models = kserve.ModelRepository()
         models.update(self.model)
-        self.front = Front(app.build(app.BundleDataPlane(models)), self.model, Lanes(2))
+        self.front = Front(
+            app.build(app.BundleDataPlane(models)), self.model, Scheduler(self.model, Lanes(2))
+        )
 
     def ask(
         self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None
@@ -373,3 +376,22 @@ def test_metrics_count_rows_rejections_and_pctr(small_scorer):
         sum(map(pctr_of, rows)), abs=1e-6
     )
     assert edge.metric(f'clickmill_bundle_info{{digest="{small_scorer.digest}",{label},version="7"}}') == 1
+
+
+def test_a_ranking_goes_through_the_same_door(edge):
+    body = {
+        "user": {"user_id": "u1", "returning": True},
+        "candidates": [{"ad_id": "a1", "bid": 1.0}, {"ad_id": "a2", "bid": 5.0}],
+    }
+    answer = edge.post("/v1/models/small:rank?explain=1", body)
+    assert answer.status_code == 200
+    assert answer.headers["x-clickmill-version"] == "7"
+    shown = answer.json()["ranked"]
+    p = [pctr_of({"ad_id": ad, "returning": True}) for ad in ("a1", "a2")]
+    assert [one["candidate"] for one in shown] == [1, 0]
+    assert [one["ecpm"] for one in shown] == pytest.approx([5000 * p[1], 1000 * p[0]], rel=1e-5)
+    assert shown[0]["logit_by_field"]["returning"] == pytest.approx(0.5, abs=1e-5)
+    refused = edge.post("/v1/models/small:rank", {"candidates": [{"ad_id": "a1"}]})
+    assert (refused.status_code, refused.json()["reason"]) == (400, "invalid")
+    assert "candidate 0: `bid` is missing" in refused.json()["error"]
+    assert edge.post("/v1/models/large:rank", body).status_code == 404

@@ -209,5 +209,5 @@ def test_a_request_ends_on_the_bundle_it_began_on(shelf):
 
     first.predict = swapping
     body = b'{"instances": [{"ad_id": "a1"}]}'
-    assert shelf.model.answer_v1(body).headers["x-clickmill-version"] == "1"
-    assert shelf.model.answer_v1(body).headers["x-clickmill-version"] == "2"
+    assert shelf.model.answer(shelf.model.ask_v1(body)).headers["x-clickmill-version"] == "1"
+    assert shelf.model.answer(shelf.model.ask_v1(body)).headers["x-clickmill-version"] == "2"

@@ -14,7 +14,7 @@ from clickmill.data.world import tables
 from clickmill.data.world.clicks import ClickEvents, ClickQueue, delays_us, with_dirt
 from clickmill.data.world.config import WorldConfig
 from clickmill.data.world.journey import Journey
-from clickmill.data.world.policy import Auction, NoisyRevenuePolicy, Policy, allocate
+from clickmill.data.world.policy import Auction, KnownChances, NoisyRevenuePolicy, Policy, allocate
 from clickmill.data.world.population import Ints, Population, populate
 from clickmill.data.world.preference import Dial, Preference, Requests, sigmoid
 from clickmill.data.world.traffic import arrive, candidates, quotas
@@ -133,6 +133,9 @@ class _Market:
             request=request,
             ad=ad[request, candidate],
             position=position,
+            slot_chances=self.policy.slot_chances(auction, request, candidate)
+            if isinstance(self.policy, KnownChances)
+            else None,
             relevance=sigmoid(logit[request, candidate]),
             examination=self.preference.examination(position),
             missing=missing,

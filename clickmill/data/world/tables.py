@@ -46,9 +46,12 @@ IMPRESSION_SCHEMA = pa.schema(
         "page_category": pa.string(),
         "connection": pa.string(),
         "position": pa.int64(),
+        "slot_chances": pa.list_(pa.float32()),
     }
 )
-"""Impression log. Prices and bids in currency units, exposures halved daily, histories with the latest click last."""
+"""Impression log. Prices and bids in currency units, exposures halved daily, histories with the latest click last.
+`slot_chances` are those of
+the logging policy to put the ad into slot 1, 2, ... of this request, 0 for slots it does not have; null for one that does not know them."""
 
 CLICK_SCHEMA = pa.schema({"impression_id": pa.int64(), "click_time": _TIME})
 """Click log."""
@@ -74,6 +77,8 @@ class Shown:
     """Index into `requests`."""
     ad: Ints
     position: Ints
+    slot_chances: Floats | None
+    """(n, slots): P(the ad stands in slot 1, 2, ...) before the policy drew its noise; None where it does not know."""
     relevance: Floats
     examination: Floats
     missing: NDArray[np.bool_]
@@ -135,6 +140,7 @@ class Typesetter:
             "page_category": _words(words.PAGE_CATEGORIES, requests.page[shown.request]),
             "connection": _words(words.CONNECTIONS, requests.connection[shown.request], shown.missing[:, 1]),
             "position": shown.position,
+            "slot_chances": _lists(shown.slot_chances, n),
         }
         return pa.table(columns, schema=IMPRESSION_SCHEMA)
 
@@ -169,6 +175,13 @@ def click_log(events: ClickEvents) -> pa.Table:
 def _names(prefix: str, n: int) -> pa.Array:
     width = max(len(str(n - 1)), 6 if prefix == "u" else 4)
     return pa.array([f"{prefix}{number:0{width}d}" for number in range(n)])
+
+
+def _lists(chances: Floats | None, rows: int) -> pa.Array:
+    if chances is None:
+        return pa.nulls(rows, pa.list_(pa.float32()))
+    offsets = np.arange(rows + 1, dtype=np.int32) * chances.shape[1]
+    return pa.ListArray.from_arrays(offsets, pa.array(chances.ravel().astype(np.float32)))
 
 
 def _words(names: Sequence[str], level: Ints, missing: NDArray[np.bool_] | None = None) -> pa.Array:

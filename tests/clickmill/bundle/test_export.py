@@ -9,6 +9,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from tensorflow.core.protobuf import saved_model_pb2
 
 from clickmill.bundle import Bundle, export
 from clickmill.bundle.graph import ClickGraph
@@ -100,6 +101,42 @@ def test_a_process_without_clickmill_and_keras_can_serve_it(bundle, raw, tmp_pat
     ours = bundle.predict(tensors.from_rows([same, other], bundle.contract))
     assert set(got) == {"pctr", "logit"}
     np.testing.assert_allclose(got["pctr"], ours["pctr"], atol=1e-6)
+
+
+def test_rows_as_examples_give_the_probability_of_rows(bundle):
+    """What TF Serving's Classify and Regress would run, and their method names, without which it refuses."""
+    import tensorflow as tf
+
+    def example(**features):
+        made = tf.train.Example()
+        for name, values in features.items():
+            kind = {bytes: "bytes_list", int: "int64_list", float: "float_list"}[type(values[0])]
+            getattr(made.features.feature[name], kind).value.extend(values)
+        return made.SerializeToString()
+
+    long = list(range(1, 60))
+    rows = [
+        {"user_id": "u1", "segment": "a", "ad_id": 3, "price": 1.5, "age": 20, "logged_in": True, "topics": ["t1", "t2"]},
+        {"user_id": "u2", "segment": "b", "ad_id": 4, "price": 2.5, "age": 30, "clicked_ads": long},
+    ]  # fmt: skip
+    serialized = [
+        example(user_id=[b"u1"], segment=[b"a"], ad_id=[3], price=[1.5], age=[20], logged_in=[1], topics=[b"t1", b"t2"]),
+        example(user_id=[b"u2"], segment=[b"b"], ad_id=[4], price=[2.5], age=[30], clicked_ads=long),
+    ]  # fmt: skip
+    pctr = bundle.predict(tensors.from_rows(rows, bundle.contract))["pctr"]
+    signatures = tf.saved_model.load(str(bundle.saved_model)).signatures
+    np.testing.assert_allclose(
+        signatures["regress"](inputs=tf.constant(serialized))["outputs"], pctr, atol=1e-6
+    )
+    scores = signatures["classify"](inputs=tf.constant(serialized))["scores"]
+    np.testing.assert_allclose(scores, np.stack([1 - pctr, pctr], axis=1), atol=1e-6)
+    file = saved_model_pb2.SavedModel.FromString((bundle.saved_model / "saved_model.pb").read_bytes())
+    methods = {name: s.method_name for name, s in file.meta_graphs[0].signature_def.items()}
+    assert methods["serving_default"] == "tensorflow/serving/predict"
+    assert (methods["classify"], methods["regress"]) == (
+        "tensorflow/serving/classify",
+        "tensorflow/serving/regress",
+    )
 
 
 def test_the_signature_names_the_contracts_inputs_and_nothing_else(bundle):

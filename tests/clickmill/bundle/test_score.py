@@ -73,7 +73,7 @@ def test_the_bundle_judged_again_is_what_it_carries(bundle, dataset, pctr, test_
 
 def test_slices_are_the_fields_of_few_values(dataset, test_rows):
     found = slices(dataset, "test")
-    assert set(found) == {"segment", "ad_id", "site", "logged_in", "position"}
+    assert set(found) == {"segment", "ad_id", "site", "logged_in", "position", "user_id in train"}
     assert (found["position"] == test_rows["position"].astype(str)).all()
     missing = np.array([value is None for value in found["site"]])
     assert (missing == test_rows["site"].isna()).all()

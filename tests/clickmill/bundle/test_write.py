@@ -52,6 +52,9 @@ def test_the_folder_holds_what_the_format_says_and_verifies(bundle):
         "plots/roc.svg",
         "plots/lift.svg",
         "plots/learning.svg",
+        "training/model.json",
+        "training/space/space.json",
+        "training/weights/000.npy",
         "model/1/saved_model.pb",
         "model/1/variables/variables.index",
         "model/1/assets.extra/tf_serving_warmup_requests",
@@ -70,6 +73,7 @@ def test_the_manifest_tells_the_lineage(bundle, dataset):
     assert manifest.model.config["units"] == [8]
     assert manifest.model.training["positive_weight"] == 3.0
     assert lineage.parent == "a" * 64
+    assert (lineage.training, lineage.started_from) == (bundle.trained().meta["identity"], None)
     assert (
         lineage.contract_digest
         == dataset.contract.digest

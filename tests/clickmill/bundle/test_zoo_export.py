@@ -11,6 +11,7 @@ from clickmill import features
 from clickmill.bundle import requests
 from clickmill.bundle.export import export
 from clickmill.bundle.graph import ClickGraph
+from clickmill.bundle.stored_rows import RowFormat, served
 from clickmill.calibration import Calibration
 from clickmill.data import PreparedDataset
 from clickmill.models import MODELS, build
@@ -23,11 +24,23 @@ def space(dataset: PreparedDataset) -> features.FeatureSpace:
 
 
 @pytest.mark.parametrize(
-    ("name", "position"),
-    [*((name, "additive") for name in MODELS), ("lr", "examination"), ("dcn_v2", "examination")],
+    ("name", "position", "rows"),
+    [
+        *((name, "additive", "float32") for name in MODELS),
+        ("lr", "examination", "float32"),
+        ("dcn_v2", "examination", "float32"),
+        ("wide_deep", "additive", "int8"),
+        ("din", "additive", "int8"),
+        ("lr", "additive", "bfloat16"),
+    ],
 )
 def test_every_model_exports_and_gives_the_same_logits(
-    name: str, position: str, dataset: PreparedDataset, space: features.FeatureSpace, tmp_path: Path
+    name: str,
+    position: str,
+    rows: RowFormat,
+    dataset: PreparedDataset,
+    space: features.FeatureSpace,
+    tmp_path: Path,
 ) -> None:
     model = build(name, space, {"position": position})
     if position == "examination":
@@ -35,8 +48,10 @@ def test_every_model_exports_and_gives_the_same_logits(
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         variable.assign(rng.normal(0, 0.2, variable.shape))
-    trained = TrainedModel(space, name, model, features.Encoder(space), {})
-    export(trained, Calibration(negatives_kept=1.0), tmp_path)
+    meta = {"model_config": {"position": position}}
+    as_served = served(TrainedModel(space, name, model, features.Encoder(space), meta), rows)
+    trained = as_served.trained
+    export(as_served, Calibration(negatives_kept=1.0), tmp_path)
     table = next(iter(dataset.scan("test"))).slice(0, 50)
     raw = features.tensors.from_arrow(table, space.contract)
     logit = ClickGraph(tmp_path)(raw)["logit"]

@@ -34,7 +34,18 @@ def contract(tmp_path: Path) -> Path:
 def test_help_names_every_subcommand_and_the_exit_codes() -> None:
     result = clickmill("--help")
     assert result.returncode == 0
-    for word in ("demo", "run", "serve", "predict", "contract", "data", "model", "bundle", "Exit status"):
+    for word in (
+        "demo",
+        "run",
+        "serve",
+        "predict",
+        "contract",
+        "data",
+        "features",
+        "model",
+        "bundle",
+        "Exit status",
+    ):
         assert word in result.stdout
 
 
@@ -52,6 +63,8 @@ def test_help_names_every_subcommand_and_the_exit_codes() -> None:
         "data check",
         "data prepare",
         "model size",
+        "features publish",
+        "features show",
         "bundle show",
         "bundle verify",
     ],

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from clickmill.contract import Measure, dumps, loads
+from clickmill.contract import FeatureContract, Measure, dumps, loads
 from clickmill.errors import ContractError
 
 TEXT = """
@@ -44,6 +44,9 @@ def test_the_store_keeps_fields_by_the_id_they_are_looked_up_by():
 def test_it_comes_back_from_yaml_equal_on_one_line():
     contract = loads(TEXT)
     assert loads(dumps(contract)) == contract
+    assert (
+        FeatureContract.model_validate_json(contract.model_dump_json()) == contract
+    )  # as a feature space keeps it
     assert "    aggregate: {of: ctr, by: ad_id, window: 604800s, smoothing: 5.0}\n" in dumps(contract)
 
 
@@ -63,6 +66,8 @@ def test_a_contract_without_these_fields_keeps_its_digest():
         ("90min", "90min, smoothing: 3", "`smoothing` belongs to `of: ctr`; `impressions` is a plain count: remove it"),
         ("by: ad_id", "by: adid", "fields.ad_ctr.aggregate.by (line 8): got \"adid\"; no field of this name; known: at, label"),
         ("by: ad_id", "by: brand", "must name an id: a feature of dtype string or int64 that is in the request itself"),
+        ("by: ad_id", "by: user_id", "has role `user`, which is the same for all ads of a request; make this field's role user"),
+        ("by: user_id", "by: ad_id", "differs from ad to ad, but role `user` is one value for a whole request; make the role ad"),
         ("lookup_by: ad_id", "lookup_by: label", "fields.brand.lookup_by (line 10): got \"label\"; must name an id"),
         ("default: 0.03, ", "", "fields.ad_ctr.default (line 8): got null; give the click rate to expect of an id without a past"),
         ("default: 0.03", "default: 1.0", "above 0 and below 1"),

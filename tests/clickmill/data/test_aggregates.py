@@ -54,7 +54,8 @@ def reference(events, field, ident, t):
         return n
     if spec.of == "clicks":
         return c
-    return np.float32((c + spec.smoothing * field.default) / (n + spec.smoothing))
+    s = spec.smoothing or 20
+    return np.float32((c + s * field.default) / (n + s))
 
 
 def table_of(events):
@@ -177,7 +178,7 @@ def logs(folder, n=600, seed=0):
 
 
 def prepared(folder, **options):
-    chosen = PrepareOptions(window=ATTRIBUTION, latest=datetime(2027, 1, 1, tzinfo=UTC), **options)
+    chosen = PrepareOptions(**{"window": ATTRIBUTION, "latest": datetime(2027, 1, 1, tzinfo=UTC)} | options)
     return prepare(
         folder / "impressions.parquet",
         CONTRACT,
@@ -207,6 +208,8 @@ def test_prepare_gives_every_split_the_past_of_the_whole_log_also_what_sampling_
     dataset = prepared(tmp_path, negatives_kept=0.3)
     assert dataset.meta.splits["train"].rows < 300
     for split in dataset.splits:
+        table = dataset.columns(split, list(AGGREGATES))
+        assert [field.type for field in table.schema] == [pa.float32(), pa.int64(), pa.int64(), pa.float32()]
         rows = pa.concat_tables(dataset.scan(split)).to_pylist()
         for row in rows[:: len(rows) // 20]:
             t = (row["event_time"] - START).total_seconds()
@@ -239,7 +242,10 @@ def test_the_dataset_holds_each_ids_values_right_after_the_last_impression(tmp_p
     assert online.meta.as_of == end
     t = (end - START).total_seconds()
     for by, fields in aggregates_of(CONTRACT).items():
-        rows = pa.concat_tables(online.batches(by)).to_pylist()
+        table = pa.concat_tables(online.batches(by))
+        types = {pa.float32() if f.dtype == "float32" else pa.int64() for f in fields.values()}
+        assert {table.schema.field(value_column(name)).type for name in fields} == types
+        rows = table.to_pylist()
         assert len(rows) == online.meta.entities[by].ids
         assert [r["id"] for r in rows] == sorted(r["id"] for r in rows)
         found = {r["id"]: r for r in rows}
@@ -250,6 +256,13 @@ def test_the_dataset_holds_each_ids_values_right_after_the_last_impression(tmp_p
                 value = None if row is None else row[value_column(name)]
                 nothing = np.float32(field.fill) if field.aggregate.of == "ctr" else 0
                 assert value == expected if value is not None else expected == nothing
+
+
+def test_what_the_waiting_window_leaves_out_of_the_splits_is_no_less_the_past(tmp_path):
+    frame = logs(tmp_path)
+    dataset = prepared(tmp_path, wait=timedelta(seconds=60), window=timedelta(seconds=60))
+    assert sum(split.rows for split in dataset.meta.splits.values()) < len(frame)
+    assert dataset.online.meta.as_of > frame["event_time"].max()
 
 
 def test_a_looked_up_field_has_its_last_logged_value_with_its_time(tmp_path):

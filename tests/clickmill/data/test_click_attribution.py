@@ -55,9 +55,13 @@ def clicks(rows):
     return CON.create_table(ibis.util.gen_name("clicks"), ibis.memtable(table), temp=True)
 
 
-def join(shown, log, window=10):
+def join(shown, log, window=10, as_of=None):
     table, report = join_clicks(
-        impressions(shown), clicks(log), contract=CONTRACT, window=timedelta(seconds=window)
+        impressions(shown),
+        clicks(log),
+        contract=CONTRACT,
+        window=timedelta(seconds=window),
+        as_of=None if as_of is None else START + timedelta(seconds=as_of),
     )
     return table.order_by("key").to_pyarrow().to_pylist(), report
 
@@ -69,7 +73,7 @@ def test_each_click_of_the_log_has_one_fate():
     assert [row["label"] for row in rows] == [True, True, False, False]
     assert rows[0]["clicked_at"] == START + timedelta(seconds=5)
     assert rows[2]["clicked_at"] is None
-    assert report.model_dump(exclude={"click_log_end"}) == {
+    assert report.model_dump(exclude={"click_log_end", "as_of"}) == {
         "window_s": 10.0,
         "clicks": 8,
         "joined": 2,
@@ -78,9 +82,10 @@ def test_each_click_of_the_log_has_one_fate():
         "before_impression": 1,
         "orphan": 1,
         "incomplete": 2,
+        "unknown_yet": 0,
         "immature": 1,
     }
-    assert report.click_log_end == START + timedelta(seconds=99)
+    assert report.click_log_end == report.as_of == START + timedelta(seconds=99)
     assert "2 of 8 clicks found their impression within 10 seconds" in report.message
 
 
@@ -95,6 +100,15 @@ def test_an_early_click_does_not_hide_the_valid_one_after_it():
     rows, report = join([(1, 50)], [(1, 40), (1, 55)])
     assert rows[0]["clicked_at"] == START + timedelta(seconds=55)
     assert (report.joined, report.duplicate, report.before_impression) == (1, 0, 1)
+
+
+def test_as_of_a_moment_later_clicks_on_earlier_impressions_are_not_known():
+    # as of second 20: the click at 20 on the impression of second 12 comes too late to be known, that on the impression of 20 counts
+    rows, report = join([(1, 0), (2, 12), (3, 20)], [(1, 19), (2, 20), (3, 25)], window=30, as_of=20)
+    assert [row["label"] for row in rows] == [True, False, True]
+    assert (report.joined, report.unknown_yet, report.immature) == (2, 1, 2)
+    assert report.as_of == START + timedelta(seconds=20)
+    assert "1 were not known by" in report.message
 
 
 def test_without_clicks_every_label_is_false():

@@ -200,7 +200,7 @@ def test_impressions_whose_window_is_open_are_left_out_on_request(tmp_path):
         loads(JOINED),
         tmp_path / "b",
         clicks=clicks,
-        options=options.model_copy(update={"mature_only": True}),
+        options=options.model_copy(update={"wait": window}),
     )
     assert sum(split.rows for split in mature.meta.splits.values()) == open_since + 1
 

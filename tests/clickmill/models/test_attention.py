@@ -23,48 +23,77 @@ from clickmill.models.tower import Seeds
 WIDTH = 3
 
 
-def _unit(activation: str = "prelu", *, softmax: bool = False, recency: bool = False) -> LocalActivationUnit:
-    unit = LocalActivationUnit((5, 4), activation, Seeds(0), softmax=softmax, recency=recency, name="unit")
-    unit(np.zeros((1, 2, WIDTH), np.float32), np.zeros((1, WIDTH), np.float32), np.ones((1, 2), np.int32))
+def _unit(
+    activation: str = "prelu",
+    *,
+    heads: int = 2,
+    softmax: bool = False,
+    recency: bool = False,
+    identity: bool = False,
+) -> LocalActivationUnit:
+    unit = LocalActivationUnit(
+        (5, 4),
+        activation,
+        Seeds(0),
+        heads=heads,
+        softmax=softmax,
+        recency=recency,
+        identity=identity,
+        name="unit",
+    )
+    unit(
+        np.zeros((1, 2, WIDTH), np.float32),
+        np.zeros((1, WIDTH), np.float32),
+        np.ones((1, 2), np.int32),
+        np.ones(1, np.int32),
+    )
     rng = np.random.default_rng(7)
     for variable in unit.trainable_variables:
         variable.assign(rng.normal(0, 0.7, variable.shape))
     return unit
 
 
-def _histories(seed: int, rows: int = 4, length: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vectors (rows, length, WIDTH), zero where padded, candidates, and rows: every length from 0 on."""
+def _histories(
+    seed: int, rows: int = 4, length: int = 5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors (rows, length, WIDTH), zero where padded, candidates, and rows of both: every length from 0 on; every other candidate is
+    the first item of its history."""
     rng = np.random.default_rng(seed)
     there = np.arange(length) < np.arange(rows)[:, None] % (length + 1)
     ids = np.where(there, rng.integers(1, 50, (rows, length)), 0).astype(np.int32)
     vectors = (rng.normal(size=(rows, length, WIDTH)) * there[:, :, None]).astype(np.float32)
-    return vectors, rng.normal(size=(rows, WIDTH)).astype(np.float32), ids
+    wanted = np.where(np.arange(rows) % 2, ids[:, 0], 77).astype(np.int32)
+    return vectors, rng.normal(size=(rows, WIDTH)).astype(np.float32), ids, wanted
 
 
 @pytest.mark.parametrize("softmax", [False, True])
 @pytest.mark.parametrize("recency", [False, True])
-def test_the_unit_is_eq_3_of_din_item_by_item(softmax, recency):
-    unit = _unit(softmax=softmax, recency=recency)
-    history, candidate, rows = _histories(0, rows=6)
+@pytest.mark.parametrize("identity", [False, True])
+@pytest.mark.parametrize("heads", [1, 3])
+def test_the_unit_is_eq_3_of_din_item_by_item(softmax, recency, identity, heads):
+    unit = _unit(heads=heads, softmax=softmax, recency=recency, identity=identity)
+    history, candidate, rows, wanted = _histories(0, rows=6)
     kernels = [k.numpy() for k in unit.kernels]
     biases = [b.numpy() for b in unit.biases]
     slopes = [a.alpha.numpy() for a in unit.activations]
-    expected = np.zeros((6, WIDTH))
+    expected = np.zeros((6, heads, WIDTH))
     for r in range(6):
         h, c = history[r][rows[r] > 0], candidate[r]
-        weights = []
+        weights = np.zeros((len(h), heads))
         for j, item in enumerate(h):
             x = np.concatenate([item, c, item - c, item * c])
             if recency:
                 x = np.concatenate([x, [0.5 ** ((len(h) - 1 - j) / half_life) for half_life in HALF_LIVES]])
+            if identity:
+                x = np.append(x, rows[r, j] == wanted[r])
             for layer in range(2):
                 s = x @ kernels[layer] + biases[layer]
                 x = np.where(s > 0, s, slopes[layer] * s)
-            weights.append((x @ kernels[2] + biases[2])[0])
-        if softmax and weights:
-            weights = np.exp(weights) / np.exp(weights).sum()
-        expected[r] = sum((w * item for w, item in zip(weights, h, strict=True)), np.zeros(WIDTH))
-    np.testing.assert_allclose(unit(history, candidate, rows), expected, rtol=1e-4, atol=1e-5)
+            weights[j] = x @ kernels[2] + biases[2]
+        for k in range(heads):
+            w = np.exp(weights[:, k]) / np.exp(weights[:, k]).sum() if softmax else weights[:, k]
+            expected[r, k] = sum((a * item for a, item in zip(w, h, strict=True)), np.zeros(WIDTH))
+    np.testing.assert_allclose(unit(history, candidate, rows, wanted), expected, rtol=1e-4, atol=1e-5)
     assert not expected[0].any()  # nobody's history is empty but the first's
 
 
@@ -79,13 +108,14 @@ def test_the_unit_is_eq_3_of_din_item_by_item(softmax, recency):
 @settings(max_examples=30, deadline=None)
 def test_padding_changes_nothing(more, seed, softmax, recency, activation, training):
     """While training too: Dice's moments are those of the items that are there."""
-    history, candidate, rows = _histories(seed)
+    history, candidate, rows, wanted = _histories(seed)
     pad = ((0, 0), (0, more))
-    short, long = (_unit(activation, softmax=softmax, recency=recency) for _ in range(2))
-    without = short(history, candidate, rows, training=training)
+    short, long = (_unit(activation, softmax=softmax, recency=recency, identity=True) for _ in range(2))
+    without = short(history, candidate, rows, wanted, training=training)
     # what lies where nothing is may be anything
     noise = np.random.default_rng(seed).normal(size=(len(rows), more, WIDTH)).astype(np.float32)
-    padded = long(np.concatenate([history, noise], axis=1), candidate, np.pad(rows, pad), training=training)
+    longer = np.concatenate([history, noise], axis=1)
+    padded = long(longer, candidate, np.pad(rows, pad), wanted, training=training)
     np.testing.assert_allclose(padded, without, rtol=1e-4, atol=1e-5)
     for a, b in zip(short.non_trainable_variables, long.non_trainable_variables, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -94,12 +124,12 @@ def test_padding_changes_nothing(more, seed, softmax, recency, activation, train
 @given(seed=st.integers(0, 1000), softmax=st.booleans())
 @settings(max_examples=20, deadline=None)
 def test_without_recency_the_order_of_a_history_changes_nothing(seed, softmax):
-    unit = _unit(softmax=softmax)
-    history, candidate, rows = _histories(seed, rows=6)
+    unit = _unit(softmax=softmax, identity=True)
+    history, candidate, rows, wanted = _histories(seed, rows=6)
     order = np.random.default_rng(seed).permutation(5)
     np.testing.assert_allclose(
-        unit(history[:, order], candidate, rows[:, order]),
-        unit(history, candidate, rows),
+        unit(history[:, order], candidate, rows[:, order], wanted),
+        unit(history, candidate, rows, wanted),
         rtol=1e-4,
         atol=1e-5,
     )
@@ -107,9 +137,19 @@ def test_without_recency_the_order_of_a_history_changes_nothing(seed, softmax):
 
 def test_with_recency_the_order_counts():
     unit = _unit(recency=True)
-    history, candidate, rows = _histories(0, rows=6)
-    backwards = unit(history[5:, ::-1], candidate[5:], rows[5:, ::-1])
-    assert np.abs(backwards - unit(history[5:], candidate[5:], rows[5:])).max() > 0.01
+    history, candidate, rows, wanted = _histories(0, rows=6)
+    backwards = unit(history[5:, ::-1], candidate[5:], rows[5:, ::-1], wanted[5:])
+    assert np.abs(backwards - unit(history[5:], candidate[5:], rows[5:], wanted[5:])).max() > 0.01
+
+
+def test_with_identity_a_history_that_holds_the_candidate_counts_otherwise():
+    """By its row: the vectors are the same in both."""
+    unit = _unit(identity=True)
+    history, candidate, rows, _ = _histories(0, rows=6)
+    there, elsewhere = (
+        unit(history[5:], candidate[5:], rows[5:], row) for row in (rows[5:, 2], rows[5:, 2] + 100)
+    )
+    assert np.abs(there - elsewhere).max() > 0.01
 
 
 def test_the_age_counts_back_from_the_last_item():

@@ -1,5 +1,6 @@
 """Layers against their formulas in numpy."""
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from clickmill.models.cross import Cross
 from clickmill.models.embedding import FusedEmbedding, MaskedMean
 from clickmill.models.factorization import NumericVectors, PairwiseSum
 from clickmill.models.logit import PositionBias
-from clickmill.models.tower import Seeds
+from clickmill.models.tower import Seeds, mlp
 
 _floats = st.floats(-2, 2, width=32)
 
@@ -103,6 +104,20 @@ def test_dcn_without_a_tower_is_the_cross_network_alone(space, encoded):
     model = build("dcn_v2", space, DCNv2Config(units=()))
     assert not [layer.name for layer in model.layers if layer.name.startswith("deep")]
     assert model(encoded(space, 3)).shape == (3,)
+
+
+def test_a_normalized_tower_layer_is_blind_to_the_scale_of_what_comes_in():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(64, 3)).astype(np.float32)
+    inputs = keras.Input((3,))
+    tower = keras.Model(inputs, mlp(inputs, [4], 0.0, Seeds(1), batch_norm=True))
+    kernel, bias = tower.layers[1].get_weights()
+    linear = x @ kernel + bias
+    expected = np.maximum((linear - linear.mean(0)) / linear.std(0), 0)
+    np.testing.assert_allclose(tower(x, training=True), expected, atol=1e-3)
+    np.testing.assert_allclose(tower(0.05 * x, training=True), expected, atol=1e-1)
+    plain = keras.Model(inputs, mlp(inputs, [4], 0.0, Seeds(1)))
+    np.testing.assert_allclose(plain(x), np.maximum(linear, 0), atol=1e-5)
 
 
 def test_the_mean_of_a_list_counts_only_its_items():

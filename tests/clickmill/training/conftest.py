@@ -103,5 +103,14 @@ def dataset(market: FeatureContract, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
+def shared(market: FeatureContract, tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    """A smaller one, with what was learned from it beside the rows, as a run of the pipeline leaves it."""
+    splits = {"train": market_rows(1025, 0), "validation": market_rows(501, 1), "test": market_rows(10, 2)}
+    found = write_dataset(tmp_path_factory.mktemp("shared") / "data", market, splits)
+    fit(found).save(found.root / "space")
+    return found
+
+
+@pytest.fixture(scope="session")
 def space(dataset: PreparedDataset) -> FeatureSpace:
     return fit(dataset)

@@ -1,4 +1,4 @@
-"""The examination product in training: the curve of traffic is found in a sample whose odds are not those of traffic."""
+"""The examination product in training: the curve of traffic from samples with other odds, and from rankings that knew more than the model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from clickmill.calibration import Calibration
 from clickmill.contract import loads
-from clickmill.features import fit
+from clickmill.features import fit, tensors
 from clickmill.training import TrainedModel, TrainingConfig, train
 
 CONTRACT = """
@@ -67,3 +67,33 @@ def test_the_curve_and_the_worth_of_ads_are_those_of_traffic(learned, tmp_path):
     again = TrainedModel.load(tmp_path / "out")
     assert again.meta["model_config"] == {"position": "examination"}
     np.testing.assert_array_equal(again.raw_logits({"ad": ad, "position": position}), raw)
+
+
+@pytest.mark.parametrize("treatment", ["additive", "examination"])
+def test_a_request_without_a_slot_gets_the_average_of_traffic(treatment, write, tmp_path):
+    contract = loads(
+        CONTRACT.replace(
+            "{role: position, dtype: int64}", "{role: position, dtype: int64, at_inference: average}"
+        )
+    )
+    log = _log(20_000, 0, kept=0.5)
+    dataset = write(contract, {"train": log, "validation": _log(4_000, 1, kept=0.5)})
+    config = TrainingConfig(epochs=2, batch_size=512, learning_rate=0.02, embedding_learning_rate=0.3)
+    model = train(
+        dataset, fit(dataset), "lr", model_config={"position": treatment}, config=config, out=tmp_path / "out"
+    )
+    ad = np.arange(len(LIKED))
+    known = [
+        model.raw_logits({"ad": ad, "position": np.full(len(ad), k)}).astype(np.float64) for k in (1, 2, 3)
+    ]
+    absent = model.raw_logits(tensors.from_rows([{"ad": int(a)} for a in ad], contract))
+    # a non-click that was kept stands for two
+    stands_for = np.where(log["label"].to_numpy() == 1, 1, 2)
+    share = np.bincount(log["position"].to_numpy() - 1, stands_for) / stands_for.sum()
+    pctr = Calibration(negatives_kept=0.5, positive_weight=1.0).pctr
+    if treatment == "examination":
+        expected = share @ [pctr(logit) for logit in known]
+    else:
+        odds = share @ np.exp(known)
+        expected = pctr(np.log(odds))
+    np.testing.assert_allclose(pctr(absent), expected, rtol=1e-4)

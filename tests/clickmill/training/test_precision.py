@@ -36,11 +36,14 @@ def test_the_same_model_comes_out(name, settings, dataset, space, tmp_path):
     batches = list(encode(dataset, "train", Encoder(space), tmp_path).batches(256))  # the last is smaller
     expected, exact = _trained(name, batches, space)
     losses, model = _trained(name, batches, space, **settings)
-    tolerance = 0.01 if "precision" in settings else 1e-4
+    tolerance = 0.01 if "precision" in settings else 2e-3
+    np.testing.assert_allclose(
+        losses[:2], expected[:2], rtol=tolerance / 10
+    )  # the first pass, and the first step
     np.testing.assert_allclose(losses, expected, rtol=tolerance)
     inputs = {key: batches[0][key] for key in model.input}
     logits, reference = (m(inputs).numpy() for m in (model, exact))
-    # Adam makes whole steps of small differences: rows differ, the model hardly does (its logits spread over 0.5).
+    # Adam makes whole steps of the last bits of gradients near zero: rows differ, the model hardly does (its logits spread over 0.5).
     assert np.sqrt(np.mean((logits - reference) ** 2)) < 10 * tolerance
     assert not np.array_equal(logits, reference)  # the setting did something
     assert model(inputs).dtype == tf.float32

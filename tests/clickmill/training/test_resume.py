@@ -147,6 +147,22 @@ def test_ctrl_c_at_any_step_loses_nothing(step, dataset, space, undisturbed, tmp
     _assert_same_end(_resume(dataset, space, tmp_path), undisturbed)
 
 
+def test_adam_over_the_table_and_batch_norm_go_on_where_they_were(dataset, space, tmp_path):
+    config = CONFIG.model_copy(
+        update={
+            "embedding_optimizer": "table_adam",
+            "sparse_adam_learning_rate": 0.01,
+            "l2": 1e-3,
+            "epochs": 1,
+        }
+    )
+    settings = {"model_config": {**MODEL, "batch_norm": True}, "config": config}
+    whole = train(dataset, space, "dcn_v2", out=tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, space, "dcn_v2", out=tmp_path / "cut", progress=StopAt(20, _ctrl_c), **settings)
+    _assert_same_end(train(dataset, space, "dcn_v2", out=tmp_path / "cut", **settings), whole)
+
+
 @pytest.mark.parametrize(
     "optimizers", [{"embedding_optimizer": "adam"}, {"linear_optimizer": "ftrl", "ftrl_l1": 0.1}]
 )

@@ -15,6 +15,7 @@ from clickmill.training.encoded import encode
 from clickmill.training.loss import weighted_bce
 from clickmill.training.sparse_adagrad import INITIAL_ACCUMULATOR, SparseAdagrad
 from clickmill.training.step import TrainStep
+from clickmill.training.table_adam import TableAdam
 
 
 @pytest.mark.parametrize(("l2", "rate"), [(0.0, 1.0), (0.3, 1.0), (0.3, 0.25)])
@@ -34,6 +35,27 @@ def test_sparse_adagrad_equals_dense_adagrad_on_the_rows_touched(l2, rate):
     np.testing.assert_allclose(table.numpy(), weights, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(adagrad.accumulator.numpy(), accumulator, rtol=1e-4)
     np.testing.assert_array_equal(table.numpy()[6], start[6])
+
+
+@pytest.mark.parametrize(("l2", "rate"), [(0.0, 1.0), (0.3, 0.25)])
+def test_table_adam_equals_adam_of_keras_on_the_whole_table(l2, rate):
+    rng = np.random.default_rng(2)
+    start = rng.normal(size=(7, 3)).astype(np.float32)
+    start[0] = 0.0
+    table, whole = tf.Variable(start), keras.Variable(start)
+    ours = TableAdam(table, 0.01, l2, tf.Variable(rate))
+    theirs = keras.optimizers.Adam(rate * 0.01, epsilon=1e-8)
+    theirs.build([whole])
+    for _ in range(5):
+        rows = (1 + rng.permutation(5)[:3]).astype(np.int32)  # rows 0 and 6 never
+        gradient = rng.normal(size=(3, 3)).astype(np.float32)
+        ours.apply(tf.constant(rows), tf.gather(table, rows), tf.constant(gradient), tf.constant(8.0))
+        dense = l2 * whole.numpy()
+        dense[rows] += gradient
+        theirs.apply([tf.constant(dense)], [whole])
+    np.testing.assert_allclose(table.numpy(), whole.numpy(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(table.numpy()[0], np.zeros(3))
+    assert np.array_equal(table.numpy()[6], start[6]) is (l2 == 0)
 
 
 def test_a_step_follows_the_losses_a_layer_adds_but_tells_that_of_the_clicks():
@@ -133,6 +155,7 @@ def test_a_step_moves_the_rows_of_its_batch_by_the_gradient_of_the_whole_table(
         ("fm", {"linear_optimizer": "ftrl", "embedding_optimizer": "adam"}),
         ("wide_deep", {"linear_optimizer": "adam"}),
         ("dcn_v2", {"embedding_optimizer": "adam"}),
+        ("fm", {"embedding_optimizer": "table_adam", "linear_optimizer": "table_adam"}),
     ],
 )
 def test_the_estimate_of_size_is_what_the_step_holds(name, chosen, space):

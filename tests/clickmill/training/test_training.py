@@ -44,8 +44,9 @@ def test_the_folder_gives_back_the_same_model(trained, dataset):
     assert sorted(p.name for p in out.iterdir()) == [
         "history.json",
         "model.json",
-        "model.weights.h5",
+        "row_state",
         "space",
+        "weights",
     ]
 
 
@@ -69,6 +70,21 @@ def test_the_weights_kept_are_those_of_the_epoch_with_the_best_ne(trained, datas
     assert [record["ne"] for record in history if record["epoch"] == model.meta["best_epoch"]] == [best]
     assert json.loads((out / "history.json").read_text()) == history
     assert all(record["samples_per_second"] > 0 for record in history)
+
+
+def test_who_watches_auc_keeps_the_weights_of_the_best_auc(dataset, space, tmp_path):
+    config = TrainingConfig(
+        epochs=6, batch_size=64, embedding_learning_rate=1.0, l2=0.0, patience=5, watch="auc"
+    )
+    model = train(dataset, space, "fm", config=config, out=tmp_path)
+    history = model.meta["history"]
+    by_auc, by_ne = max(history, key=lambda r: r["auc"]), min(history, key=lambda r: r["ne"])
+    assert model.meta["best_epoch"] == by_auc["epoch"]
+    assert by_auc is not by_ne, "the two agree: the test shows nothing"
+    y = dataset.columns("validation", ["label"])["label"].to_numpy()
+    weight = dataset.columns("validation", ["importance"])["importance"].to_numpy()
+    p = _sigmoid(model.raw_logits_of(dataset, "validation"))
+    assert auc(y, p, weight) == pytest.approx(by_auc["auc"], abs=1e-6)
 
 
 def test_meta_holds_what_the_prior_correction_needs(trained):

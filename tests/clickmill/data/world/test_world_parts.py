@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from clickmill.data.world import Auction, ClickDelay, DelayComponent, LoggingPolicy, WorldConfig, generate
 from clickmill.data.world.clicks import ClickEvents, ClickQueue, delays_us
 from clickmill.data.world.journey import Journey
-from clickmill.data.world.policy import allocate
+from clickmill.data.world.policy import NoisyRevenuePolicy, allocate
 from clickmill.data.world.population import draw_rows, populate
 from clickmill.data.world.preference import Dial, Preference, Requests
 from clickmill.data.world.traffic import arrive, candidates, quotas
@@ -207,6 +207,36 @@ def test_the_dial_meets_both_targets_or_says_why_not():
         fit_dial(effects, np.full(20_000, 0.01), TINY)
 
 
+def test_the_chances_of_the_slots_are_those_of_drawing_the_noise_again():
+    rng = np.random.default_rng(0)
+    n, k, draws = 3, 12, 40_000
+    ad = np.stack([rng.permutation(40)[:k] for _ in range(n)])
+    ad[0, 5] = ad[0, 2]  # an ad that comes twice is shown at most once
+    auction = Auction(
+        requests_of(np.zeros(n, np.int64), [3, 5, 4]), ad, rng.lognormal(0, 0.7, (n, k)), rng.normal(-3, 1.2, (n, k))
+    )  # fmt: skip
+    policy = NoisyRevenuePolicy(LoggingPolicy(candidates=k))
+    request, candidate = np.divmod(np.arange(n * k), k)
+    counts = np.zeros((n * k, 5))
+    many = Auction(
+        requests_of(np.zeros(n * draws, np.int64), np.tile(auction.requests.slots, draws)),
+        np.tile(ad, (draws, 1)),
+        np.tile(auction.bid, (draws, 1)),
+        np.tile(auction.logit, (draws, 1)),
+    )
+    row, shown, position = allocate(many, policy.score(many, rng))
+    np.add.at(counts, ((row % n) * k + shown, position - 1), 1 / draws)
+    chances = policy.slot_chances(auction, request, candidate)
+    other = np.arange(n * k) != 5  # the repeat is no candidate
+    assert chances.shape == (n * k, 5)
+    error = np.sqrt(np.maximum(counts * (1 - counts), 1e-4) / draws)
+    assert (np.abs(chances - counts)[other] < 5 * error[other]).all()
+    # each slot holds one ad
+    by_request = chances.reshape(n, k, 5).copy()
+    by_request[0, 5] = 0
+    np.testing.assert_allclose(by_request.sum(axis=1), np.arange(5) < np.array([[3], [5], [4]]), atol=2e-3)
+
+
 class BidPolicy:
     def score(self, auction: Auction, rng: np.random.Generator) -> np.ndarray:
         return np.log(auction.bid)
@@ -219,6 +249,9 @@ def test_two_policies_meet_the_same_visits():
     )
     for column in ("event_time", "user_id", "site_id", "page_category", "connection"):
         assert ours[column].tolist() == theirs[column].tolist()
+    # Ours knows the chances of its noise; a policy without noise to tell of logs none.
+    assert ours["slot_chances"].notna().all()
+    assert theirs["slot_chances"].isna().all()
 
 
 def test_a_shift_changes_tastes_on_its_day_and_not_before():

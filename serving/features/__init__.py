@@ -1,0 +1,39 @@
+"""The online feature store: latest values of users and ads, in Redis or a file; loading it, and reading it within a deadline.
+
+May import `clickmill`, `serving.metrics` and `serving.metric_names`. Redis is imported when a store there is opened.
+"""
+
+from serving.features.breaker import BreakerPolicy
+from serving.features.lookup import Found, Lookup, Outcome
+from serving.features.metrics import FeatureMetrics, process_feature_metrics
+from serving.features.publication import Publication, encoded, publication_of
+from serving.features.rows import Reason
+from serving.features.store import (
+    FeatureStore,
+    Shelf,
+    Stored,
+    StoreUnreachable,
+    refuse_older,
+    shelf_at,
+    store_at,
+)
+
+__all__ = [
+    "BreakerPolicy",
+    "FeatureMetrics",
+    "FeatureStore",
+    "Found",
+    "Lookup",
+    "Outcome",
+    "Publication",
+    "Reason",
+    "Shelf",
+    "StoreUnreachable",
+    "Stored",
+    "encoded",
+    "process_feature_metrics",
+    "publication_of",
+    "refuse_older",
+    "shelf_at",
+    "store_at",
+]

@@ -1,0 +1,209 @@
+"""The ranker: one user, one context, N candidate ads in; the slots sold, best first, with pCTR, eCPM and price out.
+
+    POST /v1/models/NAME:rank
+    {"user": {field: value}, "context": {field: value},
+     "candidates": [{"id": "ad 7", "bid": 1.20, field: value}, ...],
+     "slots": 3, "pricing": "second", "reserve": 0.5}
+
+User and context are given, checked, looked up and, where the model can, computed once for all candidates. Every candidate is scored for
+the same slot, the one the contract asks for where a request names none, so that the order does not depend on an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from clickmill.auction import AuctionRules, Outcome
+from clickmill.contract import FeatureContract, Role
+from clickmill.errors import RequestError, RequestTooLarge
+from clickmill.features.sides import shared_fields
+from clickmill.features.tensors import from_rows
+from serving.limits import Limits
+from serving.refusals import MalformedRequest
+
+Raw = dict[str, np.ndarray]
+
+_RULES = frozenset(AuctionRules.model_fields)
+_KEYS = frozenset({"request_id", "user", "context", "candidates"}) | _RULES
+_EXAMPLE = '{"user": {...}, "context": {...}, "candidates": [{"id": "ad 7", "bid": 1.2, ...}]}'
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a contract asks of a ranking, looked up once per bundle."""
+
+    contract: FeatureContract
+    shared: frozenset[str]
+    candidate: frozenset[str]
+    position: str | None
+    bid: str
+
+    @classmethod
+    def of(cls, contract: FeatureContract) -> Form:
+        """The form of a contract."""
+        shared = shared_fields(contract) & contract.inputs.keys()
+        return cls(
+            contract=contract,
+            shared=shared,
+            candidate=frozenset(contract.inputs.keys() - shared),
+            position=contract.of_role(Role.POSITION),
+            bid=contract.of_role(Role.BID) or "bid",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """A checked request of n candidates."""
+
+    raw: Raw
+    """Inputs of `Bundle.rank`: one row of the shared fields, n of the others."""
+    bids: np.ndarray
+    """(n,) float64, currency per click."""
+    ids: Sequence[str | None]
+    """What the caller calls each candidate."""
+    rules: AuctionRules
+    request_id: str | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """The shared fields that the caller sent itself."""
+
+
+def parse(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) -> Ranking:
+    """Hold a decoded body to the contract.
+
+    Raises MalformedRequest for another shape, RequestError naming part, candidate, field and rule, RequestTooLarge.
+    """
+    if not isinstance(payload, dict) or "candidates" not in payload:
+        raise MalformedRequest(f"the body must be an object with `candidates`: {_EXAMPLE}")
+    unknown = payload.keys() - _KEYS
+    if unknown:
+        raise MalformedRequest(
+            f"unknown key `{sorted(unknown)[0]}`; a ranking has {', '.join(sorted(_KEYS))}"
+        )
+    request_id = payload.get("request_id")
+    if request_id is not None and not isinstance(request_id, str):
+        raise MalformedRequest(f"`request_id` must be a string; got {type(request_id).__name__}")
+    shared = _shared(payload, form)
+    candidates = _candidates(payload["candidates"], form, limits)
+    ids = [_id(candidate, number) for number, candidate in enumerate(candidates)]
+    bids = [_bid(candidate, number, form.bid) for number, candidate in enumerate(candidates)]
+    stripped = [
+        {name: value for name, value in candidate.items() if name not in ("id", form.bid)}
+        for candidate in candidates
+    ]
+    raw = _read("user and context", [shared], form, form.shared)
+    raw |= _read("candidates", stripped, form, form.candidate)
+    return Ranking(raw, np.array(bids, np.float64), ids, _rules(payload, defaults), request_id, shared)
+
+
+def answer(
+    ranking: Ranking, pctr: np.ndarray, logit: np.ndarray, outcome: Outcome, *, digest: str
+) -> dict[str, Any]:
+    """The body of the answer: the candidates shown, best first. pctr, logit (n,) of all candidates."""
+    return {
+        "request_id": ranking.request_id,
+        "bundle_digest": digest,
+        "ranked": [
+            {
+                "candidate": at,
+                "id": ranking.ids[at],
+                "pctr": float(pctr[at]),
+                "logit": float(logit[at]),
+                "ecpm": ecpm,
+                "price": price,
+            }
+            for at, ecpm, price in zip(
+                outcome.candidates.tolist(), outcome.ecpm.tolist(), outcome.price.tolist(), strict=True
+            )
+        ],
+    }
+
+
+def _shared(payload: dict[str, Any], form: Form) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for part in ("user", "context"):
+        values = payload.get(part, {})
+        if not isinstance(values, dict):
+            raise MalformedRequest(
+                f"`{part}` must be an object of fields; got {type(values).__name__}: {_EXAMPLE}"
+            )
+        for name in values:
+            if name in form.candidate:
+                raise RequestError(
+                    f"`{part}`: field `{name}` belongs to a candidate; give it with each of them"
+                )
+            if name in found:
+                raise RequestError(f"field `{name}` is given under `user` and under `context`; keep one")
+        found |= values
+    return found
+
+
+def _candidates(candidates: Any, form: Form, limits: Limits) -> list[dict[str, Any]]:
+    if not isinstance(candidates, list):
+        raise MalformedRequest(
+            f"`candidates` must be a list of objects; got {type(candidates).__name__}: {_EXAMPLE}"
+        )
+    if not candidates:
+        raise RequestError("`candidates` is empty; send at least one")
+    if len(candidates) > limits.max_rows:
+        raise RequestTooLarge(f"{len(candidates):,} candidates, the limit is {limits.max_rows:,} a request")
+    for number, candidate in enumerate(candidates):
+        if type(candidate) is not dict:
+            raise RequestError(
+                f"candidate {number}: must be an object; got {type(candidate).__name__}: {_EXAMPLE}"
+            )
+        misplaced = candidate.keys() & form.shared
+        if misplaced:
+            raise RequestError(
+                f"candidate {number}: field `{sorted(misplaced)[0]}` is the same for all candidates; "
+                "give it once, under `user` or `context`"
+            )
+        if form.position in candidate:
+            raise RequestError(
+                f"candidate {number}: field `{form.position}` is what a ranking decides; leave it out"
+            )
+    return candidates
+
+
+def _id(candidate: dict[str, Any], number: int) -> str | None:
+    value = candidate.get("id")
+    if value is not None and not isinstance(value, str):
+        raise RequestError(f"candidate {number}: `id` must be a string; got {type(value).__name__}")
+    return value
+
+
+def _bid(candidate: dict[str, Any], number: int, name: str) -> float:
+    if name not in candidate:
+        raise RequestError(f"candidate {number}: `{name}` is missing; send what a click is worth to it")
+    value = candidate[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise RequestError(
+            f"candidate {number}: `{name}` must be a finite number of at least 0; got {value!r:.60}"
+        )
+    return float(value)
+
+
+def _rules(payload: dict[str, Any], defaults: AuctionRules) -> AuctionRules:
+    wanted = {name: payload[name] for name in _RULES & payload.keys()}
+    if not wanted:
+        return defaults
+    try:
+        return AuctionRules.model_validate(defaults.model_dump() | wanted)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RequestError(f"`{first['loc'][0]}`: {first['msg']}; got {first['input']!r:.60}") from None
+
+
+def _read(part: str, rows: list[dict[str, Any]], form: Form, names: frozenset[str]) -> Raw:
+    """The part's fields as raw tensors. The contract's words speak of rows; here they are candidates, or the one shared row."""
+    try:
+        return from_rows(rows, form.contract, only=names)
+    except RequestError as error:
+        words = str(error)
+        if part == "candidates":
+            raise RequestError(words.replace("row ", "candidate ", 1)) from None
+        raise RequestError(f"{part}: {words.removeprefix('row 0, ')}") from None

@@ -1,0 +1,76 @@
+"""The way of a request through the endpoint: in at the gate, read and checked, scored alone or in company, in time or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from serving.batcher import Batcher, BatchSettings
+from serving.concurrency import ShedPolicy
+from serving.gate import Gate
+from serving.lanes import Lanes
+from serving.predictor import BundleModel, Question, Reply
+
+Result = TypeVar("Result")
+
+
+class Scheduler:
+    """Of one model."""
+
+    def __init__(
+        self,
+        model: BundleModel,
+        lanes: Lanes,
+        *,
+        batch: BatchSettings | None = None,
+        shed: ShedPolicy | None = None,
+        timeout_seconds: float | None = None,
+    ) -> None:
+        self._model, self._lanes = model, lanes
+        self.gate = Gate(model.metrics, model.name, shed, timeout_seconds)
+        together = batch is not None and batch.rows > 0
+        self._batcher = Batcher(model, batch, max(1, lanes.threads)) if batch and together else None
+
+    async def answer(
+        self, size: int, deadline: float | None, ask: Callable[..., Question[Reply]], *arguments: Any
+    ) -> Reply:
+        """Reply to the request of `size` bytes that `ask(*arguments)` reads; `deadline` is one of the gate's.
+
+        Raises what `ask` raises, Overloaded, DeadlinePassed and NotFinite.
+        """
+        batcher = self._batcher
+        if batcher is None:
+            return await self.run(size, deadline, lambda: self._model.answer(ask(*arguments)))
+        with self.gate.admit(deadline) as begin:
+            await asyncio.sleep(0)  # see `run`
+            if self.gate.count == 1:  # nobody to share a run with, so no thread to change to
+
+                def alone() -> Reply:
+                    begin()
+                    return self._model.answer(ask(*arguments))
+
+                return await self._lanes.run(size, alone)
+            question = await self._lanes.run(size, ask, *arguments)
+            return await batcher.answer(question, begin)
+
+    async def run(
+        self, size: int, deadline: float | None, work: Callable[..., Result], *arguments: Any
+    ) -> Result:
+        """`work(*arguments)` on its lane, alone. Raises what it raises, Overloaded and DeadlinePassed."""
+        with self.gate.admit(deadline) as begin:
+
+            def begun() -> Result:
+                begin()
+                return work(*arguments)
+
+            if self.gate.policy is not None:
+                # whoever came with this one gets inside first and is counted; else the loop would score them one by one, unseen
+                await asyncio.sleep(0)
+            return await self._lanes.run(size, begun)
+
+    def close(self) -> None:
+        """Take no more work and wait for none."""
+        if self._batcher is not None:
+            self._batcher.close()
+        self._lanes.close()

@@ -1,0 +1,125 @@
+"""tensorflow.serving.PredictionService and ModelService on the endpoint's gRPC port.
+
+The handlers take and give bytes: the message classes come with TensorFlow, whose import takes seconds, and the port must listen before.
+Until a bundle is warm (TensorFlow is loaded by then, beside the event loop) calls are refused without looking into them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from serving.predictor import BundleModel
+from serving.refusals import NotOffered, is_fault, refusal_of, words_of
+from serving.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from serving.tf_protocol import TfProtocol
+
+log = logging.getLogger(__name__)
+
+PROTOCOL = "tf"
+"""Value of the metrics' label `protocol`."""
+SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
+
+Call = Callable[[bytes, Any], Awaitable[bytes]]
+
+
+class TfServices:
+    """The handlers of both services; `handlers()` goes to the gRPC server."""
+
+    def __init__(self, model: BundleModel, scheduler: Scheduler) -> None:
+        self._model, self._scheduler = model, scheduler
+        self._seconds = model.metrics.request_seconds.labels(model.name, PROTOCOL)
+        self._in_flight = model.metrics.in_flight.labels(model.name)
+
+    def handlers(self) -> tuple[Any, ...]:
+        """Generic handlers of the two services."""
+        prediction = {
+            "Predict": self._scored("ask_predict"),
+            "Classify": self._scored("ask_classify"),
+            "Regress": self._scored("ask_regress"),
+            "GetModelMetadata": self._metadata,
+            "MultiInference": self._refused(
+                "MultiInference is not offered; call Classify and Regress, or Predict, which gives pctr and logit at once"
+            ),
+        }
+        management = {
+            "GetModelStatus": self._status,
+            "HandleReloadConfigRequest": self._refused(
+                "bundles are loaded from the watched folder, not by a config; deploy a bundle there instead"
+            ),
+        }
+        return (_handler(SERVICE, prediction), _handler(MODEL_SERVICE, management))
+
+    @cached_property
+    def _protocol(self) -> TfProtocol:
+        from serving.tf_protocol import TfProtocol
+
+        return TfProtocol(self._model)
+
+    def _scored(self, method: str) -> Call:
+        async def call(data: bytes, context: Any) -> bytes:
+            start = time.perf_counter()
+            self._in_flight.inc()
+            try:
+                _ = self._model.in_service  # before the protocol, which would import TensorFlow on the loop
+                ask = getattr(self._protocol, method)
+                deadline = self._scheduler.gate.deadline(context.time_remaining())
+                message = await self._scheduler.answer(len(data), deadline, ask, data)
+            except Exception as error:
+                await self._abort(error, context)
+                raise
+            finally:
+                self._in_flight.dec()
+            context.set_trailing_metadata(tuple(message.headers.items()))
+            self._seconds.observe(time.perf_counter() - start)
+            return message.body
+
+        return call
+
+    async def _metadata(self, data: bytes, context: Any) -> bytes:
+        try:
+            _ = self._model.in_service
+            message = self._protocol.metadata(data)
+        except Exception as error:
+            await self._abort(error, context)
+            raise
+        context.set_trailing_metadata(tuple(message.headers.items()))
+        return message.body
+
+    async def _status(self, data: bytes, context: Any) -> bytes:
+        try:
+            if not self._model.ready:
+                # whoever asks waits for the import, the loop does not
+                await asyncio.to_thread(lambda: self._protocol)
+            return self._protocol.status(data)
+        except Exception as error:
+            await self._abort(error, context)
+            raise
+
+    def _refused(self, words: str) -> Call:
+        async def call(data: bytes, context: Any) -> bytes:
+            await self._abort(NotOffered(words), context)
+            raise AssertionError("abort raises")
+
+        return call
+
+    async def _abort(self, error: Exception, context: Any) -> None:
+        refusal = refusal_of(error)
+        if is_fault(error):
+            log.error("%s request failed", PROTOCOL, exc_info=error)
+        self._model.metrics.rejected.labels(self._model.name, PROTOCOL, refusal.reason).inc()
+        await context.abort(grpc.StatusCode[refusal.grpc], words_of(error))
+
+
+def _handler(service: str, calls: dict[str, Call]) -> Any:
+    methods = {name: grpc.unary_unary_rpc_method_handler(call) for name, call in calls.items()}
+    return grpc.method_handlers_generic_handler(service, methods)

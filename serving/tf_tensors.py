@@ -1,0 +1,121 @@
+"""TensorProto, TensorFlow's tensor on the wire, to named tensors and back, by the rules of TensorFlow's own reader.
+
+A proto carries its values in `tensor_content` (little endian; strings as all lengths in varints, then all bytes) or in the list of
+its type (`string_val`, `int64_val`, `float_val`, `bool_val`). A list shorter than the shape repeats its last value, an empty
+one means zeros or empty strings. Unlike TensorFlow we refuse a list longer than the shape instead of cutting it.
+
+https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/framework/tensor.proto
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from tensorflow.core.framework import tensor_pb2, types_pb2
+
+from clickmill.errors import RequestTooLarge
+from serving.limits import Limits
+from serving.refusals import MalformedRequest
+from serving.tensors import NamedTensor, objects
+
+DT_NAME: dict[str, str] = {"BYTES": "DT_STRING", "INT64": "DT_INT64", "FP32": "DT_FLOAT", "BOOL": "DT_BOOL"}
+"""What V2's datatypes are called here."""
+
+DT: dict[str, int] = {kind: types_pb2.DataType.Value(name) for kind, name in DT_NAME.items()}
+
+_READ: dict[int, tuple[str, str, Any]] = {
+    DT["BYTES"]: ("BYTES", "string_val", None),
+    DT["INT64"]: ("INT64", "int64_val", np.dtype("<i8")),
+    DT["FP32"]: ("FP32", "float_val", np.dtype("<f4")),
+    DT["BOOL"]: ("BOOL", "bool_val", np.dtype("?")),
+}
+
+
+def from_protos(inputs: Mapping[str, Any], limits: Limits) -> list[NamedTensor]:
+    """The named inputs of a request, not yet held to the contract.
+
+    Raises MalformedRequest for content that does not fit its shape, and RequestTooLarge when shapes ask for more values than a
+    message can carry: repetition makes gigabytes out of a few bytes.
+    """
+    values = 0
+    for name, proto in inputs.items():
+        shape = _shape(proto)
+        values += max(math.prod(max(side, 0) for side in shape), 1)
+        if values > limits.max_body_bytes:
+            raise RequestTooLarge(
+                f"input `{name}`: shape {list(shape)} repeats its values beyond {limits.max_body_bytes:,} in one request; split it"
+            )
+    return [_tensor(name, proto) for name, proto in inputs.items()]
+
+
+def to_proto(values: np.ndarray) -> Any:
+    """Scores (n,) as TF Serving writes them: DT_FLOAT in `float_val`, which clients read without decoding."""
+    proto = tensor_pb2.TensorProto(dtype=DT["FP32"])
+    proto.tensor_shape.dim.add(size=len(values))
+    proto.float_val.extend(values.astype(np.float32, copy=False).tolist())
+    return proto
+
+
+def _shape(proto: Any) -> tuple[int, ...]:
+    return tuple(dim.size for dim in proto.tensor_shape.dim)
+
+
+def _tensor(name: str, proto: Any) -> NamedTensor:
+    shape = _shape(proto)
+    if proto.dtype not in _READ:
+        kind = (
+            types_pb2.DataType.Name(proto.dtype) if proto.dtype in types_pb2.DataType.values() else "no type"
+        )
+        return NamedTensor(
+            name, kind, shape, np.zeros(0, np.int8)
+        )  # refused by the contract, which knows what it wants
+    datatype, attribute, dtype = _READ[proto.dtype]
+    size = math.prod(max(side, 0) for side in shape)
+    content = proto.tensor_content
+    if content:
+        values = _strings(name, content, size) if dtype is None else _numbers(name, content, size, dtype)
+        return NamedTensor(name, datatype, shape, values)
+    given = getattr(proto, attribute)
+    values = objects(list(given)) if dtype is None else np.array(given, dtype=dtype)
+    if len(values) < size:
+        last: Any = values[-1:] if len(values) else (objects([b""]) if dtype is None else np.zeros(1, dtype))
+        values = np.concatenate([values, np.broadcast_to(last, size - len(values))])
+    return NamedTensor(name, datatype, shape, values)
+
+
+def _numbers(name: str, content: bytes, size: int, dtype: Any) -> np.ndarray:
+    if len(content) != size * dtype.itemsize:
+        raise MalformedRequest(
+            f"input `{name}`: {len(content):,} bytes of tensor_content, its shape needs {size * dtype.itemsize:,}"
+        )
+    if dtype.kind == "b":
+        return np.frombuffer(content, np.uint8) != 0  # numpy would keep a 2 as a bool that is neither
+    return np.frombuffer(content, dtype)
+
+
+def _strings(name: str, content: bytes, size: int) -> np.ndarray:
+    lengths, at = [], 0
+    for _ in range(size):
+        length, shift = 0, 0
+        while True:
+            if at >= len(content) or shift > 28:
+                raise MalformedRequest(f"input `{name}`: tensor_content does not begin with {size:,} lengths")
+            byte = content[at]
+            at += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        lengths.append(length)
+    if at + sum(lengths) != len(content):
+        raise MalformedRequest(
+            f"input `{name}`: the strings of tensor_content take {at + sum(lengths):,} bytes; it has {len(content):,}"
+        )
+    texts = []
+    for length in lengths:
+        texts.append(content[at : at + length])
+        at += length
+    return objects(texts)

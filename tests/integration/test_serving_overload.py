@@ -1,0 +1,134 @@
+"""More requests than a slow graph can answer, to a real process: turned away at once, or scored in company; none wrong, none lost."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from clickmill.bundle import Store
+from serving.client import Client
+from serving.process import Endpoint, running_server
+from tests.serving.small_bundle import GOOD_ROW, logit_of, write_small_bundle
+
+pytestmark = pytest.mark.integration
+
+SLOW = """
+import json, sys, time
+from dataclasses import replace
+from serving.server import serve
+from serving.watcher import load_verified
+
+class Slow:
+    ranks = False
+    def __init__(self, scorer):
+        self.predict_now, self.contract, self.digest = scorer.predict, scorer.contract, scorer.digest
+    def predict(self, raw):
+        time.sleep(0.01)
+        return self.predict_now(raw)
+
+def load(path):
+    loaded = load_verified(path)
+    return replace(loaded, scorer=Slow(loaded.scorer))
+
+serve(**json.loads(sys.argv[1]), load=load)
+"""
+"""An endpoint whose graph takes 10 ms more, however many rows it is given."""
+
+BIASES = (-3.0, -1.0)
+
+
+class Crowd:
+    """Clients that each ask again as soon as they are answered, and a moment later when they are turned away."""
+
+    def __init__(self, endpoint: Endpoint, clients: int) -> None:
+        self.scored: list[tuple[str, float]] = []
+        self.shed: list[http.client.HTTPMessage] = []
+        self.failures: list[str] = []
+        self._address = endpoint.url.removeprefix("http://")
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
+
+    def __enter__(self) -> Crowd:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        connection = http.client.HTTPConnection(self._address, timeout=30)
+        body = json.dumps({"instances": [GOOD_ROW]})
+        while not self._stop.is_set():
+            connection.request("POST", "/v1/models/small:predict", body, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            data = json.loads(answer.read())
+            if answer.status == 200:
+                logit = data["predictions"][0]["logit"]
+                self.scored.append((answer.headers["x-clickmill-version"], logit))
+            elif (answer.status, data["reason"]) == (503, "overload"):
+                self.shed.append(answer.headers)
+                time.sleep(0.05)
+            else:
+                self.failures.append(f"{answer.status} {data}")
+        connection.close()
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+def metric(endpoint: Endpoint, name: str) -> float:
+    lines = httpx.get(f"{endpoint.url}/metrics", timeout=30).text.splitlines()
+    return float(next(line for line in lines if line.startswith(name + "{")).split()[-1])
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("bundles")
+    return [write_small_bundle(root / f"bias{bias}", bias=bias) for bias in BIASES]
+
+
+def test_too_many_clients_are_turned_away_until_the_limit_fits_and_the_rest_is_answered_right(bundles):
+    with running_server(bundles[0], model_name="small", python=SLOW) as endpoint:
+        with Crowd(endpoint, clients=30) as crowd:
+            until(lambda: len(crowd.shed) >= 30 and len(crowd.scored) >= 100)
+            limit = metric(endpoint, "clickmill_concurrency_limit")
+        assert limit < 30, "all thirty would wait a third of a second"
+        assert crowd.failures == []
+        assert {headers["retry-after"] for headers in crowd.shed} == {"1"}
+        for _, logit in crowd.scored:
+            assert logit == pytest.approx(logit_of(GOOD_ROW), abs=1e-4)
+        assert metric(endpoint, "clickmill_requests_rejected_total") >= 30
+        with Client(endpoint.url, model_name="small", retries=0) as client:  # and it is as before
+            assert client.predict([GOOD_ROW]).logit[0] == pytest.approx(logit_of(GOOD_ROW), abs=1e-4)
+
+
+def test_in_company_all_are_answered_and_a_reload_in_the_middle_mixes_no_bundles(bundles, tmp_path):
+    store = Store(tmp_path / "store")
+    store.add(bundles[0])
+    options = {"batch_rows": 64, "threads": 1, "watch_seconds": 0.2, "shed_wait_ms": 0}
+    with running_server(store.root, model_name="small", python=SLOW, **options) as endpoint:
+        with Crowd(endpoint, clients=30) as crowd:
+            until(lambda: len(crowd.scored) >= 100)
+            store.add(bundles[1])
+            until(lambda: "2" in {version for version, _ in crowd.scored[-30:]})
+            done = len(crowd.scored)
+            until(lambda: len(crowd.scored) >= done + 100)
+        assert (crowd.failures, crowd.shed) == ([], [])
+        for version, logit in crowd.scored:
+            assert logit == pytest.approx(logit_of(GOOD_ROW, BIASES[int(version) - 1]), abs=1e-4), version
+        requests = metric(endpoint, "clickmill_batch_requests_sum")
+        runs = metric(endpoint, "clickmill_batch_requests_count")
+        assert requests >= 2 * runs, "thirty clients and one thread: the runs must be shared"
