@@ -26,7 +26,7 @@ class BatchSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
     """When requests share a run of the graph."""
 
     rows: int = Field(default=0, ge=0)
-    """Rows up to which requests are scored together; 0 scores each alone, which is quicker until threads are short."""
+    """Rows up to which requests are scored together; 0 scores each alone: company pays for many clients and costs two a little."""
     wait_us: float = Field(default=0.0, ge=0)
     """Microseconds a request waits for company while a thread is free; at 0 only those that queue anyway share a run."""
 
@@ -48,6 +48,7 @@ class Batcher:
         self._grouping: Grouping[_Asked] = Grouping(settings.rows, settings.wait_us / 1e6)
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="batch")
         self._busy = 0
+        self._called = False
         self._timer: asyncio.TimerHandle | None = None
         metrics, name = model.metrics, model.name
         self._rows, self._requests = metrics.batch_rows.labels(name), metrics.batch_requests.labels(name)
@@ -60,7 +61,10 @@ class Batcher:
         loop = asyncio.get_running_loop()
         asked = _Asked(question, begin, loop.create_future())
         self._grouping.add(asked, id(question.served), question.rows, loop.time())
-        self._pump(loop)
+        if not self._called:
+            # not at once: whoever else came in this turn of the loop joins first
+            self._called = True
+            loop.call_soon(self._pump, loop)
         reply: Reply = await asked.future
         return reply
 
@@ -70,6 +74,7 @@ class Batcher:
 
     def _pump(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give groups to free threads; when the next group had better wait, look again when its wait is over."""
+        self._called = False
         while self._busy < self._workers and (group := self._grouping.take(loop.time())):
             self._busy += 1
             run = loop.run_in_executor(self._executor, self._score, group)

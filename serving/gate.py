@@ -44,6 +44,11 @@ class Gate:
         """How many may be inside now, rounded down."""
         return self._limit
 
+    @property
+    def count(self) -> int:
+        """How many are inside now."""
+        return self._inside
+
     def deadline(self, timeout_seconds: float | None = None) -> float | None:
         """When a request that arrives now must have begun to be scored, on the gate's clock; None for never."""
         seconds = self._default if timeout_seconds is None else timeout_seconds

@@ -43,6 +43,14 @@ class Scheduler:
         if batcher is None:
             return await self.run(size, deadline, lambda: self._model.answer(ask(*arguments)))
         with self.gate.admit(deadline) as begin:
+            await asyncio.sleep(0)  # see `run`
+            if self.gate.count == 1:  # nobody to share a run with, so no thread to change to
+
+                def alone() -> Reply:
+                    begin()
+                    return self._model.answer(ask(*arguments))
+
+                return await self._lanes.run(size, alone)
             question = await self._lanes.run(size, ask, *arguments)
             return await batcher.answer(question, begin)
 

@@ -104,9 +104,11 @@ def inherit_row_state(
     row_state: Sequence[tf.Variable], space: FeatureSpace, start: TrainedModel, config: TrainingConfig
 ) -> None:
     """Go on with what the champion's optimizers knew of each row; rows of new values are left as they begin, and all of them where
-    `config` names other optimizers than the champion had."""
+    `config` names other optimizers than the champion had, or the champion tells nothing of its own."""
     had = start.meta["training_config"]
-    if any(had.get(kind) != getattr(config, kind) for kind in ("embedding_optimizer", "linear_optimizer")):
+    if not start.row_state or any(
+        had.get(kind) != getattr(config, kind) for kind in ("embedding_optimizer", "linear_optimizer")
+    ):
         return
     came_from = origins(space, start.space)
     kept = ~came_from.new

@@ -29,10 +29,9 @@ from serving.process import Endpoint, running_server
 sys.path.insert(0, str(Path(__file__).parent))
 from serve import NAME, Http, cpu_seconds, raw_rows, write_bundle
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, float]] = {
     "alone": {},
-    "64 rows, no wait": {"batch_rows": 64},
-    "64 rows, 200 us": {"batch_rows": 64, "batch_wait_us": 200.0},
+    "alone, limit on": {"shed_wait_ms": 25.0},
     "512 rows, no wait": {"batch_rows": 512},
 }
 
@@ -90,9 +89,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temp, contextlib.ExitStack() as stack:
         path = write_bundle(Path(temp) / NAME, 20_000)
         endpoints = {
-            name: stack.enter_context(running_server(path, model_name=NAME, shed_wait_ms=0, **settings))
+            name: stack.enter_context(
+                running_server(path, model_name=NAME, wait=False, **{"shed_wait_ms": 0, **settings})
+            )
             for name, settings in SETTINGS.items()
         }
+        for endpoint in endpoints.values():
+            endpoint.wait_until_ready()
         print(f"{'rows':>5} {'':18} {'req/s':>8} {'p50 ms':>8} {'p99 ms':>8} {'cpu ms':>8} {'runs':>6}")
         for rows in map(int, options.rows.split(",")):
             found: dict[str, list[tuple[float, ...]]] = {name: [] for name in endpoints}

@@ -26,8 +26,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from clickmill.bundle.novelty import novelty
+from clickmill.calibration import Calibration
 from clickmill.contract import FeatureContract, Unseen, load
-from clickmill.data import PreparedDataset, prepare
+from clickmill.data import PreparedDataset, PrepareOptions, prepare
 from clickmill.data.world import WorldConfig, write
 from clickmill.evaluation import auc, normalized_entropy
 from clickmill.features import fit
@@ -52,25 +53,26 @@ def contract_with(unseen: dict[str, Unseen | None]) -> FeatureContract:
     return FeatureContract.model_validate(contract.model_copy(update={"fields": fields}).model_dump())
 
 
-def dataset_of(root: Path, setting: str) -> PreparedDataset:
-    out = root / f"cold-{setting}"
+def dataset_of(root: Path, setting: str, negatives_kept: float) -> PreparedDataset:
+    out = root / f"cold-{setting}-{negatives_kept:g}"
     if not out.exists():
         prepare(
             [root / "world" / "impressions"], contract_with(SETTINGS[setting]), out,
             clicks=[root / "world" / "clicks"], truth=[root / "world" / "truth"],
+            options=PrepareOptions(negatives_kept=negatives_kept),
         )  # fmt: skip
     return PreparedDataset.open(out)
 
 
-def predicted(dataset: PreparedDataset, model: str, seeds: int) -> np.ndarray:
-    """(seeds, n) probabilities of the test split."""
+def predicted(dataset: PreparedDataset, model: str, seeds: int, epochs: int) -> np.ndarray:
+    """(seeds, n) probabilities of the test split, the prior of the sampling corrected in closed form."""
     found = []
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
-            config = TrainingConfig(seed=seed, epochs=4)
+            config = TrainingConfig(seed=seed, epochs=epochs)
             trained = train(dataset, fit(dataset), model, config=config, out=Path(folder) / "model")
         logit = trained.raw_logits_of(dataset, "test").astype(np.float64)
-        found.append(1 / (1 + np.exp(-logit)))
+        found.append(Calibration(negatives_kept=dataset.negatives_kept).pctr(logit))
     return np.array(found)
 
 
@@ -99,6 +101,8 @@ def main() -> None:
     parser.add_argument("--impressions", type=int, default=600_000, help="rows of the impression log")
     parser.add_argument("--seeds", type=int, default=2, help="trainings per setting")
     parser.add_argument("--model", default="dcn_v2", help="the model")
+    parser.add_argument("--epochs", type=int, default=4, help="most passes over the train split")
+    parser.add_argument("--negatives-kept", type=float, default=1.0, help="share of non-clicks kept")
     parser.add_argument("--settings", default=",".join(SETTINGS), help="which settings, `one` first")
     parser.add_argument("--world", type=Path, help="folder to keep the market in and to reuse")
     args = parser.parse_args()
@@ -108,9 +112,9 @@ def main() -> None:
             write(WorldConfig(impressions=args.impressions, seed=7), root / "world")
         losses: dict[str, np.ndarray] = {}
         for setting in args.settings.split(","):
-            dataset = dataset_of(root, setting)
+            dataset = dataset_of(root, setting, args.negatives_kept)
             y = dataset.columns("test", [dataset.label])[dataset.label].to_numpy()
-            p = predicted(dataset, args.model, args.seeds)
+            p = predicted(dataset, args.model, args.seeds, args.epochs)
             losses[setting] = row_loss(y, p)
             labels = novelty(dataset, "test", least_values=20)
             slices = {"all rows": np.ones(len(y), bool)}

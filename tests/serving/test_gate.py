@@ -215,6 +215,23 @@ def test_a_request_whose_time_is_over_is_answered_504_and_never_scored(small_sco
     house.scheduler.close()
 
 
+def test_with_batching_a_request_that_is_alone_changes_no_thread_and_company_shares_a_run(small_scorer):
+    house = House(small_scorer, batch=BatchSettings(rows=100))
+    house.scorer.go.set()
+
+    async def scene() -> list[httpx.Response]:
+        async with house.client() as client:
+            first = await house.post(client)
+            assert house.registry.get_sample_value("clickmill_batch_requests_count", MODEL) == 0
+            return [first, *await asyncio.gather(*(house.post(client) for _ in range(4)))]
+
+    answers = asyncio.run(scene())
+    assert {answer.text for answer in answers} == {answers[0].text}
+    assert house.registry.get_sample_value("clickmill_batch_requests_sum", MODEL) == 4
+    assert house.scorer.asked <= 3
+    house.scheduler.close()
+
+
 def test_a_timeout_that_makes_no_sense_is_a_400(small_scorer):
     house = House(small_scorer)
 
