@@ -14,7 +14,7 @@ OUT ?= out
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export UV_LINK_MODE ?= copy
 
-.PHONY: help setup demo test test-integration lint format gen lock bench clean
+.PHONY: help setup demo test test-integration lint format gen lock bench bench-train clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -51,9 +51,12 @@ lock: $(UV)  ## resolve requirements.lock again after a change of pyproject.toml
 bench: $(READY)  ## performance beside a peer or a roofline: preprocess, training, endpoint, feature store
 	$(BIN)/python tests/bench/world.py
 	$(BIN)/python tests/bench/preprocess.py
-	$(BIN)/python tests/bench/train.py
+	$(BIN)/python tests/bench/train.py --sides clickmill,tensorflow-tower --no-epoch
 	$(BIN)/python tests/bench/serve.py
 	$(BIN)/python tests/bench/features.py --ids 100000 --reads 500
+
+bench-train: $(READY)  ## training speed beside DeepCTR, FuxiCTR and the roofline (makes their environments: a few GB; half an hour)
+	$(BIN)/python tests/bench/train.py $(ARGS)
 
 clean:  ## remove what the targets above made, but for the caches
 	rm -rf $(OUT) .venv build dist

@@ -1,152 +1,186 @@
-"""Samples per second of training DCN-v2 beside its roofline, alternating in one run.
+"""Training speed of Clickmill, its peers and the roofline, alternating in one run.
 
-    python tests/bench/train.py [--ids 100000] [--rounds 5] [--steps 30]
+    make bench-train ARGS="--ids 1000000"
+    python tests/bench/train.py [--ids 100000] [--rounds 5] [--steps 20] [--sides clickmill,deepctr] [--no-epoch] [--quick]
 
-Clickmill: batches shuffled out of the encoded arrays, sparse rows by Adagrad, dense weights by Adam; the whole of what `train`
-does per step. Roofline: the same dense layers alone, on embeddings that are ready in memory: forward, backward down to the
-embeddings' gradient, Adam. What lies between them is the price of the embeddings and of the input.
+All sides train the same DCN-v2 (3 full cross layers, deep 256-128, 26 fields, 13 numerics, dim 16, batch 4096) on the same rows, each in a process
+of its own environment. The rooflines are the dense layers alone on embeddings that are ready in memory: forward, backward down to the
+embeddings' gradient, Adam. Peers come one after the other, each beside Clickmill and the rooflines, so that two of the large tables are in
+memory, not five.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import time
-from collections.abc import Callable, Iterator
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-import keras
-import numpy as np
-import tensorflow as tf
-
-from clickmill.contract import ContractField, FeatureContract, Hash, Role, Standardize
-from clickmill.features import FeatureSpace, Moments
-from clickmill.models import build
-from clickmill.models.cross import Cross
-from clickmill.models.tower import Seeds, mlp, scalar
-from clickmill.training import TrainingConfig
-from clickmill.training.ahead import ahead
-from clickmill.training.encoded import EncodedSplit
-from clickmill.training.step import TrainStep
-
-FIELDS, NUMERICS, DIM, BATCH = 26, 13, 16, 4096
+import train_data
+from train_environments import CACHE, CLICKMILL, DEEPCTR, FUXICTR, HERE, Environment, python
+from train_protocol import Process, SideFailed
 
 
-def space(ids: int) -> FeatureSpace:
-    fields = {
-        f"c{i:02d}": ContractField(role=Role.AD, dtype="string", encoding=Hash(buckets=ids))
-        for i in range(FIELDS)
-    } | {
-        f"n{i:02d}": ContractField(role=Role.AD, dtype="float32", encoding=Standardize())
-        for i in range(NUMERICS)
-    }
-    moments = {f"n{i:02d}": Moments(0.0, 1.0) for i in range(NUMERICS)}
-    return FeatureSpace(FeatureContract(name="bench", fields=fields), moments=moments)
+@dataclass(frozen=True)
+class Kind:
+    """A side that can be measured: which script, in which environment, which of its variants."""
+
+    script: str
+    environment: Environment
+    variant: str
+    learns: bool = True
 
 
-def split(ids: int, rows: int) -> EncodedSplit:
-    """Ids by a zipf law (exponent 1.1), spread over each field's rows."""
-    rng = np.random.default_rng(0)
-    weights = 1 / np.arange(1, ids + 1) ** 1.1
-    cumulative = np.cumsum(weights) / weights.sum()
-    slots = np.empty((rows, FIELDS), np.int32)
-    for field in range(FIELDS):
-        rank = np.searchsorted(cumulative, rng.random(rows)).clip(0, ids - 1)
-        slots[:, field] = 1 + field * ids + rng.permutation(ids)[rank]
-    return EncodedSplit(
-        {
-            "slots": slots,
-            "numerics": rng.standard_normal((rows, NUMERICS), dtype=np.float32),
-            "label": (rng.random(rows) < 0.03).astype(np.float32),
-        }
-    )
+SIDES = {
+    "clickmill": Kind("train_clickmill.py", CLICKMILL, "default"),
+    "tensorflow-tower": Kind("train_tower_tensorflow.py", CLICKMILL, "default", learns=False),
+    "torch-tower": Kind("train_tower_torch.py", FUXICTR, "default", learns=False),
+    "deepctr": Kind("train_deepctr.py", DEEPCTR, "default"),
+    "deepctr-sparse": Kind("train_deepctr.py", DEEPCTR, "sparse"),
+    "fuxictr": Kind("train_fuxictr.py", FUXICTR, "default"),
+    "fuxictr-sparse": Kind("train_fuxictr.py", FUXICTR, "sparse"),
+    "clickmill-adam": Kind("train_clickmill.py", CLICKMILL, "adam"),
+    "clickmill-bfloat16": Kind("train_clickmill.py", CLICKMILL, "bfloat16"),
+    "clickmill-xla": Kind("train_clickmill.py", CLICKMILL, "xla"),
+    "clickmill-rank-64": Kind("train_clickmill.py", CLICKMILL, "rank-64"),
+}
+ALWAYS = ("clickmill", "tensorflow-tower", "torch-tower")
+"""In each group, beside one of the others."""
 
 
-def clickmill(ids: int, rows: int) -> Callable[[int], None]:
-    """A function that trains so many steps."""
-    data, config = split(ids, rows), TrainingConfig(batch_size=BATCH)
-    step = TrainStep(
-        build("dcn_v2", space(ids), {"dim": DIM, "units": (256, 128), "dropout": 0.0}),
-        config,
-        next(data.batches(1)),
-    )
+@dataclass
+class Measured:
+    """What was seen of one side, over all groups that it was in."""
 
-    def endless() -> Iterator[dict[str, np.ndarray]]:
-        epoch = 0
-        while True:
-            yield from (
-                b
-                for b in data.shuffled(BATCH, seed=0, epoch=epoch, memory=256 << 20)
-                if len(b["label"]) == BATCH
-            )
-            epoch += 1
+    rates: list[float] = field(default_factory=list)
+    input_rates: list[float] = field(default_factory=list)
+    auc: float | None = None
+    peak: float = 0.0
 
-    batches = ahead(map(step.prepare, endless()))
-
-    def run(steps: int) -> None:
-        for _ in range(steps):
-            step.run(next(batches))
-
-    return run
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
 
 
-def roofline() -> Callable[[int], None]:
-    seeds = Seeds(0)
-    x0 = keras.Input((FIELDS * DIM + NUMERICS,))
-    x = x0
-    for layer in range(3):
-        x = Cross(None, seeds, name=f"cross_{layer}")(x0, x)
-    logit = scalar(x, "cross_logit", seeds) + scalar(mlp(x0, (256, 128), 0.0, seeds), "deep_logit", seeds)
-    model = keras.Model(x0, logit)
-    adam = keras.optimizers.Adam(1e-3)
-    adam.build(model.trainable_variables)
-    rng = np.random.default_rng(0)
-    features = tf.constant(rng.standard_normal((BATCH, FIELDS * DIM + NUMERICS), dtype=np.float32))
-    label = tf.constant((rng.random((BATCH, 1)) < 0.03).astype(np.float32))
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
 
-    @tf.function
-    def step() -> tuple[tf.Tensor, tf.Tensor]:
-        variables = [v.value for v in model.trainable_variables]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([features, *variables])
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(label, model(features, training=True))
-            loss = tf.reduce_mean(losses)
-        down, *gradients = tape.gradient(loss, [features, *variables])
-        adam.apply(gradients, model.trainable_variables)
-        return loss, tf.reduce_sum(down)
+    ids: int
+    rounds: int
+    steps: int
+    rows: int
+    held_out: int
+    epoch: bool
 
-    def run(steps: int) -> None:
-        for _ in range(steps):
-            float(step()[0])
 
-    return run
+def group(names: list[str], plan: Plan, data: Path, seen: dict[str, Measured]) -> dict[str, list[float]]:
+    """Measure these sides in alternating rounds; adds to `seen`, and returns this group's samples/s by side."""
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as logs, ExitStack() as running:
+        processes = {name: _start(SIDES[name], plan, data, Path(logs) / f"{name}.log") for name in names}
+        for process in processes.values():
+            running.callback(process.close)
+        for name, process in processes.items():
+            measured = seen.setdefault(name, Measured())
+            if plan.epoch and SIDES[name].learns and measured.auc is None:
+                measured.auc = process.ask("epoch")["auc"]
+            process.ask("train", steps=3)  # traces graphs, touches the memory
+        for _ in range(plan.rounds):
+            for name, process in processes.items():
+                rates[name].append(_rate(process.ask("train", steps=plan.steps)))
+                if name == "clickmill":
+                    seen[name].input_rates.append(_rate(process.ask("input", steps=plan.steps)))
+        for name, process in processes.items():
+            seen[name].peak = max(seen[name].peak, process.ask("memory")["peak"])
+            seen[name].rates += rates[name]
+    return rates
+
+
+def table(seen: dict[str, Measured], beside: dict[str, tuple[float, float]], plan: Plan) -> str:
+    """The results as a table in Markdown; `beside`: of each side, Clickmill's samples/s in its groups and the best roofline's."""
+    lines = [
+        f"DCN-v2, {train_data.FIELDS} fields x {plan.ids:,} ids, dim {train_data.DIM}, batch {train_data.BATCH}; samples/s: median of the "
+        f"rounds (lowest to highest), {plan.steps} steps each",
+        "",
+        "| side | samples/s | of the roofline | Clickmill is | peak memory | AUC after one epoch |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, measured in seen.items():
+        ours, roofline = beside[name]
+        spread = f"{measured.rate:,.0f} ({min(measured.rates):,.0f} to {max(measured.rates):,.0f})"
+        area = "" if measured.auc is None else f"{measured.auc:.4f}"
+        times = "" if name == "clickmill" else f"{ours / measured.rate:.2f} x"
+        memory = f"{measured.peak / 2**30:.2f} GiB"
+        lines.append(f"| {name} | {spread} | {measured.rate / roofline:.1%} | {times} | {memory} | {area} |")
+    if inputs := seen.get("clickmill", Measured()).input_rates:
+        lines += ["", f"Clickmill's input alone, on one thread: {statistics.median(inputs):,.0f} samples/s"]
+    return "\n".join(lines)
 
 
 def main() -> None:
+    args = _arguments()
+    plan = Plan(args.ids, args.rounds, args.steps, args.rows, args.rows // 5, not args.no_epoch)
+    if args.quick:
+        plan = Plan(1000, 2, 2, 20_000, 4_000, plan.epoch)
+    wanted = args.sides.split(",") if args.sides else list(SIDES)
+    if unknown := [name for name in wanted if name not in SIDES]:
+        sys.exit(f"no side is called {', '.join(unknown)}; there are {', '.join(SIDES)}")
+    data = train_data.written(CACHE, plan.ids, plan.rows, plan.held_out)
+    always = [name for name in ALWAYS if name in wanted]
+    others = [name for name in wanted if name not in ALWAYS]
+    seen: dict[str, Measured] = {}
+    beside: dict[str, tuple[float, float]] = {}
+    for other in others or [None]:
+        names = [*always, *([other] if other else [])]
+        print(f"measuring {', '.join(names)}", file=sys.stderr, flush=True)
+        try:
+            rates = group(names, plan, data, seen)
+        except SideFailed as error:
+            sys.exit(f"a side of {', '.join(names)} failed: {error}")
+        medians = {name: statistics.median(values) for name, values in rates.items()}
+        roofline = max((medians[name] for name in always if name.endswith("tower")), default=float("nan"))
+        if other:
+            beside[other] = (medians.get("clickmill", float("nan")), roofline)
+    towers = [seen[name].rate for name in always if name.endswith("tower")]
+    for name in always:
+        beside[name] = (
+            seen["clickmill"].rate if "clickmill" in seen else float("nan"),
+            max(towers, default=float("nan")),
+        )
+    print(table(seen, beside, plan))
+
+
+def _start(kind: Kind, plan: Plan, data: Path, log: Path) -> Process:
+    command = [str(python(kind.environment)), str(HERE / kind.script), str(data), str(plan.ids), kind.variant]
+    root = str(HERE.parent.parent)
+    variables = {"TF_CPP_MIN_LOG_LEVEL": "2", **dict(kind.environment.variables)}
+    # Only Clickmill's own environment is to see the repository.
+    variables["PYTHONPATH"] = root if kind.environment is CLICKMILL else ""
+    return Process(command, variables, log)
+
+
+def _rate(answer: dict[str, Any]) -> float:
+    return answer["samples"] / answer["seconds"]
+
+
+def _arguments() -> argparse.Namespace:
+    assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ids", type=int, default=100_000, help="ids of each of the 26 fields")
-    parser.add_argument("--rounds", type=int, default=5, help="times each side is measured")
-    parser.add_argument("--steps", type=int, default=30, help="steps of 4096 rows in a measurement")
-    args = parser.parse_args()
-    sides = {"clickmill": clickmill(args.ids, 300_000), "roofline": roofline()}
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    for run in sides.values():
-        run(3)  # traces the graph and touches the memory
-    for _ in range(args.rounds):
-        for name, run in sides.items():
-            began = time.perf_counter()
-            run(args.steps)
-            rates[name].append(args.steps * BATCH / (time.perf_counter() - began))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    for name, values in rates.items():
-        spread = f"{min(values):,.0f} to {max(values):,.0f}"
-        print(f"train {name:10s} {medians[name]:10,.0f} samples/s   ({spread}, {args.rounds} rounds)")
-    ratio = medians["clickmill"] / medians["roofline"]
-    print(
-        f"train ratio      {ratio:10.1%} of the roofline   (DCN-v2, {FIELDS} fields x {args.ids:,} ids, dim {DIM}, batch {BATCH})"
+    parser.add_argument("--ids", type=int, default=100_000, help="ids of each of the 26 fields (100000)")
+    parser.add_argument("--rounds", type=int, default=5, help="times each side of a group is measured (5)")
+    parser.add_argument("--steps", type=int, default=20, help="steps of 4096 rows in a measurement (20)")
+    parser.add_argument(
+        "--rows", type=int, default=500_000, help="train rows; a fifth more is held out (500000)"
     )
+    parser.add_argument("--sides", default="", help=f"some of {','.join(SIDES)} (all)")
+    parser.add_argument("--no-epoch", action="store_true", help="speed only: no AUC after one epoch")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: does everything run?")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def main() -> None:
         first = day_window(root, 0, args.window, args.negatives_kept)
         champion = trained("day-0", first)
         print(f"first champion, from scratch: {told(champion)}", flush=True)
-        print(f"{'days':>6s} {'rows':>8s} {'scratch best NE':>16s} {'its rows':>9s} {'its s':>6s} {'warm rows':>10s} {'warm s':>7s} {'warm best NE':>13s} {'ratio':>6s}")  # fmt: skip
+        print(f"{'days':>6s} {'rows':>8s} {'scratch best NE':>16s} {'its rows':>9s} {'its s':>6s} {'warm rows':>10s} {'warm s':>7s} {'warm best NE':>13s} {'of rows':>8s} {'of s':>6s}")  # fmt: skip
         for run in range(1, args.runs + 1):
             dataset = day_window(root, run, args.window, args.negatives_kept)
             rows = dataset.meta.splits["train"].rows
@@ -100,7 +100,7 @@ def main() -> None:
             (cold_rows, cold_s), (warm_rows, warm_s) = until(scratch, goal, rows), until(champion, goal, rows)
             print(
                 f"{run}-{run + args.window - 1:<4d} {rows:8,d} {goal:16.4f} {cold_rows:9,.0f} {cold_s:6.1f} {warm_rows:10,.0f} {warm_s:7.1f} "
-                f"{ours:13.4f} {cold_s / warm_s:6.1f}",
+                f"{ours:13.4f} {cold_rows / warm_rows:8.1f} {cold_s / warm_s:6.1f}",
                 flush=True,
             )
             print(f"       scratch {told(scratch)}\n       warm    {told(champion)}", flush=True)
