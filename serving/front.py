@@ -43,6 +43,8 @@ _RANK = re.compile(r"/v1/models/([^/:]+):rank\Z")
 _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer\Z")
 _REPOSITORY = re.compile(r"/v2/repository/models/[^/]+/(?:load|unload)\Z")
 _JSON_LENGTH = b"inference-header-content-length"
+_LONGEST_ID = 256
+"""Characters of a request's id that are kept."""
 _JSON = b"application/json"
 _BINARY = b"application/octet-stream"
 
@@ -96,7 +98,7 @@ class Front:
                 _check_content_type(headers, _JSON)
             size, schedule = len(body), self._scheduler
             if protocol == "v1":
-                answer = await schedule.answer(size, deadline, self.model.ask_v1, body)
+                answer = await schedule.answer(size, deadline, self.model.ask_v1, body, _request_id(headers))
             elif protocol == "rank":
                 explain = parse_qs(scope["query_string"].decode("latin-1")).get("explain") == ["1"]
                 answer = await schedule.run(size, deadline, self._ranker.answer, body, explain)
@@ -215,6 +217,11 @@ def _json_length(headers: list[tuple[bytes, bytes]]) -> int | None:
             "Inference-Header-Content-Length must be the number of JSON bytes before the buffers"
         )
     return int(given)
+
+
+def _request_id(headers: list[tuple[bytes, bytes]]) -> str | None:
+    given = next((value for key, value in headers if key == b"x-request-id"), b"")
+    return given.decode("latin-1")[:_LONGEST_ID] or None
 
 
 def _is_cloudevent(headers: list[tuple[bytes, bytes]]) -> bool:

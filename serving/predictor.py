@@ -7,7 +7,8 @@ a swap is one assignment, so whatever is in flight ends on the bundle it began o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
@@ -15,9 +16,10 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import orjson
 
-from clickmill.contract import FeatureContract
+from clickmill.contract import FeatureContract, Role
 from clickmill.errors import RequestError
 from clickmill.features.tensors import from_rows
+from clickmill.prediction_log import Answered
 from serving import ranking, tensors, v1, v2, v2_grpc
 from serving.kserve_parts import (
     PREDICT_HIST_TIME,
@@ -30,6 +32,7 @@ from serving.kserve_parts import (
 )
 from serving.limits import Limits
 from serving.metrics import Metrics, process_metrics
+from serving.prediction_log import PredictionLog
 from serving.refusals import NotFinite, NotReady, UnknownModel
 
 Raw = dict[str, np.ndarray]
@@ -74,6 +77,10 @@ class InService:
         return tensors.Form.of(self.scorer.contract)
 
     @cached_property
+    def impression_id(self) -> str | None:
+        return self.scorer.contract.of_role(Role.IMPRESSION_ID)
+
+    @cached_property
     def ranking_form(self) -> ranking.Form:
         return ranking.Form.of(self.scorer.contract)
 
@@ -95,6 +102,9 @@ class Question(Generic[Reply]):
     raw: Raw
     rows: int
     reply: Callable[[Scores], Reply]
+    request_id: str | None = None
+    impression_ids: Sequence[str | None] | None = None
+    """Of each row, where the caller sent them; they go to the prediction log and nowhere else."""
 
 
 class BundleModel(kserve.Model):
@@ -105,6 +115,7 @@ class BundleModel(kserve.Model):
         self.limits = limits or Limits()
         self.metrics = metrics or process_metrics()
         self.draining = False
+        self.log: PredictionLog | None = None
         self._in_service: InService | None = None
         self._predictions = self.metrics.predictions.labels(name)
         self._candidates = self.metrics.candidates.labels(name)
@@ -160,22 +171,50 @@ class BundleModel(kserve.Model):
 
     def answer(self, question: Question[Reply]) -> Reply:
         """Score a question and write its reply. Raises NotFinite."""
-        return question.reply(self.score(question.served, question.raw, question.rows))
+        scores = self.score(question.served, question.raw, question.rows)
+        self.note(question.served, question.raw, scores, question.request_id, question.impression_ids)
+        return question.reply(scores)
 
     def reply(self, question: Question[Reply], scores: Scores) -> Reply:
         """Write the reply to a question whose scores come from a run shared with others. Raises NotFinite."""
         self._count(question.served, question.rows, scores)
+        self.note(question.served, question.raw, scores, question.request_id, question.impression_ids)
         return question.reply(scores)
 
-    def ask_v1(self, body: bytes) -> Question[Answer]:
+    def note(
+        self,
+        served: InService,
+        raw: Raw,
+        scores: Scores,
+        request_id: str | None,
+        impression_ids: Sequence[str | None] | None = None,
+    ) -> None:
+        """Offer an answer to the prediction log, where there is one; a request that names no id gets one."""
+        if self.log is None:
+            return
+        answered = Answered(
+            request_id=request_id or uuid.uuid4().hex,
+            time_us=time.time_ns() // 1000,
+            model=self.name,
+            bundle=served.scorer.digest,
+            raw=raw,
+            pctr=scores["pctr"],
+            logit=scores["logit"],
+            impression_ids=impression_ids,
+        )
+        self.log.offer(answered, served.scorer.contract)
+
+    def ask_v1(self, body: bytes, request_id: str | None = None) -> Question[Answer]:
         """Read and check a V1 JSON body. Raises RequestError and NotReady."""
         served = self.in_service
         rows, raw = self._v1(served, v1.parse_json(body))
+        name = served.impression_id
+        ids = [_id(row.get(name)) for row in rows] if self.log is not None and name else None
 
         def reply(scores: Scores) -> Answer:
             return Answer(orjson.dumps(v1.predictions(scores["pctr"], scores["logit"])), served.headers)
 
-        return Question(served, raw, rows, reply)
+        return Question(served, raw, len(rows), reply, request_id, ids)
 
     def ask_v2(self, body: bytes, json_length: int | None, version: str | None = None) -> Question[Answer]:
         """Read and check a V2 body, JSON or binary. Raises RequestError, NotReady and UnknownModel (version)."""
@@ -193,13 +232,14 @@ class BundleModel(kserve.Model):
             )
             return Answer(text, served.headers, length)
 
-        return Question(served, raw, rows, reply)
+        return Question(served, raw, rows, reply, request.id, self._ids(served, request.tensors))
 
     def ask_grpc(self, request: pb.ModelInferRequest) -> Question[pb.ModelInferResponse]:
         """Read and check a V2 gRPC message. Raises RequestError, NotReady and UnknownModel (version)."""
         served = self.of_version(request.model_version)
         v2.requested([output.name for output in request.outputs])
-        raw, rows = tensors.to_raw(v2_grpc.tensors_of(request), served.form, self.limits)
+        named = v2_grpc.tensors_of(request)
+        raw, rows = tensors.to_raw(named, served.form, self.limits)
 
         def reply(scores: Scores) -> pb.ModelInferResponse:
             return v2_grpc.answer(
@@ -210,7 +250,7 @@ class BundleModel(kserve.Model):
                 digest=served.scorer.digest,
             )
 
-        return Question(served, raw, rows, reply)
+        return Question(served, raw, rows, reply, request.id or None, self._ids(served, named))
 
     async def predict(
         self,
@@ -226,7 +266,7 @@ class BundleModel(kserve.Model):
             if isinstance(payload, InferRequest):
                 return self._stock_v2(served, payload)
             rows, raw = self._v1(served, payload)
-            scores = self.score(served, raw, rows)
+            scores = self.score(served, raw, len(rows))
             return v1.predictions(scores["pctr"], scores["logit"])
         except RequestError as error:
             raise InvalidInput(str(error)) from error
@@ -247,11 +287,18 @@ class BundleModel(kserve.Model):
             raise UnknownModel(f"model {self.name} serves version {served.version} now, not {version}")
         return served
 
-    def _v1(self, served: InService, payload: Any) -> tuple[int, Raw]:
+    def _v1(self, served: InService, payload: Any) -> tuple[list[dict[str, Any]], Raw]:
         rows = v1.rows_of(payload, self.limits)
         raw = from_rows(rows, served.scorer.contract)
         v1.check_strings(raw, self.limits)
-        return len(rows), raw
+        return rows, raw
+
+    def _ids(self, served: InService, named: list[tensors.NamedTensor]) -> list[str | None] | None:
+        """The impressions' ids among the tensors, for the log."""
+        if self.log is None or served.impression_id is None:
+            return None
+        found = next((tensor for tensor in named if tensor.name == served.impression_id), None)
+        return None if found is None else [_id(value) for value in found.values.tolist()]
 
     def score(
         self, served: InService, raw: Raw, rows: int, ask: Callable[[Raw], Scores] | None = None
@@ -300,6 +347,13 @@ class BundleModel(kserve.Model):
             requested_outputs=request.request_outputs,
             use_binary_outputs=request.use_binary_outputs,
         )
+
+
+def _id(value: Any) -> str | None:
+    """An impression's id as the log keeps it."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return None if value is None else str(value)
 
 
 __all__ = ["HEADER_DIGEST", "HEADER_VERSION", "Answer", "BundleModel", "InService", "Question", "Scorer"]

@@ -33,13 +33,16 @@ class Ranker:
         v1.check_strings(asked.raw, model.limits)
         rows = len(asked.bids)
 
-        def by_rows(raw: Raw) -> Scores:
-            return served.scorer.predict(
-                {name: np.repeat(v, rows, axis=0) if name in form.shared else v for name, v in raw.items()}
-            )
+        def by_rows(raw: Raw) -> Raw:
+            return {name: np.repeat(v, rows, axis=0) if name in form.shared else v for name, v in raw.items()}
 
-        ask = served.scorer.rank if served.scorer.ranks else by_rows
+        def without_form(raw: Raw) -> Scores:
+            return served.scorer.predict(by_rows(raw))
+
+        ask = served.scorer.rank if served.scorer.ranks else without_form
         scores = model.score(served, asked.raw, rows, ask)
+        if model.log is not None:
+            model.note(served, by_rows(asked.raw), scores, asked.request_id)
         outcome = hold(scores["pctr"], asked.bids, asked.rules)
         found = ranking.answer(asked, scores["pctr"], scores["logit"], outcome, digest=served.scorer.digest)
         if explain:

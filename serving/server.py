@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import shlex
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +25,9 @@ import uvicorn
 import uvloop
 
 from clickmill import contract as contracts
+from clickmill.contract import FeatureContract
 from clickmill.errors import BundleError, ClickmillError, UsageError
+from clickmill.prediction_log import LogFolder, Salt, check_salt
 from serving import app, ports
 from serving.batcher import BatchSettings
 from serving.concurrency import ShedPolicy
@@ -33,6 +37,7 @@ from serving.http_protocol import BoundedHead
 from serving.kserve_parts import kserve
 from serving.lanes import Lanes
 from serving.limits import Limits
+from serving.prediction_log import LogSettings, PredictionLog
 from serving.predictor import BundleModel
 from serving.rows import example_row
 from serving.scheduler import Scheduler
@@ -42,6 +47,9 @@ from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, load_ver
 log = logging.getLogger(__name__)
 
 Announce = Callable[[str], None]
+
+_LAST_WRITE_SECONDS = 10.0
+"""What the prediction log may take at the end."""
 
 
 def _to_stderr(text: str) -> None:
@@ -62,6 +70,9 @@ def serve(
     batch_wait_us: float = 0.0,
     timeout_ms: float = 10_000.0,
     shed_wait_ms: float = 25.0,
+    prediction_log: Path | None = None,
+    log_settings: LogSettings | None = None,
+    log_salt: Salt | None = None,
     drain_seconds: float = 0.0,
     grace_seconds: float = 30.0,
     announce: Announce = _to_stderr,
@@ -82,6 +93,8 @@ def serve(
         batch_wait_us: microseconds a request waits for company while a thread is free.
         timeout_ms: time of a request that names none, within which its scoring must begin; 0 for endless.
         shed_wait_ms: mean wait before scoring above which requests are turned away; 0 for never.
+        prediction_log: folder to log answers in; None logs nothing. `log_settings` say what and how much, `log_salt` hashes
+            personal fields, without which such a contract is refused.
         drain_seconds: how long to go on answering after SIGTERM while saying not ready, for load balancers to notice.
         grace_seconds: how long requests in flight may take to finish.
         announce: gets the lines for the person who started it.
@@ -94,11 +107,19 @@ def serve(
         raise UsageError(
             f"{path}: no such folder; give a bundle (with manifest.json in it) or a store of bundles"
         )
-    name = model_name or _name_of(path)
+    name = model_name or _contract_of(path).name
+    settings = log_settings or LogSettings()
+    if prediction_log is not None and source_at(path).candidates():
+        check_salt(_contract_of(path), settings.features, log_salt)
     sock = ports.listen(host, http_port, "--http-port")
+    model: BundleModel | None = None
     try:
         grpc_number = ports.claim(host, grpc_port, "--grpc-port")
         model = BundleModel(name, limits=limits)
+        if prediction_log is not None:
+            folder = LogFolder(prediction_log, f"{socket.gethostname()}-{os.getpid()}")
+            model.log = PredictionLog(folder, name, settings=settings, salt=log_salt, metrics=model.metrics)
+            model.log.start()
         scheduler = Scheduler(
             model,
             Lanes(threads),
@@ -120,6 +141,8 @@ def serve(
         server.start([model])
     finally:
         sock.close()
+        if model is not None and model.log is not None:
+            model.log.close(_LAST_WRITE_SECONDS)
         gc.unfreeze()  # what tune_process froze: the collector tidies up at exit, or nanobind reports leaks
 
 
@@ -273,13 +296,13 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def _name_of(path: Path) -> str:
-    """The contract's name, of the bundle or of the newest version of a store that has a readable one."""
+def _contract_of(path: Path) -> FeatureContract:
+    """The contract of the bundle, or of the newest version of a store that has a readable one."""
     candidates = source_at(path).candidates()
     problem: Exception | None = None
     for candidate in candidates:
         try:
-            return contracts.load(candidate.path / "contract.yaml").name
+            return contracts.load(candidate.path / "contract.yaml")
         except ClickmillError as error:
             problem = problem or error
     if isinstance(source_at(path), BundleFolder) or candidates:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -68,6 +69,21 @@ def serve(
             "are let in and the rest is answered 503 (UNAVAILABLE) at once, with Retry-After. 0: queues grow without bound.",
         ),
     ] = 25.0,
+    prediction_log: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to log answers in, as Parquet files by day: request, time, bundle, pCTR and features. Personal fields are hashed "
+            "with the salt in CLICKMILL_LOG_SALT (16 to 64 bytes). Default: nothing is logged.",
+        ),
+    ] = None,
+    log_share: Annotated[
+        float,
+        typer.Option(min=1e-6, max=1, help="Share of the requests that is logged, decided by their id."),
+    ] = 1.0,
+    log_features: Annotated[
+        Literal["values", "digest", "nothing"],
+        typer.Option(help="What is logged of the features: their values, a digest of them, or nothing."),
+    ] = "values",
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM while saying not ready.")
     ] = 0.0,
@@ -78,7 +94,11 @@ def serve(
     the store takes over without a failed request; one that fails its checks is refused and the old one goes on.
     """
     from clickmill.command.tensorflow_start import start_tensorflow
+    from clickmill.prediction_log import Kept, Salt
+    from serving.prediction_log import LogSettings
     from serving.server import serve as serve_forever
+
+    salt = os.environ.get("CLICKMILL_LOG_SALT")
 
     if path.is_dir():  # a wrong path shall be named at once, not after TensorFlow's seconds
         start_tensorflow()
@@ -95,5 +115,8 @@ def serve(
         batch_wait_us=batch_wait_us,
         timeout_ms=timeout_ms,
         shed_wait_ms=shed_wait_ms,
+        prediction_log=prediction_log,
+        log_settings=LogSettings(share=log_share, features=Kept(log_features)),
+        log_salt=Salt(salt.encode()) if salt else None,
         drain_seconds=drain_seconds,
     )

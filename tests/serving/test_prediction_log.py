@@ -9,18 +9,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from prometheus_client import CollectorRegistry
 
+from clickmill.command.serve import serve
+from clickmill.contract import ContractField, Dtype, Role
 from clickmill.features.tensors import from_rows
 from clickmill.prediction_log import Answered, Kept, LogFolder, log_files
 from serving.metrics import Metrics
 from serving.prediction_log import LogSettings, PredictionLog
+from serving.predictor import BundleModel
+from serving.ranker import Ranker
 from tests.serving.small_bundle import CONTRACT, GOOD_ROW
 
 NOON = 1_764_000_000_000_000
@@ -179,3 +185,86 @@ def test_rows_that_a_bug_spoils_are_counted_and_the_log_goes_on(tmp_path: Path) 
     logged.log.offer(answer(), CONTRACT)
     logged.log.close(10)
     assert logged.rows("written") == 2
+
+
+def served_with_log(scorer: Any, folder: Path) -> BundleModel:
+    registry = CollectorRegistry()
+    model = BundleModel("small", metrics=Metrics(registry))
+    model.swap(scorer, "7")
+    model.log = PredictionLog(
+        LogFolder(folder, "w"), "small", settings=LogSettings(), salt=None, metrics=model.metrics
+    )
+    model.log.start()
+    return model
+
+
+def logged_rows(model: BundleModel, folder: Path) -> list[dict[str, Any]]:
+    assert model.log is not None
+    model.log.close(20)
+    rows: list[dict[str, Any]] = pa.concat_tables(map(pq.read_table, log_files(folder))).to_pylist()
+    return rows
+
+
+def test_what_the_endpoint_answers_is_what_is_logged(small_scorer: Any, tmp_path: Path) -> None:
+    model = served_with_log(small_scorer, tmp_path)
+    body = orjson.dumps({"instances": [GOOD_ROW, {"ad_id": "a2"}]})
+    told = orjson.loads(model.answer(model.ask_v1(body, "request 7")).body)["predictions"]
+    first, second = logged_rows(model, tmp_path)
+    assert [row["request_id"] for row in (first, second)] == ["request 7"] * 2
+    assert [row["pctr"] for row in (first, second)] == [one["pctr"] for one in told]
+    assert {row["bundle"] for row in (first, second)} == {small_scorer.digest}
+    assert (first["position"], second["position"]) == (2, 1)
+    assert first["features"]["history"] == ["a", "b"]
+    assert second["features"]["price"] == 2.0, "the default, as the model saw it"
+
+
+def test_a_v2_request_is_logged_under_its_own_id_and_one_without_gets_one(
+    small_scorer: Any, tmp_path: Path
+) -> None:
+    model = served_with_log(small_scorer, tmp_path)
+    tensor = {"name": "ad_id", "datatype": "BYTES", "shape": [1], "data": ["a1"]}
+    for request in ({"id": "mine", "inputs": [tensor]}, {"inputs": [tensor]}):
+        model.answer(model.ask_v2(orjson.dumps(request), None))
+    named, drawn = logged_rows(model, tmp_path)
+    assert named["request_id"] == "mine"
+    assert len(drawn["request_id"]) == 32
+
+
+def test_a_ranking_is_logged_candidate_by_candidate(small_scorer: Any, tmp_path: Path) -> None:
+    model = served_with_log(small_scorer, tmp_path)
+    body = {
+        "request_id": "r9",
+        "user": {"user_id": "u1"},
+        "candidates": [{"ad_id": "a1", "bid": 1}, {"ad_id": "a2", "bid": 9}],
+        "slots": 1,
+    }
+    Ranker(model).answer(orjson.dumps(body), explain=True)
+    rows = logged_rows(model, tmp_path)
+    assert [row["candidate"] for row in rows] == [0, 1], "all that were scored, and no row of the explanation"
+    assert [row["features"]["ad_id"] for row in rows] == ["a1", "a2"]
+    assert {row["features"]["user_id"] for row in rows} == {"u1"}
+
+
+def test_the_impressions_own_id_is_logged_where_the_contract_names_it(
+    small_scorer: Any, tmp_path: Path
+) -> None:
+    fields = {"impression": ContractField(role=Role.IMPRESSION_ID, dtype=Dtype.INT64), **CONTRACT.fields}
+    scorer = SimpleNamespace(
+        contract=CONTRACT.model_copy(update={"fields": fields}),
+        digest=small_scorer.digest,
+        predict=small_scorer.predict,
+    )
+    model = served_with_log(scorer, tmp_path)
+    body = orjson.dumps({"instances": [{"ad_id": "a1", "impression": 41}, {"ad_id": "a1"}]})
+    model.answer(model.ask_v1(body))
+    named = [
+        {"name": "ad_id", "datatype": "BYTES", "shape": [1], "data": ["a1"]},
+        {"name": "impression", "datatype": "INT64", "shape": [1], "data": [42]},
+    ]
+    model.answer(model.ask_v2(orjson.dumps({"inputs": named}), None))
+    assert [row["impression_id"] for row in logged_rows(model, tmp_path)] == ["41", None, "42"]
+
+
+def test_the_commands_choices_are_those_of_the_log() -> None:
+    choices = get_args(get_args(get_type_hints(serve, include_extras=True)["log_features"])[0])
+    assert list(choices) == [kept.value for kept in Kept]
