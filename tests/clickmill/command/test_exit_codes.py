@@ -1,6 +1,7 @@
 """The program as a shell sees it: exit codes, what goes to stdout and what to stderr."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_the_help_of_run_and_size_names_every_model_of_the_registry() -> None:
         (root.commands["model"].commands["size"], "model"),
     ):
         (option,) = [p for p in command.params if p.name == parameter]
-        named = option.help.split(":")[1].strip(" .").split(", ")
+        named = re.split(r"[;.]|,? or ", option.help.split(":")[1])[0].strip().split(", ")
         assert sorted(named) == sorted(MODELS)
 
 

@@ -56,7 +56,10 @@ def test_the_state_of_the_optimizer_that_is_chosen_is_counted(contract: Path) ->
         assert told["optimizer_bytes"] == 4 * numbers * rows + 8
     refused = _size(contract, "--model", "lr", "--set", "training.linear_optimizer=sgd")
     assert refused.exit_code == 2
-    assert "training.linear_optimizer: Input should be 'adagrad', 'adam' or 'ftrl'" in refused.stderr
+    assert (
+        "training.linear_optimizer: Input should be 'adagrad', 'adam', 'table_adam' or 'ftrl'"
+        in refused.stderr
+    )
 
 
 def test_the_tables_for_people(contract: Path) -> None:

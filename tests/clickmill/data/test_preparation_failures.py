@@ -130,7 +130,7 @@ folder, contract = Path(sys.argv[1]), loads(sys.argv[2])
 class Presses:
     def start(self, task, total, unit):
         if task == "writing":
-            threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
+            threading.Timer(0.02, lambda: signal.raise_signal(signal.SIGINT)).start()
     def advance(self, n=1, **figures): pass
     def finish(self): pass
 
