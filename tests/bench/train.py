@@ -43,6 +43,7 @@ SIDES = {
     "deepctr-sparse": Kind("train_deepctr.py", DEEPCTR, "sparse"),
     "fuxictr": Kind("train_fuxictr.py", FUXICTR, "default"),
     "fuxictr-sparse": Kind("train_fuxictr.py", FUXICTR, "sparse"),
+    "clickmill-no-l2": Kind("train_clickmill.py", CLICKMILL, "no-l2"),
     "clickmill-adam": Kind("train_clickmill.py", CLICKMILL, "adam"),
     "clickmill-bfloat16": Kind("train_clickmill.py", CLICKMILL, "bfloat16"),
     "clickmill-xla": Kind("train_clickmill.py", CLICKMILL, "xla"),

@@ -28,6 +28,7 @@ from clickmill.training.step import TrainStep
 
 _SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
+    "no-l2": {"l2": 0.0, "linear_l2": 0.0},
     "adam": {"embedding_optimizer": "adam"},
     "bfloat16": {"precision": "bfloat16"},
     "xla": {"xla": True},
