@@ -6,7 +6,7 @@
      "slots": 3, "pricing": "second", "reserve": 0.5}
 
 User and context are given, checked, looked up and, where the model can, computed once for all candidates. Every candidate is scored for
-the same slot, the one the contract asks for where a request names none, so that the order does not depend on an order.
+the same slot, the contract's default (even where the prediction routes require one), so that the order does not depend on an order.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from clickmill.features.sides import shared_fields
 from clickmill.features.tensors import from_rows
 from serving.limits import Limits
 from serving.refusals import MalformedRequest
+from serving.tensors import filled
 
 Raw = dict[str, np.ndarray]
 
@@ -96,7 +97,9 @@ def parse(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) -> R
         for candidate in candidates
     ]
     raw = _read("user and context", [shared], form, form.shared)
-    raw |= _read("candidates", stripped, form, form.candidate)
+    raw |= _read("candidates", stripped, form, form.candidate - {form.position})
+    if form.position is not None:
+        raw[form.position] = filled(form.contract.inputs[form.position], len(candidates))
     return Ranking(raw, np.array(bids, np.float64), ids, _rules(payload, defaults), request_id, shared)
 
 

@@ -198,3 +198,12 @@ def test_only_an_explained_ranking_says_why(small_scorer: Any) -> None:
     served = Served(small_scorer)
     assert all("logit_by_field" not in shown for shown in served.ranked())
     assert all(len(shown["logit_by_field"]) == 8 for shown in served.ranked(explain=True))
+
+
+def test_a_position_that_predictions_require_is_the_contracts_default_in_a_ranking() -> None:
+    fields = {
+        **CONTRACT.fields,
+        "position": CONTRACT.fields["position"].model_copy(update={"required": True}),
+    }
+    form = Form.of(CONTRACT.model_copy(update={"fields": fields}))
+    assert parse(GOOD, form, Limits(), RULES).raw["position"].tolist() == [1, 1, 1]
