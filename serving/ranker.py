@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import orjson
 
 from clickmill.auction import AuctionRules, hold
+from clickmill.features.sides import by_rows
 from serving import ranking, v1
 from serving.explanation import ablation
 from serving.predictor import Answer, BundleModel, Raw, Scores
@@ -33,16 +33,13 @@ class Ranker:
         v1.check_strings(asked.raw, model.limits)
         rows = len(asked.bids)
 
-        def by_rows(raw: Raw) -> Raw:
-            return {name: np.repeat(v, rows, axis=0) if name in form.shared else v for name, v in raw.items()}
-
         def without_form(raw: Raw) -> Scores:
-            return served.scorer.predict(by_rows(raw))
+            return served.scorer.predict(by_rows(raw, form.shared, rows))
 
         ask = served.scorer.rank if served.scorer.ranks else without_form
         scores = model.score(served, asked.raw, rows, ask)
         if model.log is not None:
-            model.note(served, by_rows(asked.raw), scores, asked.request_id)
+            model.note(served, by_rows(asked.raw, form.shared, rows), scores, asked.request_id)
         outcome = hold(scores["pctr"], asked.bids, asked.rules)
         found = ranking.answer(asked, scores["pctr"], scores["logit"], outcome, digest=served.scorer.digest)
         if explain:

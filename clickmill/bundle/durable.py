@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from clickmill.disk import sync
 from clickmill.errors import BundleError
 
 PARTIAL = ".partial"
@@ -46,7 +47,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
         yield temp
         sync_tree(temp)
         _rename(temp, out)
-        _sync(out.parent)
+        sync(out.parent)
     except BaseException as error:
         shutil.rmtree(temp, ignore_errors=True)
         reason = disk_full(error)
@@ -87,8 +88,8 @@ def sync_tree(folder: Path) -> None:
     """fsync every file and every folder under `folder`, itself included."""
     for where, _, names in os.walk(folder):
         for name in names:
-            _sync(Path(where) / name)
-        _sync(Path(where))
+            sync(Path(where) / name)
+        sync(Path(where))
 
 
 def _rename(temp: Path, out: Path) -> None:
@@ -101,11 +102,3 @@ def _rename(temp: Path, out: Path) -> None:
                 "Give a new path, or remove the old folder yourself."
             ) from error
         raise
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -12,7 +12,7 @@ from clickmill.bundle.golden import SURE, Predict
 from clickmill.contract import FeatureContract
 from clickmill.errors import GoldenMismatch
 from clickmill.features.raw import Raw
-from clickmill.features.sides import shared_fields
+from clickmill.features.sides import by_rows, shared_fields
 
 _USERS = 8
 """Golden rows that lend their user and context to all candidates: each costs a run of both forms."""
@@ -38,12 +38,9 @@ def check(
     shared = shared_fields(contract)
     n = len(next(iter(rows.values())))
     for user in range(0, n, -(-n // _USERS)):
-        repeated = {
-            name: np.repeat(values[user : user + 1], n, axis=0) if name in shared else values
-            for name, values in rows.items()
-        }
-        expected = np.clip(predict(repeated)[LOGIT], -SURE, SURE)
-        got = np.clip(rank(one_request(rows, contract, user=user))[LOGIT], -SURE, SURE)
+        request = one_request(rows, contract, user=user)
+        expected = np.clip(predict(by_rows(request, shared, n))[LOGIT], -SURE, SURE)
+        got = np.clip(rank(request)[LOGIT], -SURE, SURE)
         moved = np.abs(got - expected) / np.maximum(1.0, np.abs(expected))
         if not (moved <= tolerance).all():
             at = int(np.argmax(moved))

@@ -8,7 +8,10 @@ A request asks for many ads on behalf of one user in one context. Its shared fie
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from clickmill.contract import SHARED_ROLES, ContractField, Cross, FeatureContract, Hour, Weekday
 from clickmill.features.space import FeatureSpace
@@ -38,6 +41,14 @@ def slot_sides(space: FeatureSpace) -> Sides:
 def numeric_sides(space: FeatureSpace) -> Sides:
     """Which numerics are shared."""
     return _split(space, list(space.numerics))
+
+
+def by_rows(request: Mapping[str, np.ndarray], shared: Container[str], rows: int) -> dict[str, np.ndarray]:
+    """A request as its rows: the one row of each shared field repeated for all candidates, the others as they are."""
+    return {
+        name: np.repeat(values, rows, axis=0) if name in shared else values
+        for name, values in request.items()
+    }
 
 
 def request_signature(contract: FeatureContract) -> dict[str, tf.TensorSpec]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clickmill.disk import sync
 from clickmill.errors import UsageError
 
 PARTIAL = ".partial"
@@ -64,18 +65,10 @@ class LogFolder:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _sync(day)
+        sync(day)
         return day / name
 
 
 def log_files(folder: Path) -> list[Path]:
     """The finished files, oldest first. Those being written, and strangers, are passed over."""
     return sorted(folder.glob("day=*/[!.]*.parquet"), key=lambda path: path.name)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -90,17 +90,10 @@ def to_table(
     return pa.table(columns)
 
 
-def needs_salt(contract: FeatureContract, kept: Kept) -> list[str]:
-    """Personal fields whose values would be logged."""
-    if kept is Kept.NOTHING:
-        return []
-    return [name for name, field in contract.inputs.items() if field.personal]
-
-
 def check_salt(contract: FeatureContract, kept: Kept, salt: Salt | None) -> None:
     """Raises UsageError when personal values would be logged and nothing hashes them."""
-    personal = needs_salt(contract, kept)
-    if personal and salt is None:
+    personal = [name for name, field in contract.inputs.items() if field.personal]
+    if personal and salt is None and kept is not Kept.NOTHING:
         raise UsageError(
             f"the prediction log would hold personal data ({', '.join(personal)}) unhashed; give a salt "
             "(CLICKMILL_LOG_SALT, at least 16 bytes), or log no features"

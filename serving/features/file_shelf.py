@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import uuid
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from clickmill.disk import sync
 from clickmill.errors import DataError, UsageError
 from clickmill.progress import Progress
 from serving.features.file_store import META_TABLE, open_to_read, publication_in, table_of
@@ -65,9 +65,9 @@ class FileShelf:
         draft = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}.partial")
         try:
             _write(draft, publication, rows, progress)
-            _sync(draft)
+            sync(draft)
             draft.replace(self._path)
-            _sync(self._path.parent)
+            sync(self._path.parent)
         finally:
             draft.unlink(missing_ok=True)
 
@@ -91,11 +91,3 @@ def _write(draft: Path, publication: Publication, rows: Rows, progress: Progress
         connection.execute("COMMIT")
     finally:
         connection.close()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
