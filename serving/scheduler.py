@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from serving.batcher import Batcher, BatchSettings
@@ -53,6 +54,21 @@ class Scheduler:
                 return await self._lanes.run(size, alone)
             question = await self._lanes.run(size, ask, *arguments)
             return await batcher.answer(question, begin)
+
+    @contextlib.asynccontextmanager
+    async def inside(self, deadline: float | None) -> AsyncIterator[Callable[[], None]]:
+        """For work in several steps, each of them on its lane by `step`: gives what is called where the first one begins.
+
+        Raises Overloaded, and what it gives DeadlinePassed.
+        """
+        with self.gate.admit(deadline) as begin:
+            if self.gate.policy is not None:
+                await asyncio.sleep(0)  # see `run`
+            yield begin
+
+    async def step(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
+        """`work(*arguments)` on the lane of a request of `size` bytes that is inside. Raises what it raises."""
+        return await self._lanes.run(size, work, *arguments)
 
     async def run(
         self, size: int, deadline: float | None, work: Callable[..., Result], *arguments: Any
