@@ -78,6 +78,13 @@ class Metrics:
             buckets=names.LATENCY_EDGES,
             registry=registry,
         )
+        self.stage_seconds = Histogram(
+            names.STAGE_SECONDS,
+            "Time a request spent in a stage: parse, lookup, wait, score, reply.",
+            [model, names.STAGE],
+            buckets=names.STAGE_EDGES,
+            registry=registry,
+        )
         self.candidates = Histogram(
             names.CANDIDATES,
             "Candidates (rows) in a request.",
