@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from serving import metric_names as names
+from clickmill import metric_names as names
 
 _BUNDLES_KEPT = 3
 """Bundles whose pCTR series stay exposed: the one in service, the one before, and one to compare. More is cardinality."""

@@ -1,4 +1,7 @@
-"""Names, labels and edges of the endpoint's metrics; nothing else in the project spells them."""
+"""Names, labels and edges of the endpoint's metrics; nothing else in the project spells them.
+
+Here and not in `serving`, because rules, dashboards and reports speak of the same series and may not import the endpoint.
+"""
 
 from __future__ import annotations
 
