@@ -84,6 +84,21 @@ def serve(
         Literal["values", "digest", "nothing"],
         typer.Option(help="What is logged of the features: their values, a digest of them, or nothing."),
     ] = "values",
+    traces: Annotated[
+        str | None,
+        typer.Option(
+            help="OpenTelemetry traces: `console`, or the URL of an OTLP/HTTP collector (http://localhost:4318). A span per request, and one "
+            "per stage below it. Default: none.",
+        ),
+    ] = None,
+    trace_share: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the requests that is traced; a request that comes with a `traceparent` follows its caller's choice.",
+        ),
+    ] = 1.0,
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM while saying not ready.")
     ] = 0.0,
@@ -118,5 +133,7 @@ def serve(
         prediction_log=prediction_log,
         log_settings=LogSettings(share=log_share, features=Kept(log_features)),
         log_salt=Salt(salt.encode()) if salt else None,
+        traces=traces,
+        trace_share=trace_share,
         drain_seconds=drain_seconds,
     )
