@@ -17,6 +17,7 @@ from clickmill.command import (
     demo,
     features,
     model,
+    monitor,
     predict,
     release,
     run,
@@ -61,6 +62,7 @@ app.command("run", rich_help_panel="Start here")(run.run)
 app.command("serve", rich_help_panel="Endpoint")(serve.serve)
 app.command("predict", rich_help_panel="Endpoint")(predict.predict)
 app.add_typer(features.app, name="features", rich_help_panel="Endpoint")
+app.add_typer(monitor.app, name="monitor", rich_help_panel="Endpoint")
 app.add_typer(release.app, name="release", rich_help_panel="Endpoint")
 app.add_typer(contract.app, name="contract", rich_help_panel="Inputs")
 app.add_typer(data.app, name="data", rich_help_panel="Inputs")
