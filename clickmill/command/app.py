@@ -18,6 +18,7 @@ from clickmill.command import (
     features,
     model,
     predict,
+    release,
     run,
     serve,
     sweep,
@@ -60,6 +61,7 @@ app.command("run", rich_help_panel="Start here")(run.run)
 app.command("serve", rich_help_panel="Endpoint")(serve.serve)
 app.command("predict", rich_help_panel="Endpoint")(predict.predict)
 app.add_typer(features.app, name="features", rich_help_panel="Endpoint")
+app.add_typer(release.app, name="release", rich_help_panel="Endpoint")
 app.add_typer(contract.app, name="contract", rich_help_panel="Inputs")
 app.add_typer(data.app, name="data", rich_help_panel="Inputs")
 app.command("train", rich_help_panel="Models")(train.train)
