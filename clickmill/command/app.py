@@ -19,6 +19,7 @@ from clickmill.command import (
     features,
     model,
     predict,
+    release,
     run,
     serve,
     sweep,
@@ -62,6 +63,7 @@ app.command("serve", rich_help_panel="Endpoint")(serve.serve)
 app.command("capacity", rich_help_panel="Endpoint")(capacity.capacity)
 app.command("predict", rich_help_panel="Endpoint")(predict.predict)
 app.add_typer(features.app, name="features", rich_help_panel="Endpoint")
+app.add_typer(release.app, name="release", rich_help_panel="Endpoint")
 app.add_typer(contract.app, name="contract", rich_help_panel="Inputs")
 app.add_typer(data.app, name="data", rich_help_panel="Inputs")
 app.command("train", rich_help_panel="Models")(train.train)
