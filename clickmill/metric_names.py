@@ -42,6 +42,9 @@ FEATURES_PUBLICATION = "clickmill_features_publication_info"
 LOG_ROWS = "clickmill_prediction_log_rows"
 LOG_PENDING = "clickmill_prediction_log_pending_rows"
 LOG_WRITE_ERRORS = "clickmill_prediction_log_write_errors"
+LOG_EVENTS = "clickmill_log_events"
+LOG_EVENTS_PENDING = "clickmill_log_events_pending"
+LOG_EVENT_RETRIES = "clickmill_log_event_retries"
 
 LATENCY_EDGES = (
     0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.008, 0.010, 0.012, 0.016, 0.025, 0.05, 0.1, 0.25, 1.0,
