@@ -78,6 +78,13 @@ class Metrics:
             buckets=names.LATENCY_EDGES,
             registry=registry,
         )
+        self.stage_seconds = Histogram(
+            names.STAGE_SECONDS,
+            "Time a request spent in a stage: parse, lookup, wait, score, reply.",
+            [model, names.STAGE],
+            buckets=names.STAGE_EDGES,
+            registry=registry,
+        )
         self.candidates = Histogram(
             names.CANDIDATES,
             "Candidates (rows) in a request.",
@@ -175,6 +182,18 @@ class Metrics:
             "Files of the prediction log that could not be written and are tried again.",
             [model],
             registry=registry,
+        )
+        self.log_events = Counter(
+            names.LOG_EVENTS,
+            "CloudEvents of the log: sent, refused by the broker, dropped for lack of room or time, or lost to a bug.",
+            [model, names.OUTCOME],
+            registry=registry,
+        )
+        self.log_events_pending = Gauge(
+            names.LOG_EVENTS_PENDING, "CloudEvents that wait to be sent.", [model], registry=registry
+        )
+        self.log_event_retries = Counter(
+            names.LOG_EVENT_RETRIES, "CloudEvents sent again after a failure.", [model], registry=registry
         )
 
 

@@ -31,9 +31,10 @@ from serving.kserve_parts import (
     pb,
 )
 from serving.limits import Limits
+from serving.log_sinks import LogSink
 from serving.metrics import Metrics, process_metrics
-from serving.prediction_log import PredictionLog
 from serving.refusals import NotFinite, NotReady, UnknownModel
+from serving.stages import Stage, about, timed
 from serving.standby import Standby
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class BundleModel(kserve.Model):
         self.limits = limits or Limits()
         self.metrics = metrics or process_metrics()
         self.draining = False
-        self.log: PredictionLog | None = None
+        self.log: LogSink | None = None
         self.standby: Standby | None = None
         """What rankings fall back on; there before the first bundle is."""
         self._in_service: InService | None = None
@@ -181,15 +182,18 @@ class BundleModel(kserve.Model):
 
     def answer(self, question: Question[Reply]) -> Reply:
         """Score a question and write its reply. Raises NotFinite."""
-        scores = self.score(question.served, question.raw, question.rows)
-        self.note(question.served, question.raw, scores, question.request_id, question.impression_ids)
-        return question.reply(scores)
+        return self._replied(question, self.score(question.served, question.raw, question.rows))
 
     def reply(self, question: Question[Reply], scores: Scores) -> Reply:
         """Write the reply to a question whose scores come from a run shared with others. Raises NotFinite."""
         self._count(question.served, question.rows, scores)
-        self.note(question.served, question.raw, scores, question.request_id, question.impression_ids)
-        return question.reply(scores)
+        return self._replied(question, scores)
+
+    def _replied(self, question: Question[Reply], scores: Scores) -> Reply:
+        about(request_id=question.request_id)
+        with timed(Stage.REPLY):
+            self.note(question.served, question.raw, scores, question.request_id, question.impression_ids)
+            return question.reply(scores)
 
     def note(
         self,
@@ -202,8 +206,11 @@ class BundleModel(kserve.Model):
         """Offer an answer to the prediction log, where there is one; a request that names no id gets one."""
         if self.log is None:
             return
+        request_id = request_id or uuid.uuid4().hex
+        if not self.log.wants(request_id):
+            return
         answered = Answered(
-            request_id=request_id or uuid.uuid4().hex,
+            request_id=request_id,
             time_us=time.time_ns() // 1000,
             model=self.name,
             bundle=served.scorer.digest,
@@ -315,7 +322,8 @@ class BundleModel(kserve.Model):
     ) -> Scores:
         """Scores of checked rows, counted and timed; `ask` stands in for the scorer's `predict`. Raises NotFinite."""
         start = time.perf_counter()
-        scores = (ask or served.scorer.predict)(raw)
+        with timed(Stage.SCORE):
+            scores = (ask or served.scorer.predict)(raw)
         self.observe_run(time.perf_counter() - start)
         self._count(served, rows, scores)
         return scores
@@ -325,6 +333,7 @@ class BundleModel(kserve.Model):
         self._predict_seconds.observe(seconds)
 
     def _count(self, served: InService, rows: int, scores: Scores) -> None:
+        about(bundle=served.scorer.digest, rows=rows)
         pctr = scores["pctr"]
         if not np.isfinite(pctr).all():
             broken = int((~np.isfinite(pctr)).sum())

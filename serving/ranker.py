@@ -20,6 +20,7 @@ from serving.ranking import Judged, Ranking, Source
 from serving.recent_scores import RecentScores
 from serving.refusals import DeadlinePassed, is_fault
 from serving.scheduler import Scheduler
+from serving.stages import Stage, about, failed, timed
 from serving.standby import Standby
 
 log = logging.getLogger(__name__)
@@ -99,13 +100,15 @@ class Ranker:
                 raise
 
     def _read(self, served: InService, body: bytes) -> Ranking:
-        asked = ranking.parse(v1.parse_json(body), served.ranking_form, self._model.limits, self._rules)
-        v1.check_strings(asked.raw, self._model.limits)
+        with timed(Stage.PARSE):
+            asked = ranking.parse(v1.parse_json(body), served.ranking_form, self._model.limits, self._rules)
+            v1.check_strings(asked.raw, self._model.limits)
+        about(request_id=asked.outline.request_id)
         return asked
 
     def _judged(self, served: InService, asked: Ranking, explain: bool, course: _Course) -> Answer:
         """Scores, auction and answer of a checked request."""
-        form, outline, rows = served.ranking_form, asked.outline, asked.rows
+        form, rows = served.ranking_form, asked.rows
 
         def without_form(raw: Raw) -> Scores:
             return served.scorer.predict(by_rows(raw, form.shared, rows))
@@ -113,9 +116,14 @@ class Ranker:
         # A bundle that takes no request as such (it is older, or no field tells its candidates apart) is asked by rows.
         ask = served.scorer.rank if served.scorer.ranks else without_form
         scores = self._model.score(served, asked.raw, rows, ask)
-        if not course.given_up:
-            self._remember(served, asked, scores)
-        judged = Judged(scores["pctr"], scores["logit"], [Source.MODEL] * rows)
+        with timed(Stage.REPLY):
+            if not course.given_up:
+                self._remember(served, asked, scores)
+            return self._answer(served, asked, scores, explain)
+
+    def _answer(self, served: InService, asked: Ranking, scores: Scores, explain: bool) -> Answer:
+        outline, form = asked.outline, served.ranking_form
+        judged = Judged(scores["pctr"], scores["logit"], [Source.MODEL] * asked.rows)
         outcome = hold(judged.pctr, outline.bids, outline.rules)
         found = ranking.answer(outline, judged, outcome, digest=served.scorer.digest)
         if explain:
@@ -143,6 +151,7 @@ class Ranker:
         reason, standby = fallback.reason_of(error), self._model.standby
         if reason is None or standby is None:
             raise error
+        failed(error)
         outline = fallback.outline_of(body, standby, self._model.limits, self._rules)
         if is_fault(error):
             log.error("a ranking fell back", exc_info=error)

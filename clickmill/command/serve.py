@@ -76,6 +76,13 @@ def serve(
             "with the salt in CLICKMILL_LOG_SALT (16 to 64 bytes). Default: nothing is logged.",
         ),
     ] = None,
+    log_events: Annotated[
+        str | None,
+        typer.Option(
+            help="URL of a broker to send answers to as CloudEvents, in the format of KServe's logger. Personal fields are hashed as in "
+            "--prediction-log. Default: none are sent.",
+        ),
+    ] = None,
     log_share: Annotated[
         float,
         typer.Option(min=1e-6, max=1, help="Share of the requests that is logged, decided by their id."),
@@ -84,6 +91,21 @@ def serve(
         Literal["values", "digest", "nothing"],
         typer.Option(help="What is logged of the features: their values, a digest of them, or nothing."),
     ] = "values",
+    traces: Annotated[
+        str | None,
+        typer.Option(
+            help="OpenTelemetry traces: `console`, or the URL of an OTLP/HTTP collector (http://localhost:4318). A span per request, and one "
+            "per stage below it. Default: none.",
+        ),
+    ] = None,
+    trace_share: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the requests that is traced; a request that comes with a `traceparent` follows its caller's choice.",
+        ),
+    ] = 1.0,
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM while saying not ready.")
     ] = 0.0,
@@ -116,7 +138,10 @@ def serve(
         timeout_ms=timeout_ms,
         shed_wait_ms=shed_wait_ms,
         prediction_log=prediction_log,
+        log_events=log_events,
         log_settings=LogSettings(share=log_share, features=Kept(log_features)),
         log_salt=Salt(salt.encode()) if salt else None,
+        traces=traces,
+        trace_share=trace_share,
         drain_seconds=drain_seconds,
     )
