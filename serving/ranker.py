@@ -30,7 +30,6 @@ class Ranker:
         served = model.in_service
         form = served.ranking_form
         asked = ranking.parse(v1.parse_json(body), form, model.limits, self._rules)
-        v1.check_strings(asked.raw, model.limits)
         rows = len(asked.bids)
 
         def without_form(raw: Raw) -> Scores:
