@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -30,6 +31,7 @@ from serving.refusals import (
     refusal_of,
 )
 from serving.scheduler import Scheduler
+from serving.stages import called_context, failed
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,10 @@ class BundleServicer(InferenceServicer):
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:  # noqa: N802
         """Score the inputs of a request."""
+        with self._scheduler.stages.request("grpc", partial(called_context, context), request.id or None):
+            return await self._infer(request, context)
+
+    async def _infer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
         start = time.perf_counter()
         self._in_flight.inc()
         try:
@@ -56,6 +62,7 @@ class BundleServicer(InferenceServicer):
             size = request.ByteSize()
             response = await self._scheduler.answer(size, deadline, self._model.ask_grpc, request)
         except Exception as error:  # the edge: every error becomes a status, bugs are logged
+            failed(error)
             refusal = refusal_of(error)
             if is_fault(error):
                 log.error("gRPC request failed", exc_info=error)

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from serving import metric_names as names
+from clickmill import metric_names as names
 
 _BUNDLES_KEPT = 3
 """Bundles whose pCTR series stay exposed: the one in service, the one before, and one to compare. More is cardinality."""
@@ -76,6 +76,13 @@ class Metrics:
             "Time from the last byte of a request to its answer, by protocol.",
             [model, protocol],
             buckets=names.LATENCY_EDGES,
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            names.STAGE_SECONDS,
+            "Time a request spent in a stage: parse, lookup, wait, score, reply.",
+            [model, names.STAGE],
+            buckets=names.STAGE_EDGES,
             registry=registry,
         )
         self.candidates = Histogram(

@@ -33,6 +33,7 @@ from serving.limits import Limits
 from serving.metrics import Metrics, process_metrics
 from serving.prediction_log import PredictionLog
 from serving.refusals import NotFinite, NotReady, UnknownModel
+from serving.stages import Stage, about, timed
 
 Raw = dict[str, np.ndarray]
 Scores = dict[str, np.ndarray]
@@ -170,15 +171,18 @@ class BundleModel(kserve.Model):
 
     def answer(self, question: Question[Reply]) -> Reply:
         """Score a question and write its reply. Raises NotFinite."""
-        scores = self.score(question.served, question.raw, question.rows)
-        self.note(question.served, question.raw, scores, question.request_id, question.impression_ids)
-        return question.reply(scores)
+        return self._replied(question, self.score(question.served, question.raw, question.rows))
 
     def reply(self, question: Question[Reply], scores: Scores) -> Reply:
         """Write the reply to a question whose scores come from a run shared with others. Raises NotFinite."""
         self._count(question.served, question.rows, scores)
-        self.note(question.served, question.raw, scores, question.request_id, question.impression_ids)
-        return question.reply(scores)
+        return self._replied(question, scores)
+
+    def _replied(self, question: Question[Reply], scores: Scores) -> Reply:
+        about(request_id=question.request_id)
+        with timed(Stage.REPLY):
+            self.note(question.served, question.raw, scores, question.request_id, question.impression_ids)
+            return question.reply(scores)
 
     def note(
         self,
@@ -298,7 +302,8 @@ class BundleModel(kserve.Model):
     ) -> Scores:
         """Scores of checked rows, counted and timed; `ask` stands in for the scorer's `predict`. Raises NotFinite."""
         start = time.perf_counter()
-        scores = (ask or served.scorer.predict)(raw)
+        with timed(Stage.SCORE):
+            scores = (ask or served.scorer.predict)(raw)
         self.observe_run(time.perf_counter() - start)
         self._count(served, rows, scores)
         return scores
@@ -308,6 +313,7 @@ class BundleModel(kserve.Model):
         self._predict_seconds.observe(seconds)
 
     def _count(self, served: InService, rows: int, scores: Scores) -> None:
+        about(bundle=served.scorer.digest, rows=rows)
         pctr = scores["pctr"]
         if not np.isfinite(pctr).all():
             broken = int((~np.isfinite(pctr)).sum())

@@ -16,11 +16,12 @@ from serving.openapi.answers import HEADERS, SCHEMAS, json_body, ref, refused, s
 
 _ABOUT = """Click probabilities of one model over KServe's V1 and V2 protocols, and rankings.
 
-A request is held to the feature contract of the bundle in service: unknown fields, wrong types, values out of range and missing required fields
-are answered 400 with the `path` of the problem in the body. A body has at most {body:,} bytes (413) and JSON at most {depth:,} levels,
-a request {rows:,} rows or candidates, a string {text:,} bytes; a body must arrive within {seconds:g} s (408).
-Of two equal keys in one JSON object the last one counts. The same calls are on the gRPC port: `inference.GRPCInferenceService` and
-`tensorflow.serving.PredictionService`."""
+A request is held to the feature contract of the bundle in service: unknown fields, wrong types, values out of range and missing required \
+fields are answered 400 with the `path` of the problem in the body. A body has at most {body:,} bytes (413) and JSON at most {depth:,} levels, \
+a request {rows:,} rows or candidates, a string {text:,} bytes; a body must arrive within {seconds:g} s (408). Of two equal keys in one JSON \
+object the last one counts.
+
+The same calls are on the gRPC port: `inference.GRPCInferenceService` and `tensorflow.serving.PredictionService`."""
 
 _TIMEOUT = {
     "name": "x-request-timeout-ms",

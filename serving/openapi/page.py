@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+_CODE = re.compile("`([^`]+)`")
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
@@ -20,7 +22,14 @@ def page(document: dict[str, Any]) -> str:
 def _template() -> Any:
     import jinja2
 
+    import markupsafe
+
+    def words(text: str) -> Any:
+        """Text with `code` set as code and blank lines between paragraphs."""
+        return markupsafe.Markup(_CODE.sub(r"<code>\1</code>", str(markupsafe.escape(text))))
+
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+    environment.filters["words"] = words
     return environment.from_string(_TEMPLATE.read_text())
 
 
@@ -39,8 +48,10 @@ def _kind(schema: dict[str, Any]) -> str:
     """A schema in a few words: "integer, 1 to 20", "one of phone, desk", "list of string"."""
     if "$ref" in schema:
         return str(schema["$ref"]).rsplit("/", 1)[-1]
+    if "const" in schema.get("properties", {}).get("name", {}):
+        return str(schema["properties"]["name"]["const"])
     if "const" in schema:
-        return f"`{schema['const']}`"
+        return str(schema["const"])
     if "enum" in schema:
         shown = ", ".join(map(str, schema["enum"][:12]))
         return f"one of {shown}" + (", ..." if len(schema["enum"]) > 12 else "")

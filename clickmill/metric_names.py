@@ -1,4 +1,7 @@
-"""Names, labels and edges of the endpoint's metrics; nothing else in the project spells them."""
+"""Names, labels and edges of the endpoint's metrics; nothing else in the project spells them.
+
+Here and not in `serving`, because rules, dashboards and reports speak of the same series and may not import the endpoint.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ VERSION = "version"
 DIGEST = "digest"
 FIELD = "field"
 OUTCOME = "outcome"
+STAGE = "stage"
 
 REQUEST_SECONDS = "clickmill_request_seconds"
+STAGE_SECONDS = "clickmill_request_stage_seconds"
 CANDIDATES = "clickmill_request_candidates"
 PCTR = "clickmill_pctr"
 PREDICTIONS = "clickmill_predictions"
@@ -42,6 +47,9 @@ LATENCY_EDGES = (
     0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.008, 0.010, 0.012, 0.016, 0.025, 0.05, 0.1, 0.25, 1.0,
 )  # fmt: skip
 """Seconds, dense around the promise of 10 ms: an alert at 10 ms needs an edge there and neighbours to interpolate."""
+
+STAGE_EDGES = (0.00005, 0.0001, 0.00025, *LATENCY_EDGES)
+"""Seconds: a stage is a part of a request, and most take less than its least edge."""
 
 AGE_EDGES = (
     60, 300, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600, 2_592_000,
