@@ -51,7 +51,7 @@ def build(data_plane: DataPlane) -> FastAPI:
     root.add_api_route("/", data_plane.live)
     root.add_api_route("/metrics", metrics_handler, methods=["GET"], response_model=None)
     root.add_api_route("/openapi.json", lambda: JSONResponse(_described(data_plane)))
-    root.add_api_route("/docs", lambda: HTMLResponse(openapi.page(_described(data_plane))))
+    root.add_api_route("/docs", lambda: HTMLResponse(openapi.as_page(_described(data_plane))))
     app.include_router(root)
     repository = ModelRepositoryExtension(data_plane.model_registry)
     register_v1_endpoints(app, data_plane, repository)
@@ -73,7 +73,7 @@ def _described(data_plane: DataPlane) -> dict[str, Any]:
     (model,) = data_plane.model_registry.get_models().values()
     assert isinstance(model, BundleModel)
     scorer = model.in_service.scorer
-    return openapi.document(scorer.contract, model_name=model.name, limits=model.limits, digest=scorer.digest)
+    return openapi.describe(scorer.contract, model_name=model.name, limits=model.limits, digest=scorer.digest)
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -91,9 +91,12 @@ def schema() -> None:
 @app.command()
 def openapi(
     contract: Annotated[Path, typer.Argument(help="Contract YAML.")],
-    model_name: Annotated[str | None, typer.Option(help="Model name in URLs; default: the contract's.")] = None,
+    model_name: Annotated[
+        str | None, typer.Option(help="Model name in URLs; default: the contract's.")
+    ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="Write it as a page of HTML to this file instead; it needs no network.")
+        Path | None,
+        typer.Option(help="Write it as a page of HTML to this file instead; it needs no network."),
     ] = None,
 ) -> None:
     """Print the OpenAPI 3.1 of an endpoint that serves a bundle of this contract, with the default limits.
@@ -103,11 +106,11 @@ def openapi(
     from clickmill import contract as contracts
     from serving import openapi as openapis
 
-    found = openapis.document(contracts.load(contract), model_name=model_name)
+    found = openapis.describe(contracts.load(contract), model_name=model_name)
     if page is None:
         print_json(found)
         return
-    page.write_text(openapis.page(found))
+    page.write_text(openapis.as_page(found))
     words.print(f"{page}: written; open it in a browser", soft_wrap=True)
 
 

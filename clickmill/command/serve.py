@@ -75,14 +75,21 @@ def serve(
     max_body_kib: Annotated[
         int,
         typer.Option(
-            min=1, help="Largest body of a request (gRPC: message), in KiB; a larger one is answered 413 and never held."
+            min=1,
+            help="Largest body of a request (gRPC: message), in KiB; a larger one is answered 413 and never held.",
         ),
     ] = 4096,
     max_string_bytes: Annotated[
-        int, typer.Option(min=16, help="Longest string in a request, in bytes of UTF-8; a longer one is answered 413.")
+        int,
+        typer.Option(
+            min=16, help="Longest string in a request, in bytes of UTF-8; a longer one is answered 413."
+        ),
     ] = 4096,
     body_seconds: Annotated[
-        float, typer.Option(min=0.001, help="Seconds within which a body must arrive; a slower one is answered 408.")
+        float,
+        typer.Option(
+            min=0.001, help="Seconds within which a body must arrive; a slower one is answered 408."
+        ),
     ] = 10.0,
     prediction_log: Annotated[
         Path | None,
@@ -137,10 +144,10 @@ def serve(
     )
     if openapi:
         from clickmill.command.console import print_json
-        from serving.openapi import document
+        from serving.openapi import describe
         from serving.server import contract_of
 
-        print_json(document(contract_of(path), model_name=model_name, limits=limits))
+        print_json(describe(contract_of(path), model_name=model_name, limits=limits))
         return
     from clickmill.command.tensorflow_start import start_tensorflow
     from clickmill.prediction_log import Kept, Salt

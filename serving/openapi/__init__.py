@@ -3,7 +3,7 @@
 Whatever speaks of fields is made from the contract of the bundle, whatever speaks of limits from `serving.limits`.
 """
 
-from serving.openapi.document import document
-from serving.openapi.page import page
+from serving.openapi.document import describe
+from serving.openapi.page import as_page
 
-__all__ = ["document", "page"]
+__all__ = ["as_page", "describe"]

@@ -50,7 +50,7 @@ _EXPLAIN = {
 _SCORING = (400, 404, 408, 413, 415, 500, 503, 504)
 
 
-def document(
+def describe(
     contract: FeatureContract,
     *,
     model_name: str | None = None,

@@ -54,7 +54,9 @@ def value(field: ContractField, limits: Limits) -> Schema:
         words.append("Required.")
     else:
         fill = field.fill
-        if field.allowed is None or fill in field.allowed:  # else it says that the field is missing, and may not be sent itself
+        if (
+            field.allowed is None or fill in field.allowed
+        ):  # else it says that the field is missing, and may not be sent itself
             found["default"] = list(fill) if isinstance(fill, tuple) else fill
     found["description"] = " ".join(words)
     return found

@@ -11,8 +11,8 @@ _CODE = re.compile("`([^`]+)`")
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
-def page(document: dict[str, Any]) -> str:
-    """HTML of a document of `openapi.document`."""
+def as_page(document: dict[str, Any]) -> str:
+    """HTML of a document of `openapi.describe`."""
     return str(
         _template().render(document=document, resolve=lambda part: _resolved(part, document), kind=_kind)
     )
@@ -21,7 +21,6 @@ def page(document: dict[str, Any]) -> str:
 @cache
 def _template() -> Any:
     import jinja2
-
     import markupsafe
 
     def words(text: str) -> Any:
