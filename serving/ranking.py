@@ -33,6 +33,8 @@ Raw = dict[str, np.ndarray]
 
 _RULES = frozenset(AuctionRules.model_fields)
 _KEYS = frozenset({"request_id", "user", "context", "candidates"}) | _RULES
+MOST_MONEY = 1e15
+"""Largest bid. Beyond it an eCPM could be infinite, which JSON has no word for."""
 _EXAMPLE = '{"user": {...}, "context": {...}, "candidates": [{"id": "ad 7", "bid": 1.2, ...}]}'
 
 
@@ -203,9 +205,9 @@ def _bid(candidate: dict[str, Any], number: int, name: str) -> float:
     if name not in candidate:
         raise _of_candidate(number, name, f"`{name}` is missing; send what a click is worth to it")
     value = candidate[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_MONEY:
         raise _of_candidate(
-            number, name, f"`{name}` must be a finite number of at least 0; got {value!r:.60}"
+            number, name, f"`{name}` must be a number of 0 to {MOST_MONEY:g}; got {value!r:.60}"
         )
     return float(value)
 

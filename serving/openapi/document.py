@@ -32,8 +32,8 @@ _TIMEOUT = {
 _REQUEST_ID = {
     "name": "x-request-id",
     "in": "header",
-    "description": "Name of the request in the prediction log; drawn where it is absent.",
-    "schema": {"type": "string", "maxLength": 256},
+    "description": "Name of the request in the prediction log, of which 256 characters are kept; drawn where it is absent.",
+    "schema": {"type": "string"},
 }
 _JSON_LENGTH = {
     "name": "Inference-Header-Content-Length",

@@ -12,6 +12,7 @@ from typing import Any
 from clickmill.contract import ContractField, Dtype, FeatureContract, Role
 from clickmill.features.sides import shared_fields
 from serving.limits import Limits
+from serving.ranking import MOST_MONEY
 
 Schema = dict[str, Any]
 
@@ -112,7 +113,7 @@ def ranked_parts(contract: FeatureContract, limits: Limits) -> dict[str, Schema]
     money = {
         "type": "number",
         "minimum": 0,
-        "maximum": 1.7976931348623157e308,
+        "maximum": MOST_MONEY,
         "description": "What a click is worth to it, in currency.",
     }
     name = {"type": ["string", "null"], "description": "What the caller calls it; comes back with its place."}

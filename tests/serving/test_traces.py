@@ -169,7 +169,7 @@ def collector(seconds: float = 0.0) -> Iterator[tuple[str, list[ExportTraceServi
     let_go = threading.Event()
 
     class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 - the name http.server looks for
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             if self.path == "/v1/traces" and self.headers["content-type"] == "application/x-protobuf":
                 received.append(ExportTraceServiceRequest.FromString(body))
