@@ -73,11 +73,13 @@ def test_every_name_is_a_constant_that_something_exports(registry):
 
 def test_no_other_file_spells_a_metric():
     root = DOCS.parents[1]
+    known = {v for v in vars(metric_names).values() if isinstance(v, str)}
     spelled = [
         f"{path.relative_to(root)}: {found}"
         for room in ("clickmill", "serving", "monitoring", "components", "pipelines")
         for path in (root / room).rglob("*.py")
         if path.name != "metric_names.py"
-        for found in re.findall(r"[\"'](clickmill_[a-z_]+)[\"']", path.read_text())
+        for found in re.findall(r"clickmill_[a-z_]+", path.read_text())
+        if re.sub(r"_(total|bucket|sum|count|created)$", "", found) in known
     ]
     assert spelled == []
