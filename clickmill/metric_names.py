@@ -70,3 +70,22 @@ PCTR_EDGES = (
 """Log-spaced: click probabilities live between 0.1 % and 10 %, where equal widths would see one bucket."""
 
 PROTOCOLS = ("v1", "v2", "grpc", "tf", "rank")
+
+WINDOW = "window"
+VALUE = "value"
+QUANTILE = "quantile"
+
+LIVE_IMPRESSIONS = "clickmill_live_impressions"
+LIVE_CLICKS = "clickmill_live_clicks"
+LIVE_CLICK_RATE = "clickmill_live_click_rate"
+LIVE_PCTR = "clickmill_live_pctr_mean"
+LIVE_NE = "clickmill_live_normalized_entropy"
+LIVE_CALIBRATION = "clickmill_live_calibration_ratio"
+LIVE_CALIBRATION_LOW = "clickmill_live_calibration_ratio_low"
+LIVE_CALIBRATION_HIGH = "clickmill_live_calibration_ratio_high"
+LIVE_AUC = "clickmill_live_auc"
+LIVE_LABEL_DELAY = "clickmill_live_label_delay_seconds"
+LIVE_ROWS = "clickmill_live_rows"
+LIVE_UNREADABLE = "clickmill_live_unreadable_files"
+LIVE_NEWEST = "clickmill_live_newest_timestamp_seconds"
+LIVE_LOOKED = "clickmill_live_looked_timestamp_seconds"
