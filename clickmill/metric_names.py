@@ -42,6 +42,9 @@ FEATURES_PUBLICATION = "clickmill_features_publication_info"
 LOG_ROWS = "clickmill_prediction_log_rows"
 LOG_PENDING = "clickmill_prediction_log_pending_rows"
 LOG_WRITE_ERRORS = "clickmill_prediction_log_write_errors"
+LOG_EVENTS = "clickmill_log_events"
+LOG_EVENTS_PENDING = "clickmill_log_events_pending"
+LOG_EVENT_RETRIES = "clickmill_log_event_retries"
 
 LATENCY_EDGES = (
     0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.008, 0.010, 0.012, 0.016, 0.025, 0.05, 0.1, 0.25, 1.0,
@@ -67,3 +70,22 @@ PCTR_EDGES = (
 """Log-spaced: click probabilities live between 0.1 % and 10 %, where equal widths would see one bucket."""
 
 PROTOCOLS = ("v1", "v2", "grpc", "tf", "rank")
+
+WINDOW = "window"
+VALUE = "value"
+QUANTILE = "quantile"
+
+LIVE_IMPRESSIONS = "clickmill_live_impressions"
+LIVE_CLICKS = "clickmill_live_clicks"
+LIVE_CLICK_RATE = "clickmill_live_click_rate"
+LIVE_PCTR = "clickmill_live_pctr_mean"
+LIVE_NE = "clickmill_live_normalized_entropy"
+LIVE_CALIBRATION = "clickmill_live_calibration_ratio"
+LIVE_CALIBRATION_LOW = "clickmill_live_calibration_ratio_low"
+LIVE_CALIBRATION_HIGH = "clickmill_live_calibration_ratio_high"
+LIVE_AUC = "clickmill_live_auc"
+LIVE_LABEL_DELAY = "clickmill_live_label_delay_seconds"
+LIVE_ROWS = "clickmill_live_rows"
+LIVE_UNREADABLE = "clickmill_live_unreadable_files"
+LIVE_NEWEST = "clickmill_live_newest_timestamp_seconds"
+LIVE_LOOKED = "clickmill_live_looked_timestamp_seconds"

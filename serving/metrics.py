@@ -171,6 +171,18 @@ class Metrics:
             [model],
             registry=registry,
         )
+        self.log_events = Counter(
+            names.LOG_EVENTS,
+            "CloudEvents of the log: sent, refused by the broker, dropped for lack of room or time, or lost to a bug.",
+            [model, names.OUTCOME],
+            registry=registry,
+        )
+        self.log_events_pending = Gauge(
+            names.LOG_EVENTS_PENDING, "CloudEvents that wait to be sent.", [model], registry=registry
+        )
+        self.log_event_retries = Counter(
+            names.LOG_EVENT_RETRIES, "CloudEvents sent again after a failure.", [model], registry=registry
+        )
 
 
 @cache

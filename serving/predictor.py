@@ -30,8 +30,8 @@ from serving.kserve_parts import (
     pb,
 )
 from serving.limits import Limits
+from serving.log_sinks import LogSink
 from serving.metrics import Metrics, process_metrics
-from serving.prediction_log import PredictionLog
 from serving.refusals import NotFinite, NotReady, UnknownModel
 from serving.stages import Stage, about, timed
 
@@ -115,7 +115,7 @@ class BundleModel(kserve.Model):
         self.limits = limits or Limits()
         self.metrics = metrics or process_metrics()
         self.draining = False
-        self.log: PredictionLog | None = None
+        self.log: LogSink | None = None
         self._in_service: InService | None = None
         self._predictions = self.metrics.predictions.labels(name)
         self._candidates = self.metrics.candidates.labels(name)
@@ -195,8 +195,11 @@ class BundleModel(kserve.Model):
         """Offer an answer to the prediction log, where there is one; a request that names no id gets one."""
         if self.log is None:
             return
+        request_id = request_id or uuid.uuid4().hex
+        if not self.log.wants(request_id):
+            return
         answered = Answered(
-            request_id=request_id or uuid.uuid4().hex,
+            request_id=request_id,
             time_us=time.time_ns() // 1000,
             model=self.name,
             bundle=served.scorer.digest,

@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import shlex
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -27,7 +25,7 @@ import uvloop
 from clickmill import contract as contracts
 from clickmill.contract import FeatureContract
 from clickmill.errors import BundleError, ClickmillError, UsageError
-from clickmill.prediction_log import LogFolder, Salt, check_salt
+from clickmill.prediction_log import Salt, check_salt
 from serving import app, ports
 from serving.batcher import BatchSettings
 from serving.concurrency import ShedPolicy
@@ -37,7 +35,8 @@ from serving.http_protocol import BoundedHead
 from serving.kserve_parts import kserve
 from serving.lanes import Lanes
 from serving.limits import Limits
-from serving.prediction_log import LogSettings, PredictionLog
+from serving.log_sinks import open_sinks
+from serving.prediction_log import LogSettings
 from serving.predictor import BundleModel
 from serving.rows import example_row
 from serving.scheduler import Scheduler
@@ -50,7 +49,7 @@ log = logging.getLogger(__name__)
 Announce = Callable[[str], None]
 
 _LAST_WRITE_SECONDS = 10.0
-"""What the prediction log may take at the end."""
+"""What the logs of answers may take at the end."""
 _LAST_SPANS_SECONDS = 5.0
 """What the last traces may take."""
 
@@ -74,6 +73,7 @@ def serve(
     timeout_ms: float = 10_000.0,
     shed_wait_ms: float = 25.0,
     prediction_log: Path | None = None,
+    log_events: str | None = None,
     log_settings: LogSettings | None = None,
     log_salt: Salt | None = None,
     traces: str | None = None,
@@ -98,8 +98,9 @@ def serve(
         batch_wait_us: microseconds a request waits for company while a thread is free.
         timeout_ms: time of a request that names none, within which its scoring must begin; 0 for endless.
         shed_wait_ms: mean wait before scoring above which requests are turned away; 0 for never.
-        prediction_log: folder to log answers in; None logs nothing. `log_settings` say what and how much, `log_salt` hashes
-            personal fields, without which such a contract is refused.
+        prediction_log: folder to log answers in; None writes no files.
+        log_events: URL of a broker to send answers to as CloudEvents; None sends none. For both logs `log_settings` say what and how
+            much, `log_salt` hashes personal fields, without which such a contract is refused.
         traces: where spans of requests go: `console`, or the URL of an OTLP/HTTP collector; None makes none.
         trace_share: share of the requests that is traced, of those whose caller does not say.
         drain_seconds: how long to go on answering after SIGTERM while saying not ready, for load balancers to notice.
@@ -116,7 +117,7 @@ def serve(
         )
     name = model_name or contract_of(path).name
     settings = log_settings or LogSettings()
-    if prediction_log is not None and source_at(path).candidates():
+    if (prediction_log or log_events) and source_at(path).candidates():
         check_salt(contract_of(path), settings.features, log_salt)
     sock = ports.listen(host, http_port, "--http-port")
     model: BundleModel | None = None
@@ -124,10 +125,7 @@ def serve(
     try:
         grpc_number = ports.claim(host, grpc_port, "--grpc-port")
         model = BundleModel(name, limits=limits)
-        if prediction_log is not None:
-            folder = LogFolder(prediction_log, f"{socket.gethostname()}-{os.getpid()}")
-            model.log = PredictionLog(folder, name, settings=settings, salt=log_salt, metrics=model.metrics)
-            model.log.start()
+        model.log = open_sinks(name, prediction_log, log_events, settings, log_salt, model.metrics)
         scheduler = Scheduler(
             model,
             Lanes(threads),

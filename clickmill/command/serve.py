@@ -98,6 +98,13 @@ def serve(
             "with the salt in CLICKMILL_LOG_SALT (16 to 64 bytes). Default: nothing is logged.",
         ),
     ] = None,
+    log_events: Annotated[
+        str | None,
+        typer.Option(
+            help="URL of a broker to send answers to as CloudEvents, in the format of KServe's logger. Personal fields are hashed as in "
+            "--prediction-log. Default: none are sent.",
+        ),
+    ] = None,
     log_share: Annotated[
         float,
         typer.Option(min=1e-6, max=1, help="Share of the requests that is logged, decided by their id."),
@@ -173,6 +180,7 @@ def serve(
         shed_wait_ms=shed_wait_ms,
         limits=limits,
         prediction_log=prediction_log,
+        log_events=log_events,
         log_settings=LogSettings(share=log_share, features=Kept(log_features)),
         log_salt=Salt(salt.encode()) if salt else None,
         traces=traces,
