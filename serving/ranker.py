@@ -32,7 +32,6 @@ class Ranker:
         form = served.ranking_form
         with timed(Stage.PARSE):
             asked = ranking.parse(v1.parse_json(body), form, model.limits, self._rules)
-            v1.check_strings(asked.raw, model.limits)
         about(request_id=asked.request_id)
         rows = len(asked.bids)
 
