@@ -102,7 +102,6 @@ class Ranker:
     def _read(self, served: InService, body: bytes) -> Ranking:
         with timed(Stage.PARSE):
             asked = ranking.parse(v1.parse_json(body), served.ranking_form, self._model.limits, self._rules)
-            v1.check_strings(asked.raw, self._model.limits)
         about(request_id=asked.outline.request_id)
         return asked
 

@@ -116,10 +116,10 @@ def serve(
         raise UsageError(
             f"{path}: no such folder; give a bundle (with manifest.json in it) or a store of bundles"
         )
-    name = model_name or _contract_of(path).name
+    name = model_name or contract_of(path).name
     settings = log_settings or LogSettings()
     if (prediction_log or log_events) and source_at(path).candidates():
-        check_salt(_contract_of(path), settings.features, log_salt)
+        check_salt(contract_of(path), settings.features, log_salt)
     sock = ports.listen(host, http_port, "--http-port")
     model: BundleModel | None = None
     spans = Traces(traces, name, share=trace_share) if traces else None
@@ -306,8 +306,8 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def _contract_of(path: Path) -> FeatureContract:
-    """The contract of the bundle, or of the newest version of a store that has a readable one."""
+def contract_of(path: Path) -> FeatureContract:
+    """The contract of the bundle, or of the newest version of a store that has a readable one. Raises BundleError and UsageError."""
     candidates = source_at(path).candidates()
     problem: Exception | None = None
     for candidate in candidates:
@@ -362,4 +362,4 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-__all__ = ["BundleServer", "serve", "tune_process"]
+__all__ = ["BundleServer", "contract_of", "serve", "tune_process"]
