@@ -62,6 +62,14 @@ class Ranker:
         self._rules = rules or AuctionRules(slots=10)
         self._recent = RecentScores(self.settings.recent_scores, self.settings.recent_seconds)
 
+    @classmethod
+    def opened(
+        cls, model: BundleModel, scheduler: Scheduler, settings: RankerSettings, features: str | None
+    ) -> Ranker:
+        """With the feature store at an address, where there is one. Raises UsageError for an address that is none."""
+        store = RankerFeatures(features, settings, model.metrics, model.name) if features else None
+        return cls(model, scheduler, settings, features=store)
+
     async def answer(
         self, body: bytes, deadline: float | None, *, explain: bool = False, falls_back: bool | None = None
     ) -> Answer:

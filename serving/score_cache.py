@@ -58,10 +58,9 @@ class ScoreCache:
             found = score(_of(form, raw, missing), len(missing))
             pairs = zip(found["pctr"].tolist(), found["logit"].tolist(), strict=True)
             known |= dict(zip((candidates[place] for place in missing), pairs, strict=True))
-            if np.isfinite(found["pctr"]).all() and len(known) <= self._most:
-                with self._lock:
-                    if digest == self._digest:
-                        self._known[request] = known
+            with self._lock:
+                if digest == self._digest and len(known) <= self._most:
+                    self._known[request] = known
         both = np.array([known[key] for key in candidates], np.float32).reshape(-1, 2)
         return {"pctr": both[:, 0].copy(), "logit": both[:, 1].copy()}
 

@@ -69,6 +69,39 @@ def serve(
             "are let in and the rest is answered 503 (UNAVAILABLE) at once, with Retry-After. 0: queues grow without bound.",
         ),
     ] = 25.0,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Feature store that rankings (:rank) look users and ads up in, as `clickmill features publish --to` names it: "
+            "redis://[USER:PASSWORD@]HOST:PORT/DB, or the path of a file. Default: what a request leaves out is the contract's default.",
+        ),
+    ] = None,
+    feature_wait_ms: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="Most milliseconds a ranking waits for the feature store (and never more than half of what time it has).",
+        ),
+    ] = 5.0,
+    feature_cache_seconds: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds for which a row read from Redis is used again; 0 reads each time."),
+    ] = 5.0,
+    score_cache_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds for which a ranking's scores answer an equal question again (same inputs, same bundle). 0 computes each.",
+        ),
+    ] = 0.0,
+    fallback: Annotated[
+        bool,
+        typer.Option(
+            "--fallback/--no-fallback",
+            help="Answer a ranking that the model can't (not loaded, overload, no time left, NaN) by recent scores and click rates, marked "
+            "as such, or with the error. A request says otherwise with x-clickmill-on-failure: fallback, or error.",
+        ),
+    ] = True,
     max_rows: Annotated[
         int, typer.Option(min=1, help="Most rows or candidates in one request; more are answered 413.")
     ] = 2000,
@@ -159,6 +192,7 @@ def serve(
     from clickmill.command.tensorflow_start import start_tensorflow
     from clickmill.prediction_log import Kept, Salt
     from serving.prediction_log import LogSettings
+    from serving.ranker_settings import RankerSettings
     from serving.server import serve as serve_forever
 
     salt = os.environ.get("CLICKMILL_LOG_SALT")
@@ -178,6 +212,13 @@ def serve(
         batch_wait_us=batch_wait_us,
         timeout_ms=timeout_ms,
         shed_wait_ms=shed_wait_ms,
+        features=features,
+        ranking=RankerSettings(
+            fallback=fallback,
+            feature_wait_ms=feature_wait_ms,
+            feature_cache_seconds=feature_cache_seconds,
+            score_cache_seconds=score_cache_seconds,
+        ),
         limits=limits,
         prediction_log=prediction_log,
         log_events=log_events,

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cachetools import TTLCache
 
@@ -21,6 +22,10 @@ Key = tuple[str, str]
 
 Count = Callable[[str, int], None]
 """Gets how many ids were a `hit`, waited for a read under way (`shared`), or were a `miss`."""
+
+
+_UNKNOWN: Any = object()
+"""None is an id that the store does not know."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,8 @@ class CachedStore:
         wanted = {(entity, i) for entity, given in ids.items() for i in given}
         if not wanted:
             return await self._store.read(ids)
-        unknown = object()
-        found = {key: self._rows.get(key, unknown) for key in wanted}
-        known = {key: row for key, row in found.items() if row is not unknown}
+        found = {key: self._rows.get(key, _UNKNOWN) for key in wanted}
+        known = {key: row for key, row in found.items() if row is not _UNKNOWN}
         flying = {key: self._flights[key] for key in wanted if key not in known and key in self._flights}
         missing = [key for key in wanted if key not in known and key not in flying]
         for outcome, keys in (("hit", known), ("shared", flying), ("miss", missing)):
