@@ -18,6 +18,7 @@ from clickmill.command import (
     demo,
     features,
     model,
+    monitor,
     predict,
     release,
     run,
@@ -63,6 +64,7 @@ app.command("serve", rich_help_panel="Endpoint")(serve.serve)
 app.command("capacity", rich_help_panel="Endpoint")(capacity.capacity)
 app.command("predict", rich_help_panel="Endpoint")(predict.predict)
 app.add_typer(features.app, name="features", rich_help_panel="Endpoint")
+app.add_typer(monitor.app, name="monitor", rich_help_panel="Endpoint")
 app.add_typer(release.app, name="release", rich_help_panel="Endpoint")
 app.add_typer(contract.app, name="contract", rich_help_panel="Inputs")
 app.add_typer(data.app, name="data", rich_help_panel="Inputs")
