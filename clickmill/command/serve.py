@@ -243,7 +243,6 @@ def serve(
     from clickmill.command.tensorflow_start import start_tensorflow
     from clickmill.prediction_log import Kept, Salt
     from serving.prediction_log import LogSettings
-    from serving.ranker_settings import RankerSettings
     from serving.server import serve as serve_forever
 
     salt = os.environ.get("CLICKMILL_LOG_SALT")
@@ -264,12 +263,12 @@ def serve(
         timeout_ms=timeout_ms,
         shed_wait_ms=shed_wait_ms,
         features=features,
-        ranking=RankerSettings(
-            fallback=fallback,
-            feature_wait_ms=feature_wait_ms,
-            feature_cache_seconds=feature_cache_seconds,
-            score_cache_seconds=score_cache_seconds,
-        ),
+        ranking={
+            "fallback": fallback,
+            "feature_wait_ms": feature_wait_ms,
+            "feature_cache_seconds": feature_cache_seconds,
+            "score_cache_seconds": score_cache_seconds,
+        },
         limits=limits,
         prediction_log=prediction_log,
         log_events=log_events,
