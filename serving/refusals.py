@@ -47,6 +47,10 @@ class DeadlinePassed(ClickmillError):
     """The request's time was over before it could be scored; it was not."""
 
 
+class PredictorUnavailable(ClickmillError):
+    """The predictor behind a ranker does not answer, or with something else than scores; names its address."""
+
+
 class NotOffered(ClickmillError):
     """The protocol knows the call, this server does not do it."""
 
@@ -75,6 +79,7 @@ _TABLE: tuple[tuple[type[Exception], Refusal], ...] = (
     (NotReady, Refusal(503, "UNAVAILABLE", "not_ready")),
     (Overloaded, Refusal(503, "UNAVAILABLE", "overload")),
     (DeadlinePassed, Refusal(504, "DEADLINE_EXCEEDED", "deadline")),
+    (PredictorUnavailable, Refusal(503, "UNAVAILABLE", "predictor")),
     (NotOffered, Refusal(501, "UNIMPLEMENTED", "not_offered")),
     (NotFinite, Refusal(500, "INTERNAL", "not_finite")),
 )
