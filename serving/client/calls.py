@@ -56,6 +56,8 @@ class RankedAd:
     logit: float
     ecpm: float
     price: float
+    source: str = "model"
+    """Where the probability comes from: `model`, or what stood in for it."""
     logit_by_field: Mapping[str, float] = field(default_factory=dict)
     """With `explain`: what each field added to the logit."""
 
@@ -68,6 +70,8 @@ class Ranked:
     request_id: str
     version: str
     digest: str
+    fallback: str | None
+    """Why the model was not asked, None where it was."""
     body: Mapping[str, Any]
     """The answer as it came."""
 
@@ -140,6 +144,7 @@ def rank(
     candidates: Sequence[Mapping[str, Any]],
     parts: Mapping[str, Any],
     explain: bool,
+    on_failure: str | None,
     request_id: str | None,
 ) -> Call[Ranked]:
     """A ranking; `parts` are the other keys of its body, those that are None left out."""
@@ -153,10 +158,11 @@ def rank(
         found = orjson.loads(answer.content)
         known = RankedAd.__dataclass_fields__.keys()
         ads = tuple(RankedAd(**{k: v for k, v in ad.items() if k in known}) for ad in found["ranked"])
-        return Ranked(ads, named, *_bundle_of(answer.headers), body=found)
+        return Ranked(ads, named, *_bundle_of(answer.headers), found.get("fallback"), found)
 
     query = "?explain=1" if explain else ""
-    return Call("POST", f"/v1/models/{quote(name)}:rank{query}", read, body, _JSON)
+    headers = _JSON if on_failure is None else {**_JSON, "x-clickmill-on-failure": on_failure}
+    return Call("POST", f"/v1/models/{quote(name)}:rank{query}", read, body, headers)
 
 
 def outcome(call: Call[T], answer: httpx.Response) -> Reply[T] | Failed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 import numpy as np
@@ -109,13 +109,14 @@ class Client:
         pricing: str | None = None,
         reserve: float | None = None,
         explain: bool = False,
+        on_failure: Literal["fallback", "error"] | None = None,
         request_id: str | None = None,
         timeout_seconds: float | None = None,
     ) -> Ranked:
         """Rank the candidates of one request, each {field: JSON value} with its bid, and sell the slots. What is None is left to
-        the endpoint. Raises as `predict`."""
+        the endpoint; `on_failure` says whether it may rank without the model where it would have to refuse. Raises as `predict`."""
         parts = {"user": user, "context": context, "slots": slots, "pricing": pricing, "reserve": reserve}
-        call = calls.rank(self.model_name, candidates, parts, explain, request_id)
+        call = calls.rank(self.model_name, candidates, parts, explain, on_failure, request_id)
         return self._do(call, timeout_seconds)
 
     def _do(self, call: Call[T], timeout: float | None) -> T:
@@ -214,12 +215,13 @@ class AsyncClient:
         pricing: str | None = None,
         reserve: float | None = None,
         explain: bool = False,
+        on_failure: Literal["fallback", "error"] | None = None,
         request_id: str | None = None,
         timeout_seconds: float | None = None,
     ) -> Ranked:
         """As `Client.rank`."""
         parts = {"user": user, "context": context, "slots": slots, "pricing": pricing, "reserve": reserve}
-        call = calls.rank(await self.model_name(), candidates, parts, explain, request_id)
+        call = calls.rank(await self.model_name(), candidates, parts, explain, on_failure, request_id)
         return await self._do(call, timeout_seconds)
 
     async def _do(self, call: Call[T], timeout: float | None) -> T:

@@ -162,12 +162,22 @@ def test_an_answer_that_is_not_ours_is_told_by_its_status(both):
 
 def test_a_ranking_sends_what_is_given_and_gives_the_ads_in_order(both):
     seen: list[httpx.Request] = []
-    ad = {"candidate": 1, "id": "b", "pctr": 0.1, "logit": -2.2, "ecpm": 90.0, "price": 0.4, "later_key": 1}
+    ad = {
+        "candidate": 1,
+        "id": "b",
+        "pctr": 0.1,
+        "logit": -2.2,
+        "ecpm": 90.0,
+        "price": 0.4,
+        "source": "recent",
+    }
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request)
         return httpx.Response(
-            200, json={"request_id": "r", "ranked": [ad]}, headers={"x-clickmill-version": "3"}
+            200,
+            json={"request_id": "r", "fallback": "overload", "ranked": [ad | {"later_key": 1}]},
+            headers={"x-clickmill-version": "3"},
         )
 
     found = both(
@@ -177,6 +187,7 @@ def test_a_ranking_sends_what_is_given_and_gives_the_ads_in_order(both):
             user={"user_id": "u"},
             slots=1,
             explain=True,
+            on_failure="fallback",
             request_id="r",
         ),
     )
@@ -187,7 +198,9 @@ def test_a_ranking_sends_what_is_given_and_gives_the_ads_in_order(both):
         "slots": 1,
         "candidates": [{"id": "a", "bid": 1}, {"id": "b", "bid": 0.5}],
     }
+    assert seen[0].headers["x-clickmill-on-failure"] == "fallback"
     (best,) = found.ads
+    assert (best.source, found.fallback) == ("recent", "overload")
     assert (best.candidate, best.id, best.price, found.request_id, found.version) == (1, "b", 0.4, "r", "3")
     assert found.body["ranked"][0]["later_key"] == 1
 
