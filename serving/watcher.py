@@ -124,6 +124,8 @@ def load_verified(path: Path) -> Loaded:
 
 def warm(loaded: Loaded, sizes: tuple[int, ...] = WARM_UP_ROWS, repeats: int = 3) -> None:
     """Run every size a few times: the first run of a shape traces, plans buffers and picks kernels."""
+    if not loaded.rows:
+        return
     have = len(next(iter(loaded.rows.values())))
     for size in sizes:
         rows = {name: values[np.arange(size) % have] for name, values in loaded.rows.items()}
