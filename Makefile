@@ -14,7 +14,7 @@ OUT ?= out
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export UV_LINK_MODE ?= copy
 
-.PHONY: help setup demo test test-integration lint format gen lock bench bench-train clean
+.PHONY: help setup demo test test-integration lint format gen lock images bench bench-train clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -44,9 +44,18 @@ gen: $(READY)  ## write again what is generated: compiled pipelines, JSON Schema
 	$(BIN)/python -m pipelines.compile
 	$(BIN)/clickmill contract schema > contracts/contract.schema.json
 
+# What an image installs: a part of requirements.lock, at its versions.
+IMAGE_LOCK = $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -c requirements.lock
+
 lock: $(UV)  ## resolve requirements.lock again after a change of pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
+	$(IMAGE_LOCK) pyproject.toml --extra serving -o serving/images/serving.lock
+	$(IMAGE_LOCK) pyproject.toml --extra pipelines --extra sweep -o serving/images/steps.lock
+	echo hatchling | $(IMAGE_LOCK) - -o serving/images/build.lock
+
+images:  ## container images by buildah; BASE=debootstrap where no registry is reached (docs/serving.md)
+	serving/images/build.sh
 
 bench: $(READY)  ## performance beside a peer or a roofline: preprocess, training, endpoint, feature store
 	$(BIN)/python tests/bench/world.py

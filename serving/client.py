@@ -184,12 +184,7 @@ class GrpcClient:
         """Score arrays, as `Client.predict_tensors`. Raises the same errors."""
         import grpc
 
-        from serving.kserve_parts import pb
-
-        request = pb.ModelInferRequest(model_name=self._name)
-        for name, values in raw.items():
-            request.inputs.add(name=name, datatype=_datatype(name, values), shape=values.shape)
-            request.raw_input_contents.append(_buffer(values))
+        request = infer_request(raw, self._name)
         try:
             answer = self._stub.ModelInfer(request, timeout=self._timeout, wait_for_ready=True)
         except grpc.RpcError as error:
@@ -240,6 +235,17 @@ def tensor_body(raw: Mapping[str, np.ndarray], *, binary: bool) -> tuple[bytes, 
     head = orjson.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}})
     headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
     return b"".join([head, *buffers]), headers
+
+
+def infer_request(raw: Mapping[str, np.ndarray], model_name: str) -> Any:
+    """A V2 gRPC ModelInferRequest over arrays. Raises RequestError for an array of a type V2 has no name for."""
+    from serving.kserve_parts import pb
+
+    request = pb.ModelInferRequest(model_name=model_name)
+    for name, values in raw.items():
+        request.inputs.add(name=name, datatype=_datatype(name, values), shape=values.shape)
+        request.raw_input_contents.append(_buffer(values))
+    return request
 
 
 def _buffer(values: np.ndarray) -> bytes:

@@ -11,6 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -30,6 +31,7 @@ from serving.refusals import (
     refusal_of,
 )
 from serving.scheduler import Scheduler
+from serving.stages import failed, trace_context
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +69,13 @@ class Front:
         if scope["method"] == "POST":
             path = scope["path"]
             if (v1 := _PREDICT.match(path)) and not _is_cloudevent(scope["headers"]):
-                await self._predict("v1", scope, receive, send, v1[1], None)
+                await self._timed("v1", scope, receive, send, v1[1], None)
                 return
             if rank := _RANK.match(path):
-                await self._predict("rank", scope, receive, send, rank[1], None)
+                await self._timed("rank", scope, receive, send, rank[1], None)
                 return
             if v2 := _INFER.match(path):
-                await self._predict("v2", scope, receive, send, v2[1], v2[2])
+                await self._timed("v2", scope, receive, send, v2[1], v2[2])
                 return
             if _REPOSITORY.match(path):
                 error = NotOffered(
@@ -82,6 +84,11 @@ class Front:
                 await _refuse(send, error)
                 return
         await self.app(scope, _bounded(scope, receive, self.limits), send)
+
+    async def _timed(self, protocol: str, scope: Scope, *arguments: Any) -> None:
+        headers = scope["headers"]
+        with self._scheduler.stages.request(protocol, partial(trace_context, headers), _request_id(headers)):
+            await self._predict(protocol, scope, *arguments)
 
     async def _predict(
         self, protocol: str, scope: Scope, receive: Receive, send: Send, name: str, version: str | None
@@ -126,6 +133,7 @@ class Front:
     async def _fail(self, protocol: str, send: Send, error: Exception) -> None:
         if isinstance(error, _Gone):
             return
+        failed(error)
         refusal = refusal_of(error)
         if is_fault(error):
             log.error("%s request failed", protocol, exc_info=error)

@@ -9,6 +9,7 @@ than a millisecond. A large one on the loop delays everybody, health checks incl
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,10 @@ class Lanes:
         """`function(*arguments)` in the lane for a request of `size` bytes. Raises what it raises."""
         if self._executor is None or size <= SMALL_BYTES:
             return function(*arguments)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+        context = contextvars.copy_context()  # the request's timeline goes with it
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, context.run, function, *arguments
+        )
 
     def close(self) -> None:
         """Take no more work and wait for none."""

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from serving import metric_names as names
+from clickmill import metric_names as names
 
 _BUNDLES_KEPT = 3
 """Bundles whose pCTR series stay exposed: the one in service, the one before, and one to compare. More is cardinality."""
@@ -76,6 +76,13 @@ class Metrics:
             "Time from the last byte of a request to its answer, by protocol.",
             [model, protocol],
             buckets=names.LATENCY_EDGES,
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            names.STAGE_SECONDS,
+            "Time a request spent in a stage: parse, lookup, wait, score, reply.",
+            [model, names.STAGE],
+            buckets=names.STAGE_EDGES,
             registry=registry,
         )
         self.candidates = Histogram(
@@ -163,6 +170,18 @@ class Metrics:
             "Files of the prediction log that could not be written and are tried again.",
             [model],
             registry=registry,
+        )
+        self.log_events = Counter(
+            names.LOG_EVENTS,
+            "CloudEvents of the log: sent, refused by the broker, dropped for lack of room or time, or lost to a bug.",
+            [model, names.OUTCOME],
+            registry=registry,
+        )
+        self.log_events_pending = Gauge(
+            names.LOG_EVENTS_PENDING, "CloudEvents that wait to be sent.", [model], registry=registry
+        )
+        self.log_event_retries = Counter(
+            names.LOG_EVENT_RETRIES, "CloudEvents sent again after a failure.", [model], registry=registry
         )
 
 

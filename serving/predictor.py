@@ -18,7 +18,6 @@ import orjson
 
 from clickmill.contract import FeatureContract, Role
 from clickmill.errors import RequestError
-from clickmill.features.tensors import from_rows
 from clickmill.prediction_log import Answered
 from serving import ranking, tensors, v1, v2, v2_grpc
 from serving.kserve_parts import (
@@ -31,9 +30,10 @@ from serving.kserve_parts import (
     pb,
 )
 from serving.limits import Limits
+from serving.log_sinks import LogSink
 from serving.metrics import Metrics, process_metrics
-from serving.prediction_log import PredictionLog
 from serving.refusals import NotFinite, NotReady, UnknownModel
+from serving.stages import Stage, about, timed
 
 Raw = dict[str, np.ndarray]
 Scores = dict[str, np.ndarray]
@@ -115,7 +115,7 @@ class BundleModel(kserve.Model):
         self.limits = limits or Limits()
         self.metrics = metrics or process_metrics()
         self.draining = False
-        self.log: PredictionLog | None = None
+        self.log: LogSink | None = None
         self._in_service: InService | None = None
         self._predictions = self.metrics.predictions.labels(name)
         self._candidates = self.metrics.candidates.labels(name)
@@ -171,15 +171,18 @@ class BundleModel(kserve.Model):
 
     def answer(self, question: Question[Reply]) -> Reply:
         """Score a question and write its reply. Raises NotFinite."""
-        scores = self.score(question.served, question.raw, question.rows)
-        self.note(question.served, question.raw, scores, question.request_id, question.impression_ids)
-        return question.reply(scores)
+        return self._replied(question, self.score(question.served, question.raw, question.rows))
 
     def reply(self, question: Question[Reply], scores: Scores) -> Reply:
         """Write the reply to a question whose scores come from a run shared with others. Raises NotFinite."""
         self._count(question.served, question.rows, scores)
-        self.note(question.served, question.raw, scores, question.request_id, question.impression_ids)
-        return question.reply(scores)
+        return self._replied(question, scores)
+
+    def _replied(self, question: Question[Reply], scores: Scores) -> Reply:
+        about(request_id=question.request_id)
+        with timed(Stage.REPLY):
+            self.note(question.served, question.raw, scores, question.request_id, question.impression_ids)
+            return question.reply(scores)
 
     def note(
         self,
@@ -192,8 +195,11 @@ class BundleModel(kserve.Model):
         """Offer an answer to the prediction log, where there is one; a request that names no id gets one."""
         if self.log is None:
             return
+        request_id = request_id or uuid.uuid4().hex
+        if not self.log.wants(request_id):
+            return
         answered = Answered(
-            request_id=request_id or uuid.uuid4().hex,
+            request_id=request_id,
             time_us=time.time_ns() // 1000,
             model=self.name,
             bundle=served.scorer.digest,
@@ -207,7 +213,7 @@ class BundleModel(kserve.Model):
     def ask_v1(self, body: bytes, request_id: str | None = None) -> Question[Answer]:
         """Read and check a V1 JSON body. Raises RequestError and NotReady."""
         served = self.in_service
-        rows, raw = self._v1(served, v1.parse_json(body))
+        rows, raw = v1.read(v1.parse_json(body), served.scorer.contract, self.limits)
         name = served.impression_id
         ids = [_id(row.get(name)) for row in rows] if self.log is not None and name else None
 
@@ -220,7 +226,7 @@ class BundleModel(kserve.Model):
         """Read and check a V2 body, JSON or binary. Raises RequestError, NotReady and UnknownModel (version)."""
         served = self.of_version(version)
         request = v2.parse(body, json_length)
-        raw, rows = tensors.to_raw(request.tensors, served.form, self.limits)
+        raw, rows = v2.checked(request.tensors, served.form, self.limits, data=".data")
 
         def reply(scores: Scores) -> Answer:
             text, length = v2.answer(
@@ -239,7 +245,7 @@ class BundleModel(kserve.Model):
         served = self.of_version(request.model_version)
         v2.requested([output.name for output in request.outputs])
         named = v2_grpc.tensors_of(request)
-        raw, rows = tensors.to_raw(named, served.form, self.limits)
+        raw, rows = v2.checked(named, served.form, self.limits)
 
         def reply(scores: Scores) -> pb.ModelInferResponse:
             return v2_grpc.answer(
@@ -265,7 +271,7 @@ class BundleModel(kserve.Model):
         try:
             if isinstance(payload, InferRequest):
                 return self._stock_v2(served, payload)
-            rows, raw = self._v1(served, payload)
+            rows, raw = v1.read(payload, served.scorer.contract, self.limits)
             scores = self.score(served, raw, len(rows))
             return v1.predictions(scores["pctr"], scores["logit"])
         except RequestError as error:
@@ -287,12 +293,6 @@ class BundleModel(kserve.Model):
             raise UnknownModel(f"model {self.name} serves version {served.version} now, not {version}")
         return served
 
-    def _v1(self, served: InService, payload: Any) -> tuple[list[dict[str, Any]], Raw]:
-        rows = v1.rows_of(payload, self.limits)
-        raw = from_rows(rows, served.scorer.contract)
-        v1.check_strings(raw, self.limits)
-        return rows, raw
-
     def _ids(self, served: InService, named: list[tensors.NamedTensor]) -> list[str | None] | None:
         """The impressions' ids among the tensors, for the log."""
         if self.log is None or served.impression_id is None:
@@ -305,7 +305,8 @@ class BundleModel(kserve.Model):
     ) -> Scores:
         """Scores of checked rows, counted and timed; `ask` stands in for the scorer's `predict`. Raises NotFinite."""
         start = time.perf_counter()
-        scores = (ask or served.scorer.predict)(raw)
+        with timed(Stage.SCORE):
+            scores = (ask or served.scorer.predict)(raw)
         self.observe_run(time.perf_counter() - start)
         self._count(served, rows, scores)
         return scores
@@ -315,6 +316,7 @@ class BundleModel(kserve.Model):
         self._predict_seconds.observe(seconds)
 
     def _count(self, served: InService, rows: int, scores: Scores) -> None:
+        about(bundle=served.scorer.digest, rows=rows)
         pctr = scores["pctr"]
         if not np.isfinite(pctr).all():
             broken = int((~np.isfinite(pctr)).sum())
@@ -336,7 +338,7 @@ class BundleModel(kserve.Model):
                 )
             else:
                 named.append(tensors.from_list(item.name, item.datatype, item.shape, data))
-        raw, rows = tensors.to_raw(named, served.form, self.limits)
+        raw, rows = v2.checked(named, served.form, self.limits)
         scores = self.score(served, raw, rows)
         outputs = [InferOutput(name, [len(scores[name])], "FP32", scores[name]) for name in v2.OUTPUTS]
         return InferResponse(

@@ -9,6 +9,7 @@ from clickmill.features.sides import by_rows
 from serving import ranking, v1
 from serving.explanation import ablation
 from serving.predictor import Answer, BundleModel, Raw, Scores
+from serving.stages import Stage, about, timed
 
 EXPLAINED = 10
 """Candidates that are explained, the best ones: each costs a row per field."""
@@ -29,8 +30,9 @@ class Ranker:
         model = self._model
         served = model.in_service
         form = served.ranking_form
-        asked = ranking.parse(v1.parse_json(body), form, model.limits, self._rules)
-        v1.check_strings(asked.raw, model.limits)
+        with timed(Stage.PARSE):
+            asked = ranking.parse(v1.parse_json(body), form, model.limits, self._rules)
+        about(request_id=asked.request_id)
         rows = len(asked.bids)
 
         def without_form(raw: Raw) -> Scores:

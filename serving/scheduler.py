@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from serving.concurrency import ShedPolicy
 from serving.gate import Gate
 from serving.lanes import Lanes
 from serving.predictor import BundleModel, Question, Reply
+from serving.stages import Record, Stage, Stages, lap, timed
 
 Result = TypeVar("Result")
 
@@ -26,8 +28,11 @@ class Scheduler:
         batch: BatchSettings | None = None,
         shed: ShedPolicy | None = None,
         timeout_seconds: float | None = None,
+        record: Record | None = None,
     ) -> None:
+        """`record` gets the timeline of each finished request: traces, where they are on."""
         self._model, self._lanes = model, lanes
+        self.stages = Stages(model.metrics, model.name, record)
         self.gate = Gate(model.metrics, model.name, shed, timeout_seconds)
         together = batch is not None and batch.rows > 0
         self._batcher = Batcher(model, batch, max(1, lanes.threads)) if batch and together else None
@@ -39,19 +44,26 @@ class Scheduler:
 
         Raises what `ask` raises, Overloaded, DeadlinePassed and NotFinite.
         """
+
+        def asked() -> Question[Reply]:
+            with timed(Stage.PARSE):
+                return ask(*arguments)
+
         batcher = self._batcher
         if batcher is None:
-            return await self.run(size, deadline, lambda: self._model.answer(ask(*arguments)))
+            return await self.run(size, deadline, lambda: self._model.answer(asked()))
         with self.gate.admit(deadline) as begin:
+            came = time.perf_counter()
             await asyncio.sleep(0)  # see `run`
             if self.gate.count == 1:  # nobody to share a run with, so no thread to change to
 
                 def alone() -> Reply:
                     begin()
-                    return self._model.answer(ask(*arguments))
+                    lap(Stage.WAIT, came, time.perf_counter())
+                    return self._model.answer(asked())
 
                 return await self._lanes.run(size, alone)
-            question = await self._lanes.run(size, ask, *arguments)
+            question = await self._lanes.run(size, asked)
             return await batcher.answer(question, begin)
 
     async def run(
@@ -59,9 +71,11 @@ class Scheduler:
     ) -> Result:
         """`work(*arguments)` on its lane, alone. Raises what it raises, Overloaded and DeadlinePassed."""
         with self.gate.admit(deadline) as begin:
+            came = time.perf_counter()
 
             def begun() -> Result:
                 begin()
+                lap(Stage.WAIT, came, time.perf_counter())
                 return work(*arguments)
 
             if self.gate.policy is not None:

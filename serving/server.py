@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import shlex
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -27,7 +25,7 @@ import uvloop
 from clickmill import contract as contracts
 from clickmill.contract import FeatureContract
 from clickmill.errors import BundleError, ClickmillError, UsageError
-from clickmill.prediction_log import LogFolder, Salt, check_salt
+from clickmill.prediction_log import Salt, check_salt
 from serving import app, ports
 from serving.batcher import BatchSettings
 from serving.concurrency import ShedPolicy
@@ -37,11 +35,13 @@ from serving.http_protocol import BoundedHead
 from serving.kserve_parts import kserve
 from serving.lanes import Lanes
 from serving.limits import Limits
-from serving.prediction_log import LogSettings, PredictionLog
+from serving.log_sinks import open_sinks
+from serving.prediction_log import LogSettings
 from serving.predictor import BundleModel
 from serving.rows import example_row
 from serving.scheduler import Scheduler
 from serving.tf_grpc import TfServices
+from serving.traces import Traces
 from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, load_verified, source_at
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,9 @@ log = logging.getLogger(__name__)
 Announce = Callable[[str], None]
 
 _LAST_WRITE_SECONDS = 10.0
-"""What the prediction log may take at the end."""
+"""What the logs of answers may take at the end."""
+_LAST_SPANS_SECONDS = 5.0
+"""What the last traces may take."""
 
 
 def _to_stderr(text: str) -> None:
@@ -71,8 +73,11 @@ def serve(
     timeout_ms: float = 10_000.0,
     shed_wait_ms: float = 25.0,
     prediction_log: Path | None = None,
+    log_events: str | None = None,
     log_settings: LogSettings | None = None,
     log_salt: Salt | None = None,
+    traces: str | None = None,
+    trace_share: float = 1.0,
     drain_seconds: float = 0.0,
     grace_seconds: float = 30.0,
     announce: Announce = _to_stderr,
@@ -93,8 +98,11 @@ def serve(
         batch_wait_us: microseconds a request waits for company while a thread is free.
         timeout_ms: time of a request that names none, within which its scoring must begin; 0 for endless.
         shed_wait_ms: mean wait before scoring above which requests are turned away; 0 for never.
-        prediction_log: folder to log answers in; None logs nothing. `log_settings` say what and how much, `log_salt` hashes
-            personal fields, without which such a contract is refused.
+        prediction_log: folder to log answers in; None writes no files.
+        log_events: URL of a broker to send answers to as CloudEvents; None sends none. For both logs `log_settings` say what and how
+            much, `log_salt` hashes personal fields, without which such a contract is refused.
+        traces: where spans of requests go: `console`, or the URL of an OTLP/HTTP collector; None makes none.
+        trace_share: share of the requests that is traced, of those whose caller does not say.
         drain_seconds: how long to go on answering after SIGTERM while saying not ready, for load balancers to notice.
         grace_seconds: how long requests in flight may take to finish.
         announce: gets the lines for the person who started it.
@@ -107,25 +115,24 @@ def serve(
         raise UsageError(
             f"{path}: no such folder; give a bundle (with manifest.json in it) or a store of bundles"
         )
-    name = model_name or _contract_of(path).name
+    name = model_name or contract_of(path).name
     settings = log_settings or LogSettings()
-    if prediction_log is not None and source_at(path).candidates():
-        check_salt(_contract_of(path), settings.features, log_salt)
+    if (prediction_log or log_events) and source_at(path).candidates():
+        check_salt(contract_of(path), settings.features, log_salt)
     sock = ports.listen(host, http_port, "--http-port")
     model: BundleModel | None = None
+    spans = Traces(traces, name, share=trace_share) if traces else None
     try:
         grpc_number = ports.claim(host, grpc_port, "--grpc-port")
         model = BundleModel(name, limits=limits)
-        if prediction_log is not None:
-            folder = LogFolder(prediction_log, f"{socket.gethostname()}-{os.getpid()}")
-            model.log = PredictionLog(folder, name, settings=settings, salt=log_salt, metrics=model.metrics)
-            model.log.start()
+        model.log = open_sinks(name, prediction_log, log_events, settings, log_salt, model.metrics)
         scheduler = Scheduler(
             model,
             Lanes(threads),
             batch=BatchSettings(rows=batch_rows, wait_us=batch_wait_us),
             shed=ShedPolicy(target_wait_seconds=shed_wait_ms / 1e3) if shed_wait_ms else None,
             timeout_seconds=timeout_ms / 1e3 if timeout_ms else None,
+            record=spans.record if spans else None,
         )
         server = BundleServer(
             model, host, sock, grpc_number, grace_seconds, drain_seconds, scheduler, announce
@@ -143,6 +150,8 @@ def serve(
         sock.close()
         if model is not None and model.log is not None:
             model.log.close(_LAST_WRITE_SECONDS)
+        if spans is not None:
+            spans.close(_LAST_SPANS_SECONDS)
         gc.unfreeze()  # what tune_process froze: the collector tidies up at exit, or nanobind reports leaks
 
 
@@ -296,8 +305,8 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def _contract_of(path: Path) -> FeatureContract:
-    """The contract of the bundle, or of the newest version of a store that has a readable one."""
+def contract_of(path: Path) -> FeatureContract:
+    """The contract of the bundle, or of the newest version of a store that has a readable one. Raises BundleError and UsageError."""
     candidates = source_at(path).candidates()
     problem: Exception | None = None
     for candidate in candidates:
@@ -350,4 +359,4 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-__all__ = ["BundleServer", "serve", "tune_process"]
+__all__ = ["BundleServer", "contract_of", "serve", "tune_process"]

@@ -69,11 +69,40 @@ def serve(
             "are let in and the rest is answered 503 (UNAVAILABLE) at once, with Retry-After. 0: queues grow without bound.",
         ),
     ] = 25.0,
+    max_rows: Annotated[
+        int, typer.Option(min=1, help="Most rows or candidates in one request; more are answered 413.")
+    ] = 2000,
+    max_body_kib: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Largest body of a request (gRPC: message), in KiB; a larger one is answered 413 and never held.",
+        ),
+    ] = 4096,
+    max_string_bytes: Annotated[
+        int,
+        typer.Option(
+            min=16, help="Longest string in a request, in bytes of UTF-8; a longer one is answered 413."
+        ),
+    ] = 4096,
+    body_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.001, help="Seconds within which a body must arrive; a slower one is answered 408."
+        ),
+    ] = 10.0,
     prediction_log: Annotated[
         Path | None,
         typer.Option(
             help="Folder to log answers in, as Parquet files by day: request, time, bundle, pCTR and features. Personal fields are hashed "
             "with the salt in CLICKMILL_LOG_SALT (16 to 64 bytes). Default: nothing is logged.",
+        ),
+    ] = None,
+    log_events: Annotated[
+        str | None,
+        typer.Option(
+            help="URL of a broker to send answers to as CloudEvents, in the format of KServe's logger. Personal fields are hashed as in "
+            "--prediction-log. Default: none are sent.",
         ),
     ] = None,
     log_share: Annotated[
@@ -84,15 +113,49 @@ def serve(
         Literal["values", "digest", "nothing"],
         typer.Option(help="What is logged of the features: their values, a digest of them, or nothing."),
     ] = "values",
+    traces: Annotated[
+        str | None,
+        typer.Option(
+            help="OpenTelemetry traces: `console`, or the URL of an OTLP/HTTP collector (http://localhost:4318). A span per request, and one "
+            "per stage below it. Default: none.",
+        ),
+    ] = None,
+    trace_share: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the requests that is traced; a request that comes with a `traceparent` follows its caller's choice.",
+        ),
+    ] = 1.0,
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM while saying not ready.")
     ] = 0.0,
+    openapi: Annotated[
+        bool, typer.Option("--openapi", help="Print the OpenAPI 3.1 of what would be served, and end.")
+    ] = False,
 ) -> None:
     """Serve click probabilities.
 
     Not ready until the bundle is verified, its golden predictions are reproduced and the graph is warm. A newer bundle in
     the store takes over without a failed request; one that fails its checks is refused and the old one goes on.
+    What it answers is told by /openapi.json, and as a page by /docs.
     """
+    from serving.limits import Limits
+
+    limits = Limits(
+        max_rows=max_rows,
+        max_body_bytes=max_body_kib * 1024,
+        max_string_bytes=max_string_bytes,
+        body_seconds=body_seconds,
+    )
+    if openapi:
+        from clickmill.command.console import print_json
+        from serving.openapi import describe
+        from serving.server import contract_of
+
+        print_json(describe(contract_of(path), model_name=model_name, limits=limits))
+        return
     from clickmill.command.tensorflow_start import start_tensorflow
     from clickmill.prediction_log import Kept, Salt
     from serving.prediction_log import LogSettings
@@ -115,8 +178,12 @@ def serve(
         batch_wait_us=batch_wait_us,
         timeout_ms=timeout_ms,
         shed_wait_ms=shed_wait_ms,
+        limits=limits,
         prediction_log=prediction_log,
+        log_events=log_events,
         log_settings=LogSettings(share=log_share, features=Kept(log_features)),
         log_salt=Salt(salt.encode()) if salt else None,
+        traces=traces,
+        trace_share=trace_share,
         drain_seconds=drain_seconds,
     )

@@ -1,6 +1,6 @@
 """The online feature store: latest values of users and ads, in Redis or a file; loading it, and reading it within a deadline.
 
-May import `clickmill`, `serving.metrics` and `serving.metric_names`. Redis is imported when a store there is opened.
+May import `clickmill` and `serving.metrics`. Redis is imported when a store there is opened.
 """
 
 from serving.features.breaker import BreakerPolicy

@@ -334,7 +334,7 @@ def test_replayed_traffic_brings_its_predictions_back(endpoint):
     found = replay(
         pa.Table.from_pylist(rows), endpoint.url, model_name="small", rate_per_second=200, concurrency=4
     )
-    assert (found.count, found.errors) == (100, 0), found.first_errors
+    assert (found.count, found.errors) == (100, 0), found.load.first_errors
     assert found.pctr.tolist() == pytest.approx([pctr_of(row) for row in rows], abs=1e-6)
     assert 0 < found.p50_ms <= found.p99_ms
 

@@ -113,8 +113,8 @@ def test_a_stall_of_the_server_is_seen_by_every_request_due_in_it(fakes):
     for i in range(0, 60, 10):
         assert found.latency_ms[i] >= 400 - 5 * i - 1
     # what a closed loop would have reported: one slow request and a quick median
-    assert found.service_ms[0] >= 400
-    assert np.median(found.service_ms) < 100
+    assert found.load.service_ms[0] >= 400
+    assert np.median(found.load.service_ms) < 100
 
 
 def test_failures_are_counted_shown_and_leave_their_rows_empty(fakes):
@@ -122,8 +122,8 @@ def test_failures_are_counted_shown_and_leave_their_rows_empty(fakes):
     found = replay(pa.table({"x": [1, 2, 3]}), fake.url, model_name="m", rate_per_second=100, concurrency=1)
     assert (found.count, found.errors) == (3, 1)
     assert np.isnan(found.pctr).tolist() == [False, True, False]
-    assert "HTTP 400" in found.first_errors[0]
-    assert "row 0" in found.first_errors[0]
+    assert "status 400" in found.load.first_errors[0]
+    assert "row 0" in found.load.first_errors[0]
 
 
 def test_nobody_there_is_an_error_for_each_request_and_no_exception():
@@ -131,7 +131,7 @@ def test_nobody_there_is_an_error_for_each_request_and_no_exception():
     found = replay(pa.table({"x": [1, 2]}), url, model_name="m", rate_per_second=100)
     assert (found.count, found.errors) == (2, 2)
     assert np.isnan(found.p99_ms)
-    assert "ConnectionRefusedError" in found.first_errors[0]
+    assert "ConnectionRefusedError" in found.load.first_errors[0]
 
 
 def test_replay_is_bounded_and_refuses_nonsense(fakes):
