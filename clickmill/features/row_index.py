@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickmill.disk import write_array
 from clickmill.errors import UnreadableData
 from clickmill.features.fingerprint import fingerprint64
 from clickmill.features.space import EMPTY_LINE
@@ -90,8 +91,8 @@ class RowIndex:
     def save(self, folder: Path) -> None:
         """Write `keys.npy` and `places.npy`."""
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / _KEYS, self.keys)
-        np.save(folder / _PLACES, self.places)
+        write_array(folder / _KEYS, self.keys)
+        write_array(folder / _PLACES, self.places)
 
     @classmethod
     def load(cls, folder: Path) -> RowIndex:
