@@ -78,11 +78,11 @@ def load_verified(path: Path, engine: EngineChoice = "twin") -> Loaded:
     rows = from_arrow(golden, bundle.contract)
     engines = {SMALL: bundle.engine, LARGE: bundle.engine}
     if engine != "auto" or bundle.engine != "twin":
-        return Loaded(bundle, rows, engines)
+        return Loaded(bundle, rows, bundle.priors, engines)
     other = bundles.load(path, verify=False, in_caller_thread=True)
     other.check_golden()
     chosen = quicker(bundle, other, rows)
-    return Loaded(chosen, rows, {SMALL: chosen.small.engine, LARGE: chosen.large.engine})
+    return Loaded(chosen, rows, bundle.priors, {SMALL: chosen.small.engine, LARGE: chosen.large.engine})
 
 
 @dataclass(frozen=True)

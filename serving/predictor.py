@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import orjson
@@ -34,6 +34,10 @@ from serving.log_sinks import LogSink
 from serving.metrics import Metrics, process_metrics
 from serving.refusals import NotFinite, NotReady, UnknownModel
 from serving.stages import Stage, about, timed
+from serving.standby import Standby
+
+if TYPE_CHECKING:
+    from clickmill.bundle import Priors
 
 Raw = dict[str, np.ndarray]
 Scores = dict[str, np.ndarray]
@@ -62,6 +66,8 @@ class InService:
 
     scorer: Scorer
     version: str
+    priors: Priors | None = None
+    """None for a bundle older than them, and for one that a test made."""
 
     @cached_property
     def number(self) -> int:
@@ -116,6 +122,8 @@ class BundleModel(kserve.Model):
         self.metrics = metrics or process_metrics()
         self.draining = False
         self.log: LogSink | None = None
+        self.standby: Standby | None = None
+        """What rankings fall back on; there before the first bundle is."""
         self._in_service: InService | None = None
         self._predictions = self.metrics.predictions.labels(name)
         self._candidates = self.metrics.candidates.labels(name)
@@ -132,10 +140,12 @@ class BundleModel(kserve.Model):
             )
         return served
 
-    def swap(self, scorer: Scorer, version: str) -> None:
-        """Put a verified and warm bundle in service. Raises nothing and blocks nobody."""
+    def swap(self, scorer: Scorer, version: str, priors: Priors | None = None) -> None:
+        """Put a verified and warm bundle in service, with its click rates. Raises nothing and blocks nobody."""
         former = self._in_service
-        self._in_service = InService(scorer, version)
+        if priors is not None:
+            self.standby = Standby.of(scorer.contract, priors, scorer.digest, version)
+        self._in_service = InService(scorer, version, priors)
         self.ready = True
         metrics = self.metrics
         if former is not None:

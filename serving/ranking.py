@@ -12,7 +12,8 @@ the same slot, the contract's default (even where the prediction routes require 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,19 @@ _KEYS = frozenset({"request_id", "user", "context", "candidates"}) | _RULES
 MOST_MONEY = 1e15
 """Largest bid. Beyond it an eCPM could be infinite, which JSON has no word for."""
 _EXAMPLE = '{"user": {...}, "context": {...}, "candidates": [{"id": "ad 7", "bid": 1.2, ...}]}'
+
+
+class Source(StrEnum):
+    """Where a probability comes from, best first."""
+
+    MODEL = "model"
+    """The bundle, for this very request; or for an equal one some seconds ago, whose score it is."""
+    RECENT = "recent"
+    """The bundle, for this user and ad a while ago, perhaps in another context."""
+    AD_PRIOR = "ad_prior"
+    """The ad's own click rate in the bundle's training log."""
+    GLOBAL_PRIOR = "global_prior"
+    """The click rate of all ads: nothing is known of this one."""
 
 
 @dataclass(frozen=True)
@@ -62,25 +76,43 @@ class Form:
 
 
 @dataclass(frozen=True, eq=False)
-class Ranking:
-    """A checked request of n candidates."""
+class Outline:
+    """A request of n candidates, held to the shape of a ranking: all that an auction needs but the probabilities."""
 
-    raw: Raw
-    """Inputs of `Bundle.rank`: one row of the shared fields, n of the others."""
     bids: np.ndarray
     """(n,) float64, currency per click."""
     ids: Sequence[str | None]
     """What the caller calls each candidate."""
     rules: AuctionRules
-    request_id: str | None = None
-    given: Mapping[str, Any] = field(default_factory=dict)
-    """The shared fields that the caller sent itself."""
+    request_id: str | None
+    shared: Mapping[str, Any]
+    """The fields of user and context as they were sent, not yet held to the contract."""
+    candidates: Sequence[Mapping[str, Any]]
+    """Each with its fields as they were sent, and its id and bid."""
+
+    def texts(self, name: str) -> list[str | None]:
+        """(n,) values of an id field as text, None where it was not sent."""
+        return [None if (value := c.get(name)) is None else str(value) for c in self.candidates]
 
 
-def parse(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) -> Ranking:
-    """Hold a decoded body to the contract.
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """A request that keeps every rule of the contract."""
 
-    Raises MalformedRequest for another shape, RequestError naming part, candidate, field and rule, RequestTooLarge.
+    outline: Outline
+    raw: Raw
+    """Inputs of `Bundle.rank`: one row of the shared fields, n of the others."""
+
+    @property
+    def rows(self) -> int:
+        """How many candidates."""
+        return len(self.outline.bids)
+
+
+def outline(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) -> Outline:
+    """Hold a decoded body to the shape of a ranking, its bids and its rules; the fields are not looked at.
+
+    Raises MalformedRequest for another shape, RequestError naming part, candidate and rule, RequestTooLarge.
     """
     if not isinstance(payload, dict) or "candidates" not in payload:
         raise MalformedRequest(f"the body must be an object with `candidates`: {_EXAMPLE}")
@@ -100,32 +132,53 @@ def parse(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) -> R
     candidates = _candidates(payload["candidates"], form, limits)
     ids = [_id(candidate, number) for number, candidate in enumerate(candidates)]
     bids = [_bid(candidate, number, form.bid) for number, candidate in enumerate(candidates)]
+    return Outline(np.array(bids, np.float64), ids, _rules(payload, defaults), request_id, shared, candidates)
+
+
+def parse(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) -> Ranking:
+    """Hold a decoded body to the contract. Raises what `outline` does, and RequestError naming part, candidate, field and rule."""
+    asked = outline(payload, form, limits, defaults)
     stripped = [
         {name: value for name, value in candidate.items() if name not in ("id", form.bid)}
-        for candidate in candidates
+        for candidate in asked.candidates
     ]
-    raw = _read_shared(payload, shared, form, limits)
+    raw = _read_shared(payload, asked.shared, form, limits)
     raw |= _read_candidates(stripped, form, limits)
     if form.position is not None:
-        raw[form.position] = filled(form.contract.inputs[form.position], len(candidates))
-    return Ranking(raw, np.array(bids, np.float64), ids, _rules(payload, defaults), request_id, shared)
+        raw[form.position] = filled(form.contract.inputs[form.position], len(stripped))
+    return Ranking(asked, raw)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What every candidate of a request was found to be worth."""
+
+    pctr: np.ndarray
+    """(n,)."""
+    logit: np.ndarray
+    """(n,)."""
+    sources: Sequence[Source]
+    """Of each probability."""
 
 
 def answer(
-    ranking: Ranking, pctr: np.ndarray, logit: np.ndarray, outcome: Outcome, *, digest: str
+    asked: Outline, judged: Judged, outcome: Outcome, *, digest: str, fallback: str | None = None
 ) -> dict[str, Any]:
-    """The body of the answer: the candidates shown, best first. pctr, logit (n,) of all candidates."""
+    """The body of the answer: the candidates shown, best first. `fallback` is the reason why the model was not asked."""
+    pctr, logit = judged.pctr, judged.logit
     return {
-        "request_id": ranking.request_id,
+        "request_id": asked.request_id,
         "bundle_digest": digest,
+        "fallback": fallback,
         "ranked": [
             {
                 "candidate": at,
-                "id": ranking.ids[at],
+                "id": asked.ids[at],
                 "pctr": float(pctr[at]),
                 "logit": float(logit[at]),
                 "ecpm": ecpm,
                 "price": price,
+                "source": judged.sources[at],
             }
             for at, ecpm, price in zip(
                 outcome.candidates.tolist(), outcome.ecpm.tolist(), outcome.price.tolist(), strict=True
@@ -229,7 +282,7 @@ def _of_candidate(number: int, name: str, words: str) -> RequestError:
     return RequestError(f"candidate {number}: {words}", field=name, row=number, path=path)
 
 
-def _read_shared(payload: Mapping[str, Any], shared: dict[str, Any], form: Form, limits: Limits) -> Raw:
+def _read_shared(payload: Mapping[str, Any], shared: Mapping[str, Any], form: Form, limits: Limits) -> Raw:
     """The fields of user and context as raw tensors of one row. The contract's words speak of a row; there is none to the caller."""
     try:
         raw = from_rows([shared], form.contract, only=form.shared)

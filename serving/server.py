@@ -14,7 +14,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,11 @@ from serving.limits import Limits
 from serving.log_sinks import open_sinks
 from serving.prediction_log import LogSettings
 from serving.predictor import BundleModel
+from serving.ranker import Ranker
+from serving.ranker_settings import RankerSettings
 from serving.rows import example_row
 from serving.scheduler import Scheduler
+from serving.standby import first_standby
 from serving.tf_grpc import TfServices
 from serving.traces import Traces
 from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, source_at
@@ -73,6 +76,8 @@ def serve(
     batch_wait_us: float = 0.0,
     timeout_ms: float = 10_000.0,
     shed_wait_ms: float = 25.0,
+    features: str | None = None,
+    ranking: RankerSettings | Mapping[str, Any] | None = None,
     prediction_log: Path | None = None,
     log_events: str | None = None,
     log_settings: LogSettings | None = None,
@@ -100,6 +105,8 @@ def serve(
         batch_wait_us: microseconds a request waits for company while a thread is free.
         timeout_ms: time of a request that names none, within which its scoring must begin; 0 for endless.
         shed_wait_ms: mean wait before scoring above which requests are turned away; 0 for never.
+        features: feature store that rankings look users and ads up in, a Redis URL or the path of a file; None fills with defaults.
+        ranking: caches and fallback of rankings.
         prediction_log: folder to log answers in; None writes no files.
         log_events: URL of a broker to send answers to as CloudEvents; None sends none. For both logs `log_settings` say what and how
             much, `log_salt` hashes personal fields, without which such a contract is refused.
@@ -137,14 +144,15 @@ def serve(
             timeout_seconds=timeout_ms / 1e3 if timeout_ms else None,
             record=spans.record if spans else None,
         )
+        ranker = Ranker.opened(model, scheduler, RankerSettings.model_validate(ranking or {}), features)
         server = BundleServer(
-            model, host, sock, grpc_number, grace_seconds, drain_seconds, scheduler, announce
+            model, host, sock, grpc_number, grace_seconds, drain_seconds, scheduler, ranker, announce
         )
         watcher = Watcher(
             model,
             source_at(path),
             every_seconds=watch_seconds,
-            load=load or loader(engine),
+            load=_after_standby(load or loader(engine), model),
             on_first=lambda error: server.on_first_look(path, error),
         )
         server.watcher = watcher
@@ -172,6 +180,7 @@ class BundleServer(kserve.ModelServer):
         grace_seconds: float,
         drain_seconds: float,
         scheduler: Scheduler,
+        ranker: Ranker,
         announce: Announce,
     ) -> None:
         super().__init__(
@@ -190,7 +199,7 @@ class BundleServer(kserve.ModelServer):
         self.dataplane = app.BundleDataPlane(model_registry=self.registered_models)
         self._model, self._host, self._sock = model, host, sock
         self._drain_seconds, self._announce = drain_seconds, announce
-        self._scheduler = scheduler
+        self._scheduler, self._ranker = scheduler, ranker
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._fatal: Exception | None = None
@@ -229,7 +238,7 @@ class BundleServer(kserve.ModelServer):
         self._loop = asyncio.get_running_loop()
         http = _Uvicorn(
             uvicorn.Config(
-                Front(app.build(self.dataplane), self._model, self._scheduler),
+                Front(app.build(self.dataplane), self._model, self._scheduler, self._ranker),
                 http=BoundedHead,
                 ws="none",
                 lifespan="off",
@@ -259,6 +268,7 @@ class BundleServer(kserve.ModelServer):
                 await asyncio.sleep(self._drain_seconds)
             http.should_exit = True
             await asyncio.gather(serving, rpc.stop(self.grace_period))
+            await self._ranker.close()
             stopping.cancel()
             self.watcher.stop(timeout=0.1)
 
@@ -322,6 +332,20 @@ def contract_of(path: Path) -> FeatureContract:
     raise UsageError(
         f"{path} holds no bundle yet, so the model has no name; give --model-name, or deploy a bundle first"
     )
+
+
+def _after_standby(load: Callable[[Path], Loaded], model: BundleModel) -> Callable[[Path], Loaded]:
+    """`load` that first takes what is read at once: click rates answer rankings while the engines are imported."""
+    first = True
+
+    def first_load(path: Path) -> Loaded:
+        nonlocal first
+        if first:
+            first = False
+            model.standby = first_standby(path)
+        return load(path)
+
+    return first_load
 
 
 def _in_url(host: str) -> str:

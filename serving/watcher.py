@@ -14,12 +14,15 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from clickmill.errors import BundleCorrupt, BundleError, ClickmillError, ContractError, GoldenMismatch
 from serving.predictor import BundleModel, Raw, Scorer
+
+if TYPE_CHECKING:
+    from clickmill.bundle import Priors
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +48,14 @@ class Loaded:
 
     scorer: Scorer
     rows: Raw
+    priors: Priors | None = None
     engines: Mapping[str, str] = field(default_factory=dict)
     """What runs the graph for small and for large requests."""
+
+
+def version_of(candidate: Candidate, digest: str) -> str:
+    """What requests see of a bundle: its number in the store, or the first 12 digits of its digest."""
+    return digest[:12] if candidate.version is None else str(candidate.version)
 
 
 class Source(Protocol):
@@ -173,7 +182,7 @@ class Watcher:
             self._refuse(candidate, error)
             return False
         digest = loaded.scorer.digest
-        self._model.swap(loaded.scorer, digest[:12] if candidate.version is None else str(candidate.version))
+        self._model.swap(loaded.scorer, version_of(candidate, digest), loaded.priors)
         self._model.metrics.show_engines(self._model.name, loaded.engines)
         self._contract_name = loaded.scorer.contract.name
         self._serving = candidate

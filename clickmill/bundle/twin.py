@@ -59,7 +59,9 @@ class Twin:
             space = FeatureSpace.from_document(json.loads((folder / FOLDER / "space.json").read_text()))
             self._encoder = RowEncoder(space, RowIndex.load(folder / FOLDER))
         except (OSError, ValueError, KeyError, TypeError, UnreadableData) as error:
-            raise BundleCorrupt(f"{folder / FOLDER}: holds no encoder of the twin ({error}). {_AGAIN}") from error
+            raise BundleCorrupt(
+                f"{folder / FOLDER}: holds no encoder of the twin ({error}). {_AGAIN}"
+            ) from error
         self._by_rows = _Session(folder / ROWS, space, in_caller_thread)
         has_form = (folder / REQUEST).is_file()
         self._by_request = _Session(folder / REQUEST, space, in_caller_thread) if has_form else None

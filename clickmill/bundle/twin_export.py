@@ -89,9 +89,7 @@ def export_twin(served: ServedModel, calibration: Calibration, bundle: Path, sav
     tables = _tables(served)
     _write_form(served, calibration, tables, bundle, saved_model, model, ROWS)
     if trained.contract.inputs.keys() - shared_fields(trained.contract):
-        _write_form(
-            served, calibration, tables, bundle, saved_model, request_form(model, space), REQUEST
-        )
+        _write_form(served, calibration, tables, bundle, saved_model, request_form(model, space), REQUEST)
     RowIndex.over(space.vocabularies).save(bundle / FOLDER)
     (bundle / FOLDER / "space.json").write_text(
         json.dumps(space.document(), indent=1, ensure_ascii=False), encoding="utf-8"
@@ -235,5 +233,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(former)
-
-

@@ -136,10 +136,10 @@ def _half_block(fetch: _Fetch, at: np.ndarray, a: Words, b: Words) -> tuple[Word
 def _longer(fetch: _Fetch, at: np.ndarray, lengths: np.ndarray) -> Words:
     n = len(lengths)
     state = np.zeros((7, n), np.uint64)  # x, y, z, v0, v1, w0, w1
-    with np.errstate(over="ignore"):  # scalars that wrap warn, arrays do not
-        y = np.uint64(81) * _K1 + np.uint64(113)
-        state[0] = np.uint64(81) * _K2 + fetch.word(at)
-        state[1], state[2] = y, _mixed(y * _K2 + np.uint64(113)) * _K2
+    seed = np.full(n, 81, np.uint64)  # an array: scalars that wrap warn
+    state[0] = seed * _K2 + fetch.word(at)
+    state[1] = seed * _K1 + np.uint64(113)
+    state[2] = _mixed(state[1] * _K2 + np.uint64(113)) * _K2
     blocks = (lengths - 1) // _BLOCK
     for i in range(int(blocks.max())):
         (going,) = (blocks > i).nonzero()
@@ -151,16 +151,14 @@ def _longer(fetch: _Fetch, at: np.ndarray, lengths: np.ndarray) -> Words:
     state[5] += state[3]
     last = at + blocks * _BLOCK + rest - (_BLOCK - 1)
     x, y, z, v0, v1, w0, w1 = _round(fetch, last, state, multiplier, last=True)
-    return _pair(
-        _pair(v0, w0, multiplier) + _mixed(y) * _K0 + z, _pair(v1, w1, multiplier) + x, multiplier
-    )
+    return _pair(_pair(v0, w0, multiplier) + _mixed(y) * _K0 + z, _pair(v1, w1, multiplier) + x, multiplier)
 
 
 def _round(
     fetch: _Fetch, at: np.ndarray, state: np.ndarray, multiplier: Words | np.uint64, *, last: bool
 ) -> tuple[Words, ...]:
     """One block of 64 bytes; the last weighs what the earlier ones left by 9."""
-    x, y, z, v0, v1, w0, w1 = state
+    x, y, z, v0, v1, w0, w1 = iter(state)
     weight = np.uint64(9 if last else 1)
     x = _rotated(x + y + v0 + fetch.word(at + 8), 37) * multiplier
     y = _rotated(y + v1 + fetch.word(at + 48), 42) * multiplier

@@ -310,7 +310,7 @@ def _texts(values: np.ndarray, dtype: Dtype | None) -> list[bytes]:
         return flat
     if dtype is Dtype.BOOL:
         return [b"true" if value else b"false" for value in flat]
-    return [b"%d" % value for value in flat]  # type: ignore[str-bytes-safe]
+    return [b"%d" % value for value in flat]  # type: ignore[str-format]
 
 
 def _flushed(values: np.ndarray) -> np.ndarray:

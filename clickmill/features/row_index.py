@@ -58,7 +58,9 @@ class RowIndex:
         order = np.argsort(keys)
         keys, places = keys[order], places[order]
         if len(keys) and (keys[-1] == _FREE or (keys[1:] == keys[:-1]).any()):
-            raise UnreadableData("two values of the vocabularies have one key of 64 bits; leave one of them out")
+            raise UnreadableData(
+                "two values of the vocabularies have one key of 64 bits; leave one of them out"
+            )
         slots = 1 << bits_for(len(keys))
         home = (keys >> np.uint64(65 - slots.bit_length())).astype(np.int64)
         step = np.arange(len(keys))
@@ -100,9 +102,18 @@ class RowIndex:
         try:
             keys, places = (np.load(folder / name, mmap_mode="r") for name in (_KEYS, _PLACES))
         except (OSError, ValueError, EOFError) as error:
-            raise UnreadableData(f"{folder}: holds no index of rows ({error}); write the bundle again") from error
-        if keys.dtype != np.uint64 or places.dtype != np.int32 or keys.shape != places.shape or keys.ndim != 1:
-            raise UnreadableData(f"{folder}: {_KEYS} and {_PLACES} do not fit together; write the bundle again")
+            raise UnreadableData(
+                f"{folder}: holds no index of rows ({error}); write the bundle again"
+            ) from error
+        if (
+            keys.dtype != np.uint64
+            or places.dtype != np.int32
+            or keys.shape != places.shape
+            or keys.ndim != 1
+        ):
+            raise UnreadableData(
+                f"{folder}: {_KEYS} and {_PLACES} do not fit together; write the bundle again"
+            )
         # plain views of the mapped pages: each operation on np.memmap would pay for its subclass
         return cls(keys.view(np.ndarray), places.view(np.ndarray))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from serving.ranking import Source
 from serving.refusals import UnknownSignature, refusals
 
 Schema = dict[str, Any]
@@ -97,16 +98,20 @@ SCHEMAS: dict[str, Schema] = {
     },
     "Ranked": {
         "type": "object",
-        "required": ["ranked", "bundle_digest"],
+        "required": ["ranked", "bundle_digest", "fallback"],
         "properties": {
             "request_id": {"type": ["string", "null"]},
             "bundle_digest": {"type": "string"},
+            "fallback": {
+                "type": ["string", "null"],
+                "description": "Why the model did not answer, a `reason` of a refusal; null where it did. The header `x-clickmill-fallback` says the same.",
+            },
             "ranked": {
                 "type": "array",
                 "description": "The candidates shown, best first.",
                 "items": {
                     "type": "object",
-                    "required": ["candidate", "id", "pctr", "logit", "ecpm", "price"],
+                    "required": ["candidate", "id", "pctr", "logit", "ecpm", "price", "source"],
                     "properties": {
                         "candidate": {
                             "type": "integer",
@@ -118,6 +123,10 @@ SCHEMAS: dict[str, Schema] = {
                         "logit": _LOGIT,
                         "ecpm": {"type": "number", "description": "1000 pctr x bid."},
                         "price": {"type": "number", "description": "What a click costs, in currency."},
+                        "source": {
+                            "enum": [source.value for source in Source],
+                            "description": "Where the probability comes from: the model, this user's scores of a while ago, or click rates.",
+                        },
                         "logit_by_field": {
                             "type": "object",
                             "additionalProperties": _NUMBER,

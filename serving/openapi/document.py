@@ -47,6 +47,12 @@ _EXPLAIN = {
     "description": "1: say of each of the ten best what every field added to its logit.",
     "schema": {"enum": ["0", "1"]},
 }
+_ON_FAILURE = {
+    "name": "x-clickmill-on-failure",
+    "in": "header",
+    "description": "What to answer where the model cannot: `fallback`, a ranking by click rates, marked as such, or `error`. Default: as the endpoint was started.",
+    "schema": {"enum": ["fallback", "error"]},
+}
 _SCORING = (400, 404, 408, 413, 415, 500, 503, 504)
 
 
@@ -216,7 +222,7 @@ def _rank() -> dict[str, Any]:
         "tags": ["ranking"],
         "summary": "Rank the candidates of one request and price the slots",
         "description": "A field of user or context may stand in either; one that differs by candidate stands with each of them.",
-        "parameters": [_TIMEOUT, _EXPLAIN],
+        "parameters": [_TIMEOUT, _EXPLAIN, _ON_FAILURE],
         "requestBody": {"required": True, "content": json_body(ref("Ranking"))},
         "responses": {"200": scored(ref("Ranked"), "The slots sold, best first."), **refused(*_SCORING)},
     }

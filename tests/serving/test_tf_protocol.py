@@ -26,11 +26,11 @@ from tensorflow_serving.apis import (
 from clickmill.bundle.warmup import predict_request
 from clickmill.errors import RequestError, RequestTooLarge
 from clickmill.features.tensors import from_arrow, from_rows
+from serving.client.tensorflow import examples
 from serving.limits import Limits
 from serving.metrics import Metrics
 from serving.predictor import BundleModel
 from serving.refusals import MalformedRequest, NotReady, UnknownModel, UnknownSignature
-from serving.tf_client import examples
 from serving.tf_protocol import TfProtocol, signatures
 from tests.serving.small_bundle import CONTRACT, GOOD_ROW, logit_of, pctr_of, raw_rows
 

@@ -47,9 +47,7 @@ def test_the_twin_ranks_as_the_saved_model_does(
     bundle: Bundle, of_bundle: Bundle, rows: dict[str, np.ndarray]
 ) -> None:
     asked = requests.one_request(rows, bundle.contract, user=3)
-    np.testing.assert_allclose(
-        of_bundle.rank(asked)["pctr"], bundle.rank(asked)["pctr"], rtol=0, atol=1e-6
-    )
+    np.testing.assert_allclose(of_bundle.rank(asked)["pctr"], bundle.rank(asked)["pctr"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +92,7 @@ def test_a_model_that_cannot_be_converted_leaves_a_bundle_that_says_so(
     from clickmill.bundle.stored_rows import served
 
     with caplog.at_level(logging.WARNING):
-        reason = twin_export.write_twin(
-            served(trained), bundle.calibration, copy_of, "model/1", bundle.graph
-        )
+        reason = twin_export.write_twin(served(trained), bundle.calibration, copy_of, "model/1", bundle.graph)
     assert "Frobnicate" in str(reason)
     assert "Frobnicate" in caplog.text
     assert not twin.present(copy_of)

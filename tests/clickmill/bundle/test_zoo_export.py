@@ -20,12 +20,13 @@ from clickmill.data import PreparedDataset
 from clickmill.models import MODELS, build
 from clickmill.training import TrainedModel
 
-
 CALIBRATIONS = {
     name: Calibration(
         negatives_kept=0.25,
         positive_weight=2.0,
-        calibrator=(Identity(), Platt(slope=0.9, intercept=-0.1), Isotonic(x=(-3, -1, 2), y=(-4, -1, 1)))[i % 3],
+        calibrator=(Identity(), Platt(slope=0.9, intercept=-0.1), Isotonic(x=(-3, -1, 2), y=(-4, -1, 1)))[
+            i % 3
+        ],
     )
     for i, name in enumerate(MODELS)
 }

@@ -43,6 +43,5 @@ def test_strings_may_lie_anywhere_in_a_buffer():
     np.testing.assert_array_equal(found, fingerprint64([b"first", b"second"]))
 
 
-
 def test_the_empty_string_has_the_constant_of_the_published_algorithm():
     assert int(fingerprint64([b""])[0]) == 0x9AE16A3B2F90404F

@@ -120,7 +120,9 @@ def _assert_equal(got: dict[str, np.ndarray], expected: dict[str, tf.Tensor]) ->
     for key, tensor in expected.items():
         want = tensor.numpy()
         assert got[key].dtype == want.dtype, key
-        if want.dtype == np.float32:  # log1p of two libraries: the last bit of a float64 may differ, and round either way
+        if (
+            want.dtype == np.float32
+        ):  # log1p of two libraries: the last bit of a float64 may differ, and round either way
             np.testing.assert_array_max_ulp(got[key], want, maxulp=1)
         else:
             np.testing.assert_array_equal(got[key], want, err_msg=key)
@@ -153,7 +155,7 @@ def test_many_rows_at_once_and_lists_of_any_width() -> None:
         {
             "user": str(rng.choice(TEXTS)),
             "ad": int(rng.choice([7, -1, 12])),
-            "page": f"page-{rng.integers(10**rng.integers(1, 12))}",
+            "page": f"page-{rng.integers(10 ** rng.integers(1, 12))}",
             "vast": f"{rng.integers(10**9)}",
             "history": rng.choice([7, -1, 5], rng.integers(0, 9)).tolist(),
         }
