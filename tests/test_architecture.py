@@ -39,6 +39,7 @@ def test_an_arrow_that_runs_up_breaks_the_build(tmp_path: Path) -> None:
         "training",
         "models",
         "auction",
+        "capacity",
         "prediction_log",
         "calibration",
         "features",

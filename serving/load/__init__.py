@@ -2,12 +2,13 @@
 
 from serving.load.arrivals import constant, poisson
 from serving.load.exchange import Answer, Exchange
-from serving.load.generator import Load, closed_loop, open_loop
+from serving.load.generator import Address, Load, closed_loop, open_loop
 from serving.load.grpc import GrpcExchange
 from serving.load.http import HttpExchange, http_request
 from serving.load.requests import Prepared, Speech, prepare
 
 __all__ = [
+    "Address",
     "Answer",
     "Exchange",
     "GrpcExchange",

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as far as a load generator needs it: whole requests made beforehand, answers with a content-length."""
+"""HTTP/1.1 as far as a load generator needs it: whole requests made beforehand, answers with a length or in chunks (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class HttpExchange:
         self._parts: list[bytes] = []
         self._head: bytes | None = None
         self._missing = 0
+        self._chunked = False
         self._status = 0
 
     def start(self, request: bytes) -> bytes:
@@ -35,7 +36,7 @@ class HttpExchange:
         return request
 
     def feed(self, data: bytes) -> tuple[Answer | None, bytes]:
-        """See Exchange. Raises ConnectionError for an answer without a content-length."""
+        """See Exchange. Raises ConnectionError for an answer that is neither long nor chunked."""
         if self._head is None:
             self._parts.append(data)
             whole = data if len(self._parts) == 1 else b"".join(self._parts)
@@ -48,22 +49,42 @@ class HttpExchange:
         else:
             self._parts.append(data)
             self._missing -= len(data)
-        if self._missing > 0:
+        body = _dechunked(b"".join(self._parts)) if self._chunked else self._whole()
+        if body is None:
             return None, b""
         assert self._head is not None
-        answer = Answer(self._status == 200, self._status, self._head, b"".join(self._parts))
+        answer = Answer(self._status == 200, self._status, self._head, body)
         self._head, self._parts = None, []
         return answer, b""
+
+    def _whole(self) -> bytes | None:
+        return b"".join(self._parts) if self._missing <= 0 else None
 
     def _read_head(self, head: bytes) -> None:
         lines = head.split(b"\r\n")
         fields = dict(line.lower().split(b":", 1) for line in lines[1:])
         length = fields.get(b"content-length")
-        if not head.startswith(b"HTTP/1.1 ") or length is None:
+        self._chunked = fields.get(b"transfer-encoding", b"").strip() == b"chunked"
+        if not head.startswith(b"HTTP/1.1 ") or (length is None and not self._chunked):
             raise ConnectionError(f"not an HTTP/1.1 answer with a content-length: {head[:80]!r}")
         if fields.get(b"connection", b"").strip() == b"close":
             self.reusable = False
-        self._head, self._status, self._missing = head, int(lines[0][9:12]), int(length)
+        self._head, self._status, self._missing = head, int(lines[0][9:12]), int(length or 0)
+
+
+def _dechunked(data: bytes) -> bytes | None:
+    """The body, None while its last chunk is missing."""
+    at, parts = 0, []
+    while (end := data.find(b"\r\n", at)) >= 0:
+        size = int(data[at:end].split(b";")[0], 16)
+        at = end + 2
+        if len(data) < at + size + 2:
+            return None
+        if size == 0:
+            return b"".join(parts)
+        parts.append(data[at : at + size])
+        at += size + 2
+    return None
 
 
 def header(head: bytes, name: str) -> str:

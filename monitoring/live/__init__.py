@@ -1,0 +1,24 @@
+"""Live quality: predictions joined with the clicks that came after them, and what they say of each bundle.
+
+May import `clickmill` only.
+"""
+
+from monitoring.live.exporter import LiveCollector, Look, measured
+from monitoring.live.joined import Joined, Slot, TakenIn
+from monitoring.live.measures import Quality, quality
+from monitoring.live.settings import LiveSettings
+from monitoring.live.watch import look, watch
+
+__all__ = [
+    "Joined",
+    "LiveCollector",
+    "LiveSettings",
+    "Look",
+    "Quality",
+    "Slot",
+    "TakenIn",
+    "look",
+    "measured",
+    "quality",
+    "watch",
+]
