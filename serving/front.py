@@ -16,11 +16,13 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from clickmill.errors import RequestTooLarge
+from serving.fallback import wish_of
 from serving.gate import timeout_of
 from serving.limits import Limits
 from serving.predictor import Answer, BundleModel
 from serving.ranker import Ranker
 from serving.refusals import (
+    RETRY_AFTER_SECONDS,
     MalformedRequest,
     NotOffered,
     SlowRequest,
@@ -54,9 +56,11 @@ _BINARY = b"application/octet-stream"
 class Front:
     """ASGI application over `app`."""
 
-    def __init__(self, app: App, model: BundleModel, scheduler: Scheduler) -> None:
+    def __init__(
+        self, app: App, model: BundleModel, scheduler: Scheduler, ranker: Ranker | None = None
+    ) -> None:
         self.app, self.model, self.limits = app, model, model.limits
-        self._scheduler, self._ranker = scheduler, Ranker(model)
+        self._scheduler, self._ranker = scheduler, ranker or Ranker(model, scheduler)
         metrics, name = model.metrics, model.name
         self._seconds = {p: metrics.request_seconds.labels(name, p) for p in ("v1", "v2", "rank")}
         self._in_flight = metrics.in_flight.labels(name)
@@ -108,7 +112,8 @@ class Front:
                 answer = await schedule.answer(size, deadline, self.model.ask_v1, body, _request_id(headers))
             elif protocol == "rank":
                 explain = parse_qs(scope["query_string"].decode("latin-1")).get("explain") == ["1"]
-                answer = await schedule.run(size, deadline, self._ranker.answer, body, explain)
+                falls_back = wish_of(headers, self._ranker.settings.fallback)
+                answer = await self._ranker.answer(body, deadline, explain=explain, falls_back=falls_back)
             else:
                 length = _json_length(headers)
                 _check_content_type(headers, _JSON if length is None else _BINARY)
@@ -245,7 +250,7 @@ async def _refuse(send: Send, error: Exception) -> None:
     if refusal.http in (408, 413):
         headers.append((b"connection", b"close"))  # the rest of the body is not wanted
     if refusal.http == 503:
-        headers.append((b"retry-after", b"1"))
+        headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
     await _send(send, refusal.http, body_of(error), headers)
 
 

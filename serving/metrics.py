@@ -153,6 +153,24 @@ class Metrics:
             registry=registry,
         )
         self.ready = Gauge(names.READY, "1 when warm and not draining.", [model], registry=registry)
+        self.cache_reads = Counter(
+            names.CACHE_READS,
+            "Rows of features and scores that were remembered (hit), waited for with others (shared), or not (miss).",
+            [model, names.CACHE, names.OUTCOME],
+            registry=registry,
+        )
+        self.fallbacks = Counter(
+            names.FALLBACKS,
+            "Rankings answered without the model, by the reason it was not asked or had no answer.",
+            [model, names.REASON],
+            registry=registry,
+        )
+        self.fallback_candidates = Counter(
+            names.FALLBACK_CANDIDATES,
+            "Candidates of those rankings by the source of their probability.",
+            [model, names.SOURCE],
+            registry=registry,
+        )
         self.log_rows = Counter(
             names.LOG_ROWS,
             "Rows offered to the prediction log: written, dropped for lack of room, or lost to a bug.",
