@@ -97,3 +97,7 @@ LIVE_ROWS = "clickmill_live_rows"
 LIVE_UNREADABLE = "clickmill_live_unreadable_files"
 LIVE_NEWEST = "clickmill_live_newest_timestamp_seconds"
 LIVE_LOOKED = "clickmill_live_looked_timestamp_seconds"
+
+BUNDLE_NE = "clickmill_bundle_normalized_entropy"
+BUNDLE_PCTR = "clickmill_bundle_pctr_mean"
+BUNDLE_CREATED = "clickmill_bundle_created_timestamp_seconds"
