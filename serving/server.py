@@ -14,7 +14,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from clickmill.prediction_log import Salt, check_salt
 from serving import app, ports
 from serving.batcher import BatchSettings
 from serving.concurrency import ShedPolicy
+from serving.engines import EngineChoice, loader
 from serving.front import Front
 from serving.grpc_server import BundleServicer, GrpcServer
 from serving.http_protocol import BoundedHead
@@ -38,12 +39,14 @@ from serving.limits import Limits
 from serving.log_sinks import open_sinks
 from serving.prediction_log import LogSettings
 from serving.predictor import BundleModel
+from serving.ranker import Ranker
+from serving.ranker_settings import RankerSettings
 from serving.rows import example_row
 from serving.scheduler import Scheduler
 from serving.standby import first_standby
 from serving.tf_grpc import TfServices
 from serving.traces import Traces
-from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, load_verified, source_at
+from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, source_at
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +76,8 @@ def serve(
     batch_wait_us: float = 0.0,
     timeout_ms: float = 10_000.0,
     shed_wait_ms: float = 25.0,
+    features: str | None = None,
+    ranking: RankerSettings | Mapping[str, Any] | None = None,
     prediction_log: Path | None = None,
     log_events: str | None = None,
     log_settings: LogSettings | None = None,
@@ -82,7 +87,8 @@ def serve(
     drain_seconds: float = 0.0,
     grace_seconds: float = 30.0,
     announce: Announce = _to_stderr,
-    load: Callable[[Path], Loaded] = load_verified,
+    engine: EngineChoice = "twin",
+    load: Callable[[Path], Loaded] | None = None,
 ) -> None:
     """Serve a bundle, or the newest good bundle of a store, until SIGTERM or SIGINT. Blocks.
 
@@ -99,6 +105,8 @@ def serve(
         batch_wait_us: microseconds a request waits for company while a thread is free.
         timeout_ms: time of a request that names none, within which its scoring must begin; 0 for endless.
         shed_wait_ms: mean wait before scoring above which requests are turned away; 0 for never.
+        features: feature store that rankings look users and ads up in, a Redis URL or the path of a file; None fills with defaults.
+        ranking: caches and fallback of rankings.
         prediction_log: folder to log answers in; None writes no files.
         log_events: URL of a broker to send answers to as CloudEvents; None sends none. For both logs `log_settings` say what and how
             much, `log_salt` hashes personal fields, without which such a contract is refused.
@@ -107,6 +115,7 @@ def serve(
         drain_seconds: how long to go on answering after SIGTERM while saying not ready, for load balancers to notice.
         grace_seconds: how long requests in flight may take to finish.
         announce: gets the lines for the person who started it.
+        engine: what runs the graph: the ONNX twin where the bundle has one, the SavedModel, or the quicker of the two (see `engines`).
         load: loads and proves a bundle; a seam for tests.
 
     Raises UsageError (port in use, no such folder, a store without a name) and BundleError when nothing there can be served.
@@ -135,14 +144,15 @@ def serve(
             timeout_seconds=timeout_ms / 1e3 if timeout_ms else None,
             record=spans.record if spans else None,
         )
+        ranker = Ranker.opened(model, scheduler, RankerSettings.model_validate(ranking or {}), features)
         server = BundleServer(
-            model, host, sock, grpc_number, grace_seconds, drain_seconds, scheduler, announce
+            model, host, sock, grpc_number, grace_seconds, drain_seconds, scheduler, ranker, announce
         )
         watcher = Watcher(
             model,
             source_at(path),
             every_seconds=watch_seconds,
-            load=_after_tuning(load, model),
+            load=_after_standby(load or loader(engine), model),
             on_first=lambda error: server.on_first_look(path, error),
         )
         server.watcher = watcher
@@ -170,6 +180,7 @@ class BundleServer(kserve.ModelServer):
         grace_seconds: float,
         drain_seconds: float,
         scheduler: Scheduler,
+        ranker: Ranker,
         announce: Announce,
     ) -> None:
         super().__init__(
@@ -188,7 +199,7 @@ class BundleServer(kserve.ModelServer):
         self.dataplane = app.BundleDataPlane(model_registry=self.registered_models)
         self._model, self._host, self._sock = model, host, sock
         self._drain_seconds, self._announce = drain_seconds, announce
-        self._scheduler = scheduler
+        self._scheduler, self._ranker = scheduler, ranker
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._fatal: Exception | None = None
@@ -227,7 +238,7 @@ class BundleServer(kserve.ModelServer):
         self._loop = asyncio.get_running_loop()
         http = _Uvicorn(
             uvicorn.Config(
-                Front(app.build(self.dataplane), self._model, self._scheduler),
+                Front(app.build(self.dataplane), self._model, self._scheduler, self._ranker),
                 http=BoundedHead,
                 ws="none",
                 lifespan="off",
@@ -257,6 +268,7 @@ class BundleServer(kserve.ModelServer):
                 await asyncio.sleep(self._drain_seconds)
             http.should_exit = True
             await asyncio.gather(serving, rpc.stop(self.grace_period))
+            await self._ranker.close()
             stopping.cancel()
             self.watcher.stop(timeout=0.1)
 
@@ -322,38 +334,18 @@ def contract_of(path: Path) -> FeatureContract:
     )
 
 
-def _after_tuning(load: Callable[[Path], Loaded], model: BundleModel) -> Callable[[Path], Loaded]:
-    """`load` that first does what a process does once, quickest first: click rates answer rankings while TensorFlow is imported."""
-    tuned = False
+def _after_standby(load: Callable[[Path], Loaded], model: BundleModel) -> Callable[[Path], Loaded]:
+    """`load` that first takes what is read at once: click rates answer rankings while the engines are imported."""
+    first = True
 
-    def tuned_load(path: Path) -> Loaded:
-        nonlocal tuned
-        if not tuned:
-            tuned = True
+    def first_load(path: Path) -> Loaded:
+        nonlocal first
+        if first:
+            first = False
             model.standby = first_standby(path)
-            tune_process()
         return load(path)
 
-    return tuned_load
-
-
-def tune_process() -> None:
-    """What the process needs before its first bundle: TensorFlow without pools of idle threads, and a quiet collector.
-
-    Bundles run on the thread that asks (see `bundle.load(in_caller_thread=True)`). What is imported by now lives as long as the
-    process: frozen, the garbage collector no longer walks it at some request (0.1 to 0.3 s with TensorFlow loaded).
-    """
-    import tensorflow as tf
-
-    import serving.tf_protocol  # noqa: F401 - imported here, with the bundle's parts, so that they are frozen too
-
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError as error:  # TensorFlow has run in this process before
-        log.warning("threads of TensorFlow stay as they are: %s", error)
-    gc.collect()
-    gc.freeze()
+    return first_load
 
 
 def _in_url(host: str) -> str:
@@ -362,4 +354,4 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-__all__ = ["BundleServer", "contract_of", "serve", "tune_process"]
+__all__ = ["BundleServer", "contract_of", "serve"]

@@ -71,6 +71,39 @@ def serve(
             "are let in and the rest is answered 503 (UNAVAILABLE) at once, with Retry-After. 0: queues grow without bound.",
         ),
     ] = 25.0,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Feature store that rankings (:rank) look users and ads up in, as `clickmill features publish --to` names it: "
+            "redis://[USER:PASSWORD@]HOST:PORT/DB, or the path of a file. Default: what a request leaves out is the contract's default.",
+        ),
+    ] = None,
+    feature_wait_ms: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="Most milliseconds a ranking waits for the feature store (and never more than half of what time it has).",
+        ),
+    ] = 5.0,
+    feature_cache_seconds: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds for which a row read from Redis is used again; 0 reads each time."),
+    ] = 5.0,
+    score_cache_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds for which a ranking's scores answer an equal question again (same inputs, same bundle). 0 computes each.",
+        ),
+    ] = 0.0,
+    fallback: Annotated[
+        bool,
+        typer.Option(
+            "--fallback/--no-fallback",
+            help="Answer a ranking that the model can't (not loaded, overload, no time left, NaN) by recent scores and click rates, marked "
+            "as such, or with the error. A request says otherwise with x-clickmill-on-failure: fallback, or error.",
+        ),
+    ] = True,
     max_rows: Annotated[
         int, typer.Option(min=1, help="Most rows or candidates in one request; more are answered 413.")
     ] = 2000,
@@ -130,6 +163,14 @@ def serve(
             help="Share of the requests that is traced; a request that comes with a `traceparent` follows its caller's choice.",
         ),
     ] = 1.0,
+    engine: Annotated[
+        Literal["twin", "savedmodel", "auto"],
+        typer.Option(
+            help="What runs the graph. twin: ONNX Runtime, without TensorFlow in the process; a bundle that has no twin is run by "
+            "TensorFlow. savedmodel: TensorFlow. auto: both are loaded and timed at every load, and the quicker kept for small and for "
+            "large requests, which takes seconds and TensorFlow's memory.",
+        ),
+    ] = "twin",
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM while saying not ready.")
     ] = 0.0,
@@ -214,7 +255,9 @@ def serve(
 
     salt = os.environ.get("CLICKMILL_LOG_SALT")
 
-    if path.is_dir():  # a wrong path shall be named at once, not after TensorFlow's seconds
+    if (
+        engine != "twin" and path.is_dir()
+    ):  # a wrong path shall be named at once, not after TensorFlow's seconds
         start_tensorflow()
 
     serve_forever(
@@ -229,6 +272,13 @@ def serve(
         batch_wait_us=batch_wait_us,
         timeout_ms=timeout_ms,
         shed_wait_ms=shed_wait_ms,
+        features=features,
+        ranking={
+            "fallback": fallback,
+            "feature_wait_ms": feature_wait_ms,
+            "feature_cache_seconds": feature_cache_seconds,
+            "score_cache_seconds": score_cache_seconds,
+        },
         limits=limits,
         prediction_log=prediction_log,
         log_events=log_events,
@@ -236,5 +286,6 @@ def serve(
         log_salt=Salt(salt.encode()) if salt else None,
         traces=traces,
         trace_share=trace_share,
+        engine=engine,
         drain_seconds=drain_seconds,
     )
