@@ -29,6 +29,7 @@ from clickmill.prediction_log import Salt, check_salt
 from serving import app, ports
 from serving.batcher import BatchSettings
 from serving.concurrency import ShedPolicy
+from serving.engines import EngineChoice, loader
 from serving.front import Front
 from serving.grpc_server import BundleServicer, GrpcServer
 from serving.http_protocol import BoundedHead
@@ -45,7 +46,7 @@ from serving.scheduler import Scheduler
 from serving.standby import first_standby
 from serving.tf_grpc import TfServices
 from serving.traces import Traces
-from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, load_verified, source_at
+from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, source_at
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,8 @@ def serve(
     drain_seconds: float = 0.0,
     grace_seconds: float = 30.0,
     announce: Announce = _to_stderr,
-    load: Callable[[Path], Loaded] = load_verified,
+    engine: EngineChoice = "twin",
+    load: Callable[[Path], Loaded] | None = None,
 ) -> None:
     """Serve a bundle, or the newest good bundle of a store, until SIGTERM or SIGINT. Blocks.
 
@@ -113,6 +115,7 @@ def serve(
         drain_seconds: how long to go on answering after SIGTERM while saying not ready, for load balancers to notice.
         grace_seconds: how long requests in flight may take to finish.
         announce: gets the lines for the person who started it.
+        engine: what runs the graph: the ONNX twin where the bundle has one, the SavedModel, or the quicker of the two (see `engines`).
         load: loads and proves a bundle; a seam for tests.
 
     Raises UsageError (port in use, no such folder, a store without a name) and BundleError when nothing there can be served.
@@ -149,7 +152,7 @@ def serve(
             model,
             source_at(path),
             every_seconds=watch_seconds,
-            load=_after_tuning(load, model),
+            load=_after_standby(load or loader(engine), model),
             on_first=lambda error: server.on_first_look(path, error),
         )
         server.watcher = watcher
@@ -331,38 +334,18 @@ def contract_of(path: Path) -> FeatureContract:
     )
 
 
-def _after_tuning(load: Callable[[Path], Loaded], model: BundleModel) -> Callable[[Path], Loaded]:
-    """`load` that first does what a process does once, quickest first: click rates answer rankings while TensorFlow is imported."""
-    tuned = False
+def _after_standby(load: Callable[[Path], Loaded], model: BundleModel) -> Callable[[Path], Loaded]:
+    """`load` that first takes what is read at once: click rates answer rankings while the engines are imported."""
+    first = True
 
-    def tuned_load(path: Path) -> Loaded:
-        nonlocal tuned
-        if not tuned:
-            tuned = True
+    def first_load(path: Path) -> Loaded:
+        nonlocal first
+        if first:
+            first = False
             model.standby = first_standby(path)
-            tune_process()
         return load(path)
 
-    return tuned_load
-
-
-def tune_process() -> None:
-    """What the process needs before its first bundle: TensorFlow without pools of idle threads, and a quiet collector.
-
-    Bundles run on the thread that asks (see `bundle.load(in_caller_thread=True)`). What is imported by now lives as long as the
-    process: frozen, the garbage collector no longer walks it at some request (0.1 to 0.3 s with TensorFlow loaded).
-    """
-    import tensorflow as tf
-
-    import serving.tf_protocol  # noqa: F401 - imported here, with the bundle's parts, so that they are frozen too
-
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError as error:  # TensorFlow has run in this process before
-        log.warning("threads of TensorFlow stay as they are: %s", error)
-    gc.collect()
-    gc.freeze()
+    return first_load
 
 
 def _in_url(host: str) -> str:
@@ -371,4 +354,4 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-__all__ = ["BundleServer", "contract_of", "serve", "tune_process"]
+__all__ = ["BundleServer", "contract_of", "serve"]

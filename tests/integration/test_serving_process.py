@@ -127,7 +127,7 @@ def test_all_protocols_give_the_formula_and_name_the_bundle(endpoint, client, st
         ]
         for pctr in (tf_client.classify([row]), tf_client.regress([row])):
             assert pctr.tolist() == pytest.approx([pctr_of(row)], abs=1e-6)
-        assert set(tf_client.signatures()) == {"serving_default", "classify", "regress"}
+        assert set(tf_client.signatures()) == {"serving_default", "classify", "regress", "ranking"}
         with pytest.raises(RequestError, match="field `ad_id`: is required"):
             tf_client.predict([{"price": 1.0}])
         with pytest.raises(UnknownModel, match="serves version 1 now, not 7"):
