@@ -19,6 +19,7 @@ from serving.ranker_settings import RankerSettings
 from serving.ranking import Judged, Ranking, Source
 from serving.recent_scores import RecentScores
 from serving.refusals import DeadlinePassed, is_fault
+from serving.remote_scorer import due
 from serving.scheduler import Scheduler
 from serving.score_cache import ScoreCache
 from serving.stages import Stage, about, failed, timed
@@ -78,10 +79,13 @@ class Ranker:
         """
         falls_back = self.settings.fallback if falls_back is None else falls_back
         if not falls_back:
-            return await self._scored(body, deadline, explain)
-        try:
-            async with asyncio.timeout(self._patience(deadline)):
+            with due(self._scheduler.gate.left(deadline)):
                 return await self._scored(body, deadline, explain)
+        patience = self._patience(deadline)
+        try:
+            async with asyncio.timeout(patience):
+                with due(patience):
+                    return await self._scored(body, deadline, explain)
         except TimeoutError:
             return self._without_model(
                 body, DeadlinePassed("the request's time was over before it was scored")
