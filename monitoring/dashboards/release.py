@@ -69,7 +69,7 @@ def dashboard() -> Dashboard:
                 lines(
                     "Failed requests",
                     "percentunit",
-                    "NaN and internal errors, from 100 requests in 2 min on. BundleFailsRequests alerts beyond 1 %.",
+                    "NaN and internal errors, from 100 requests in 2 min on. BundleFailsRequests alerts beyond 5 %.",
                     {"{{bundle}}": "bundle:clickmill_requests_failed:share2m"},
                     least=0,
                 ),

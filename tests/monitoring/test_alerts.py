@@ -167,6 +167,18 @@ def test_the_table_in_the_docs_is_that_of_the_files():
     assert found == rows
 
 
+def test_the_prometheus_config_in_the_docs_loads_all_rules_and_no_test(tmp_path):
+    promtool = tool("promtool")
+    docs = (MONITORING.parent / "docs" / "monitoring.md").read_text()
+    [config] = re.findall(r"```yaml\n# prometheus.yml\n(.*?)```", docs, re.S)
+    (tmp_path / "clickmill").symlink_to(MONITORING.parent)
+    (tmp_path / "prometheus.yml").write_text(config)
+    command = [promtool, "check", "config", str(tmp_path / "prometheus.yml")]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert f"{len(FILES)} rule files found" in found.stdout
+
+
 def test_no_runbook_is_left_behind_and_their_links_lead_somewhere():
     alerts = {rule["alert"] for _, rule in RULES if "alert" in rule}
     runbooks = {path.stem: path.read_text() for path in (MONITORING / "runbooks").glob("*.md")}
