@@ -1,0 +1,330 @@
+"""What fails around a running endpoint, under load: no request without an answer, and none answered wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clickmill.bundle import Store
+from clickmill.prediction_log import log_files
+from serving.ports import claim
+from serving.process import Endpoint, running_server
+from tests.integration.fault_server import RUN
+from tests.integration.load_process import Plan, Request, callers
+from tests.serving.small_bundle import ADS, CONTRACT, complete, logit_of, write_small_bundle
+
+pytestmark = pytest.mark.integration
+
+BIASES = (-3.0, -1.0)
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Bundles that differ in the bias of their formula, so that an answer says which one gave it."""
+    root = tmp_path_factory.mktemp("bundles")
+    return [write_small_bundle(root / f"bias{bias}", bias=bias) for bias in BIASES]
+
+
+def store_of(root: Path, *bundles: Path) -> Store:
+    store = Store(root)
+    for bundle in bundles:
+        store.add(bundle)
+    return store
+
+
+def requests(**headers: str) -> list[Request]:
+    """Forty different requests of 1 to 8 rows, with what plain Python says is right for version 1 and 2."""
+    rng = np.random.default_rng(3)
+    found = []
+    for _ in range(40):
+        rows = [
+            {
+                "ad_id": str(rng.choice(list(ADS))),
+                "price": float(np.float32(rng.uniform(0, 10))),
+                "position": int(rng.integers(1, 21)),
+                "returning": bool(rng.random() < 0.5),
+                "history": ["x"] * int(rng.integers(0, 5)),
+            }
+            for _ in range(rng.integers(1, 9))
+        ]
+        logits = {str(n): [logit_of(row, bias) for row in rows] for n, bias in enumerate(BIASES, start=1)}
+        body = orjson.dumps({"instances": rows}).decode()
+        found.append(Request("/v1/models/small:predict", body, logits, headers))
+    return found
+
+
+def plan(*endpoints: Endpoint, rate: float, headers: dict[str, str] | None = None, **settings: Any) -> Plan:
+    targets = [endpoint.url.removeprefix("http://") for endpoint in endpoints]
+    return Plan(targets, requests(**(headers or {})), rate, **settings)
+
+
+def server(path: Path, **options: Any) -> contextlib.AbstractContextManager[Endpoint]:
+    return running_server(path, model_name="small", python=RUN, **options)
+
+
+def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)
+
+
+def metric(endpoint: Endpoint, name: str, **labels: str) -> float:
+    """Sum of the series of a metric with these labels."""
+    lines = httpx.get(f"{endpoint.url}/metrics", timeout=30, trust_env=False).text.splitlines()
+    wanted = [f'{key}="{value}"' for key, value in labels.items()]
+    found = [line for line in lines if line.startswith(name + "{") and all(w in line for w in wanted)]
+    return sum(float(line.split()[-1]) for line in found)
+
+
+def test_a_replica_that_is_told_to_stop_costs_nothing_and_one_that_is_killed_a_second_try(bundles, tmp_path):
+    store = store_of(tmp_path / "store", bundles[0])
+    ports = [
+        {"http_port": claim("127.0.0.1", 0, ""), "grpc_port": claim("127.0.0.1", 0, "")} for _ in range(2)
+    ]
+    options = {"slow_seconds": 0.01, "drain_seconds": 2.0}
+    with contextlib.ExitStack() as stack:
+
+        def start(place: int) -> Endpoint:
+            return stack.enter_context(server(store.root, wait=False, **ports[place], **options))
+
+        first, second = start(0), start(1)
+        for endpoint in (first, second):
+            endpoint.wait_until_ready()
+        with callers(plan(first, second, rate=40, patience_seconds=60)) as report:
+            time.sleep(3)
+            told = time.monotonic()
+            first.process.terminate()
+            assert first.process.wait(60) == 0
+            ended = time.monotonic()
+            again = start(0)
+            again.wait_until_ready()
+            time.sleep(1)
+            answered = metric(again, "clickmill_predictions_total")
+            second.process.kill()
+            time.sleep(2)
+            start(1).wait_until_ready()
+            time.sleep(2)
+        assert answered > 0, "the restarted replica is asked again"
+    assert report.unanswered == []
+    assert len(report.records) > 200
+    assert {record.tries for record in report.between(0, ended).records} == {1}, "a drain costs no second try"
+    assert ended - told >= 2.0
+    assert report.count("right") == len(report.records)
+
+
+def spoilt(bundle: Path, where: Path, how: Callable[[Path], Any]) -> Path:
+    shutil.copytree(bundle, where)
+    how(where)
+    return where
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def weights(folder: Path) -> Path:
+    return next((folder / "model" / "1" / "variables").glob("variables.data*"))
+
+
+def of_another_contract(folder: Path) -> None:
+    other = CONTRACT.model_copy(update={"name": "other"})
+    text = (folder / "contract.yaml").read_text().replace("name: small", "name: other")
+    (folder / "contract.yaml").write_text(text)
+    complete(folder, other)
+
+
+def empty_graph(folder: Path) -> None:
+    """Sound by its manifest, and no SavedModel."""
+    (folder / "model" / "1" / "saved_model.pb").write_bytes(b"")
+    complete(folder, CONTRACT)
+
+
+SPOILT: dict[str, Callable[[Path], Any]] = {
+    "a flipped bit": lambda folder: flip(weights(folder)),
+    "a cut file": lambda folder: os.truncate(weights(folder), 1),
+    "a missing file": lambda folder: (folder / "golden.parquet").unlink(),
+    "a foreign file": lambda folder: (folder / "model" / "x.py").write_text("x"),
+    "no manifest": lambda folder: (folder / "manifest.json").unlink(),
+    "half a manifest": lambda folder: os.truncate(folder / "manifest.json", 100),
+    "an empty graph under a true manifest": empty_graph,
+    "another contract": of_another_contract,
+}
+
+
+def test_no_kind_of_broken_bundle_takes_over_and_the_next_good_one_does(bundles, tmp_path):
+    store = store_of(tmp_path / "store", bundles[0])
+    with server(store.root, watch_seconds=0.1) as endpoint, callers(plan(endpoint, rate=50)) as report:
+        for number, (name, how) in enumerate(SPOILT.items(), start=10):
+            folder = spoilt(bundles[1], tmp_path / name.replace(" ", "-"), how)
+            folder.rename(store.path(number))
+            until(lambda number=number: metric(endpoint, "clickmill_bundle_refused_total") >= number - 9)
+        shutil.copytree(bundles[1], tmp_path / "good")
+        (tmp_path / "good").rename(store.path(2))
+        until(lambda: metric(endpoint, "clickmill_bundle_info", version="2") == 1)
+        served = time.monotonic()
+        time.sleep(1)
+    assert report.unanswered == []
+    assert {record.version for record in report.records} == {"1", "2"}
+    assert {record.version for record in report.between(served).records} == {"2"}
+    assert report.count("right") == len(report.records) > 100
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    where = tmp_path / "disk"
+    where.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "clickmill-test", str(where)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small disk of its own takes the right to mount")
+    yield where
+    subprocess.run(["umount", "--lazy", str(where)], check=True)
+
+
+def test_a_full_disk_under_the_log_costs_no_answer_and_every_row_is_written_or_counted(
+    bundles, small_disk, tmp_path
+):
+    store = store_of(tmp_path / "store", bundles[0])
+    log = {"file_seconds": 0.3, "pending_rows": 1500}
+    with server(store.root, prediction_log=str(small_disk), log=log) as endpoint:
+
+        def rows(outcome: str) -> float:
+            return metric(endpoint, "clickmill_prediction_log_rows_total", outcome=outcome)
+
+        ballast = small_disk / "ballast"
+        with callers(plan(endpoint, rate=100)) as report:
+            until(lambda: rows("written") > 0)
+            with ballast.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small_disk).free)
+            full = time.monotonic()
+            until(lambda: rows("dropped") > 0)
+            before, freed = rows("written"), time.monotonic()
+            ballast.unlink()
+            until(lambda: rows("written") > before)
+        until(lambda: metric(endpoint, "clickmill_prediction_log_pending_rows") == 0)
+        answered = metric(endpoint, "clickmill_predictions_total")
+        assert rows("written") + rows("dropped") == answered
+        assert metric(endpoint, "clickmill_prediction_log_write_errors_total") > 0
+        assert sum(map(len, map(pq.read_table, log_files(small_disk)))) == rows("written")
+    assert report.unanswered == []
+    assert report.between(full, freed).count("right") == len(report.between(full, freed).records) > 100
+    logged = pa.concat_tables(map(pq.read_table, log_files(small_disk)))
+    assert set(logged["bundle"].to_pylist()) == {store.verified(1).digest}
+
+
+DEADLINE = 1.0
+SLOW_SECONDS = 0.01
+"""Of a run of the graph; on one thread no more than 100 requests a second can be answered, whatever the machine."""
+
+
+def test_five_times_too_many_requests_for_30_s_are_shed_and_the_others_answered_in_time(bundles, tmp_path):
+    store = store_of(tmp_path / "store", bundles[0])
+    headers = {"x-request-timeout-ms": str(int(DEADLINE * 1e3))}
+    with server(store.root, slow_seconds=SLOW_SECONDS, threads=1) as endpoint:
+        with callers(plan(endpoint, rate=40, headers=headers)) as before:
+            time.sleep(4)
+        with callers(plan(endpoint, rate=500, headers=headers)) as flood:
+            time.sleep(30)
+        over = time.monotonic()
+        with callers(plan(endpoint, rate=40, headers=headers)) as after:
+            time.sleep(8)
+    for report in (before, flood, after):
+        assert report.unanswered == []
+    assert before.count("right") == len(before.records) > 100
+    assert flood.count("shed") > 0.5 * len(flood.records), "four in five are too many"
+    assert flood.count("right") > 0.02 * len(flood.records), "and the endpoint still works"
+    assert flood.quantile(0.99, "right") <= DEADLINE
+    recovered = after.between(over + 5)
+    assert recovered.count("right") == len(recovered.records) > 50
+    assert recovered.quantile(0.99, "right") <= DEADLINE
+
+
+class Slowloris:
+    """Connections that send a head or a body a byte now and then, and never end it."""
+
+    def __init__(self, endpoint: Endpoint, connections: int) -> None:
+        self._address = endpoint.url.removeprefix("http://").split(":")
+        whole = b"POST /v1/models/small:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+        self._starts = [
+            whole if number % 2 else b"POST /v1/models/small:predict HTTP/1.1\r\nX-A: "
+            for number in range(connections)
+        ]
+        self._open: list[tuple[socket.socket, bytes]] = []
+        self.answers: list[bytes] = []
+
+    def __enter__(self) -> Slowloris:
+        for start in self._starts:
+            connection = socket.create_connection((self._address[0], int(self._address[1])), timeout=10)
+            connection.sendall(start)
+            connection.setblocking(False)
+            self._open.append((connection, b""))
+        return self
+
+    def trickle(self) -> None:
+        """A byte on each connection that is still open, and what came back."""
+        left = []
+        for connection, said in self._open:
+            try:
+                said += connection.recv(65536) or b"\0"
+            except BlockingIOError:
+                pass
+            except ConnectionError:
+                said += b"\0"
+            if said.endswith(b"\0"):
+                self.answers.append(said.rstrip(b"\0"))
+                connection.close()
+                continue
+            with contextlib.suppress(OSError):
+                connection.send(b"x")
+            left.append((connection, said))
+        self._open = left
+
+    @property
+    def open(self) -> int:
+        return len(self._open)
+
+    def __exit__(self, *raised: object) -> None:
+        for connection, _ in self._open:
+            connection.close()
+
+
+def test_two_hundred_slow_clients_occupy_nothing_and_are_answered_408(bundles, tmp_path):
+    store = store_of(tmp_path / "store", bundles[0])
+    options = {"limits": {"body_seconds": 3.0}, "head_seconds": 3.0, "threads": 1}
+    with server(store.root, **options) as endpoint, callers(plan(endpoint, rate=50)) as report:
+        time.sleep(2)
+        with Slowloris(endpoint, connections=200) as slow:
+            began = time.monotonic()
+            slow.trickle()
+            assert slow.open == 200
+            time.sleep(1)
+            inside = metric(endpoint, "clickmill_requests_waiting")
+
+            def gone() -> bool:
+                slow.trickle()
+                return slow.open == 0
+
+            until(gone)
+            ended = time.monotonic()
+        assert ended - began >= 3.0, "they have the time that the limits give"
+    assert inside <= 5, "a body that is not whole stands in no queue"
+    assert len(slow.answers) == 200
+    assert {answer[:12] for answer in slow.answers} == {b"HTTP/1.1 408"}
+    assert report.unanswered == []
+    assert report.count("right") == len(report.records) > 100
