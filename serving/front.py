@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from clickmill.errors import RequestTooLarge
+from serving.fallback import wish_of
 from serving.gate import timeout_of
 from serving.limits import Limits
 from serving.predictor import Answer, BundleModel
@@ -54,9 +55,11 @@ _BINARY = b"application/octet-stream"
 class Front:
     """ASGI application over `app`."""
 
-    def __init__(self, app: App, model: BundleModel, scheduler: Scheduler) -> None:
+    def __init__(
+        self, app: App, model: BundleModel, scheduler: Scheduler, ranker: Ranker | None = None
+    ) -> None:
         self.app, self.model, self.limits = app, model, model.limits
-        self._scheduler, self._ranker = scheduler, Ranker(model)
+        self._scheduler, self._ranker = scheduler, ranker or Ranker(model, scheduler)
         metrics, name = model.metrics, model.name
         self._seconds = {p: metrics.request_seconds.labels(name, p) for p in ("v1", "v2", "rank")}
         self._in_flight = metrics.in_flight.labels(name)
@@ -108,7 +111,8 @@ class Front:
                 answer = await schedule.answer(size, deadline, self.model.ask_v1, body, _request_id(headers))
             elif protocol == "rank":
                 explain = parse_qs(scope["query_string"].decode("latin-1")).get("explain") == ["1"]
-                answer = await schedule.run(size, deadline, self._ranker.answer, body, explain)
+                falls_back = wish_of(headers, self._ranker.settings.fallback)
+                answer = await self._ranker.answer(body, deadline, explain=explain, falls_back=falls_back)
             else:
                 length = _json_length(headers)
                 _check_content_type(headers, _JSON if length is None else _BINARY)

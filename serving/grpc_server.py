@@ -21,7 +21,15 @@ from serving.kserve_parts import (
     pb_grpc,
 )
 from serving.predictor import HEADER_DIGEST, HEADER_VERSION, BundleModel
-from serving.refusals import NotOffered, NotReady, UnknownModel, is_fault, refusal_of, words_of
+from serving.refusals import (
+    NotOffered,
+    NotReady,
+    UnknownModel,
+    details_of,
+    is_fault,
+    metadata_of,
+    refusal_of,
+)
 from serving.scheduler import Scheduler
 from serving.stages import called_context, failed
 
@@ -59,7 +67,7 @@ class BundleServicer(InferenceServicer):
             if is_fault(error):
                 log.error("gRPC request failed", exc_info=error)
             self._model.metrics.rejected.labels(self._model.name, "grpc", refusal.reason).inc()
-            await context.abort(grpc.StatusCode[refusal.grpc], words_of(error))
+            await context.abort(grpc.StatusCode[refusal.grpc], details_of(error), metadata_of(error))
             raise  # abort raises; for the type checker
         finally:
             self._in_flight.dec()

@@ -153,6 +153,18 @@ class Metrics:
             registry=registry,
         )
         self.ready = Gauge(names.READY, "1 when warm and not draining.", [model], registry=registry)
+        self.fallbacks = Counter(
+            names.FALLBACKS,
+            "Rankings answered without the model, by the reason it was not asked or had no answer.",
+            [model, names.REASON],
+            registry=registry,
+        )
+        self.fallback_candidates = Counter(
+            names.FALLBACK_CANDIDATES,
+            "Candidates of those rankings by the source of their probability.",
+            [model, names.SOURCE],
+            registry=registry,
+        )
         self.log_rows = Counter(
             names.LOG_ROWS,
             "Rows offered to the prediction log: written, dropped for lack of room, or lost to a bug.",

@@ -11,14 +11,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import orjson
 
 from clickmill.contract import FeatureContract, Role
 from clickmill.errors import RequestError
-from clickmill.features.tensors import from_rows
 from clickmill.prediction_log import Answered
 from serving import ranking, tensors, v1, v2, v2_grpc
 from serving.kserve_parts import (
@@ -35,6 +34,10 @@ from serving.log_sinks import LogSink
 from serving.metrics import Metrics, process_metrics
 from serving.refusals import NotFinite, NotReady, UnknownModel
 from serving.stages import Stage, about, timed
+from serving.standby import Standby
+
+if TYPE_CHECKING:
+    from clickmill.bundle import Priors
 
 Raw = dict[str, np.ndarray]
 Scores = dict[str, np.ndarray]
@@ -63,6 +66,8 @@ class InService:
 
     scorer: Scorer
     version: str
+    priors: Priors | None = None
+    """None for a bundle older than them, and for one that a test made."""
 
     @cached_property
     def number(self) -> int:
@@ -117,6 +122,8 @@ class BundleModel(kserve.Model):
         self.metrics = metrics or process_metrics()
         self.draining = False
         self.log: LogSink | None = None
+        self.standby: Standby | None = None
+        """What rankings fall back on; there before the first bundle is."""
         self._in_service: InService | None = None
         self._predictions = self.metrics.predictions.labels(name)
         self._candidates = self.metrics.candidates.labels(name)
@@ -133,10 +140,12 @@ class BundleModel(kserve.Model):
             )
         return served
 
-    def swap(self, scorer: Scorer, version: str) -> None:
-        """Put a verified and warm bundle in service. Raises nothing and blocks nobody."""
+    def swap(self, scorer: Scorer, version: str, priors: Priors | None = None) -> None:
+        """Put a verified and warm bundle in service, with its click rates. Raises nothing and blocks nobody."""
         former = self._in_service
-        self._in_service = InService(scorer, version)
+        if priors is not None:
+            self.standby = Standby.of(scorer.contract, priors, scorer.digest, version)
+        self._in_service = InService(scorer, version, priors)
         self.ready = True
         metrics = self.metrics
         if former is not None:
@@ -214,7 +223,7 @@ class BundleModel(kserve.Model):
     def ask_v1(self, body: bytes, request_id: str | None = None) -> Question[Answer]:
         """Read and check a V1 JSON body. Raises RequestError and NotReady."""
         served = self.in_service
-        rows, raw = self._v1(served, v1.parse_json(body))
+        rows, raw = v1.read(v1.parse_json(body), served.scorer.contract, self.limits)
         name = served.impression_id
         ids = [_id(row.get(name)) for row in rows] if self.log is not None and name else None
 
@@ -227,7 +236,7 @@ class BundleModel(kserve.Model):
         """Read and check a V2 body, JSON or binary. Raises RequestError, NotReady and UnknownModel (version)."""
         served = self.of_version(version)
         request = v2.parse(body, json_length)
-        raw, rows = tensors.to_raw(request.tensors, served.form, self.limits)
+        raw, rows = v2.checked(request.tensors, served.form, self.limits, data=".data")
 
         def reply(scores: Scores) -> Answer:
             text, length = v2.answer(
@@ -246,7 +255,7 @@ class BundleModel(kserve.Model):
         served = self.of_version(request.model_version)
         v2.requested([output.name for output in request.outputs])
         named = v2_grpc.tensors_of(request)
-        raw, rows = tensors.to_raw(named, served.form, self.limits)
+        raw, rows = v2.checked(named, served.form, self.limits)
 
         def reply(scores: Scores) -> pb.ModelInferResponse:
             return v2_grpc.answer(
@@ -272,7 +281,7 @@ class BundleModel(kserve.Model):
         try:
             if isinstance(payload, InferRequest):
                 return self._stock_v2(served, payload)
-            rows, raw = self._v1(served, payload)
+            rows, raw = v1.read(payload, served.scorer.contract, self.limits)
             scores = self.score(served, raw, len(rows))
             return v1.predictions(scores["pctr"], scores["logit"])
         except RequestError as error:
@@ -293,12 +302,6 @@ class BundleModel(kserve.Model):
         if version and version not in (served.version, served.scorer.digest):
             raise UnknownModel(f"model {self.name} serves version {served.version} now, not {version}")
         return served
-
-    def _v1(self, served: InService, payload: Any) -> tuple[list[dict[str, Any]], Raw]:
-        rows = v1.rows_of(payload, self.limits)
-        raw = from_rows(rows, served.scorer.contract)
-        v1.check_strings(raw, self.limits)
-        return rows, raw
 
     def _ids(self, served: InService, named: list[tensors.NamedTensor]) -> list[str | None] | None:
         """The impressions' ids among the tensors, for the log."""
@@ -345,7 +348,7 @@ class BundleModel(kserve.Model):
                 )
             else:
                 named.append(tensors.from_list(item.name, item.datatype, item.shape, data))
-        raw, rows = tensors.to_raw(named, served.form, self.limits)
+        raw, rows = v2.checked(named, served.form, self.limits)
         scores = self.score(served, raw, rows)
         outputs = [InferOutput(name, [len(scores[name])], "FP32", scores[name]) for name in v2.OUTPUTS]
         return InferResponse(

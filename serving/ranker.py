@@ -1,53 +1,171 @@
-"""Answers rankings: scores all candidates in one call, holds the auction, says why when asked."""
+"""Answers rankings: scores all candidates in one call, holds the auction, says why when asked; and has an answer when the model has none."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import uuid
+
+import numpy as np
 import orjson
 
 from clickmill.auction import AuctionRules, hold
 from clickmill.features.sides import by_rows
-from serving import ranking, v1
+from serving import fallback, ranking, v1
 from serving.explanation import ablation
-from serving.predictor import Answer, BundleModel, Raw, Scores
-from serving.stages import Stage, about, timed
+from serving.fallback import HEADER_FALLBACK
+from serving.predictor import HEADER_DIGEST, HEADER_VERSION, Answer, BundleModel, InService, Raw, Scores
+from serving.ranker_settings import RankerSettings
+from serving.ranking import Judged, Ranking, Source
+from serving.recent_scores import RecentScores
+from serving.refusals import DeadlinePassed, is_fault
+from serving.scheduler import Scheduler
+from serving.stages import Stage, about, failed, timed
+from serving.standby import Standby
+
+log = logging.getLogger(__name__)
 
 EXPLAINED = 10
 """Candidates that are explained, the best ones: each costs a row per field."""
+
+RESERVED_SHARE, RESERVED_MOST = 0.1, 0.02
+"""Of a request's time, what is kept for a fallback: a tenth, and no more than 20 ms. Its way back to the caller is in it."""
+
+CANDIDATE_BYTES = 1024
+"""What a candidate counts as where the lane of its scoring is chosen: one that names an id only costs as much as one with all fields."""
+
+
+class _Course:
+    """Of one scoring: whether its caller was answered otherwise meanwhile. Its thread can't be stopped, but leaves no trace then."""
+
+    given_up = False
 
 
 class Ranker:
     """Over the bundle that a model has in service; `rules` are the house's, which a request may override."""
 
-    def __init__(self, model: BundleModel, rules: AuctionRules | None = None) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: BundleModel,
+        scheduler: Scheduler,
+        settings: RankerSettings | None = None,
+        rules: AuctionRules | None = None,
+    ) -> None:
+        self._model, self._scheduler = model, scheduler
+        self.settings = settings or RankerSettings()
         self._rules = rules or AuctionRules(slots=10)
+        self._recent = RecentScores(self.settings.recent_scores, self.settings.recent_seconds)
 
-    def answer(self, body: bytes, explain: bool) -> Answer:
-        """Answer a ranking. Raises RequestError, NotReady and NotFinite.
+    async def answer(
+        self, body: bytes, deadline: float | None, *, explain: bool = False, falls_back: bool | None = None
+    ) -> Answer:
+        """Answer a ranking; `deadline` is one of the gate's. With `falls_back` (as the settings say when None) what would be an error
+        of ours is answered without the model, before the deadline.
 
-        A bundle that takes no request as such (it is older, or no field tells its candidates apart) is asked by rows.
+        Raises RequestError; without fallback also NotReady, Overloaded, DeadlinePassed and NotFinite.
         """
-        model = self._model
-        served = model.in_service
-        form = served.ranking_form
+        falls_back = self.settings.fallback if falls_back is None else falls_back
+        if not falls_back:
+            return await self._scored(body, deadline, explain)
+        try:
+            async with asyncio.timeout(self._patience(deadline)):
+                return await self._scored(body, deadline, explain)
+        except TimeoutError:
+            return self._without_model(
+                body, DeadlinePassed("the request's time was over before it was scored")
+            )
+        except Exception as error:  # noqa: BLE001 - told apart in there: the caller's own are raised
+            return self._without_model(body, error)
+
+    def _patience(self, deadline: float | None) -> float | None:
+        left = self._scheduler.gate.left(deadline)
+        return None if left is None else left - min(RESERVED_SHARE * left, RESERVED_MOST)
+
+    async def _scored(self, body: bytes, deadline: float | None, explain: bool) -> Answer:
+        served = self._model.in_service
+        step = self._scheduler.step
+        async with self._scheduler.inside(deadline) as begin:
+
+            def read() -> Ranking:
+                begin()
+                return self._read(served, body)
+
+            asked = await step(len(body), read)
+            size = max(len(body), asked.rows * CANDIDATE_BYTES)
+            course = _Course()
+            try:
+                return await step(size, self._judged, served, asked, explain, course)
+            except asyncio.CancelledError:
+                course.given_up = True
+                raise
+
+    def _read(self, served: InService, body: bytes) -> Ranking:
         with timed(Stage.PARSE):
-            asked = ranking.parse(v1.parse_json(body), form, model.limits, self._rules)
-            v1.check_strings(asked.raw, model.limits)
-        about(request_id=asked.request_id)
-        rows = len(asked.bids)
+            asked = ranking.parse(v1.parse_json(body), served.ranking_form, self._model.limits, self._rules)
+        about(request_id=asked.outline.request_id)
+        return asked
+
+    def _judged(self, served: InService, asked: Ranking, explain: bool, course: _Course) -> Answer:
+        """Scores, auction and answer of a checked request."""
+        form, rows = served.ranking_form, asked.rows
 
         def without_form(raw: Raw) -> Scores:
             return served.scorer.predict(by_rows(raw, form.shared, rows))
 
+        # A bundle that takes no request as such (it is older, or no field tells its candidates apart) is asked by rows.
         ask = served.scorer.rank if served.scorer.ranks else without_form
-        scores = model.score(served, asked.raw, rows, ask)
-        if model.log is not None:
-            model.note(served, by_rows(asked.raw, form.shared, rows), scores, asked.request_id)
-        outcome = hold(scores["pctr"], asked.bids, asked.rules)
-        found = ranking.answer(asked, scores["pctr"], scores["logit"], outcome, digest=served.scorer.digest)
+        scores = self._model.score(served, asked.raw, rows, ask)
+        with timed(Stage.REPLY):
+            if not course.given_up:
+                self._remember(served, asked, scores)
+            return self._answer(served, asked, scores, explain)
+
+    def _answer(self, served: InService, asked: Ranking, scores: Scores, explain: bool) -> Answer:
+        outline, form = asked.outline, served.ranking_form
+        judged = Judged(scores["pctr"], scores["logit"], [Source.MODEL] * asked.rows)
+        outcome = hold(judged.pctr, outline.bids, outline.rules)
+        found = ranking.answer(outline, judged, outcome, digest=served.scorer.digest)
         if explain:
             best = outcome.candidates[:EXPLAINED].tolist()
             reasons = ablation(asked.raw, form.shared, best, form.contract, served.scorer.predict)
             for shown, why in zip(found["ranked"], reasons, strict=False):
                 shown["logit_by_field"] = why
         return Answer(orjson.dumps(found), served.headers)
+
+    def _remember(self, served: InService, asked: Ranking, scores: Scores) -> None:
+        """What outlives the answer: the log's rows, and the scores for a fallback."""
+        model, outline = self._model, asked.outline
+        if model.log is not None:
+            request_id = outline.request_id or uuid.uuid4().hex
+            if model.log.wants(request_id):
+                rows = by_rows(asked.raw, served.ranking_form.shared, asked.rows)
+                model.note(served, rows, scores, request_id)
+        priors = served.priors
+        if priors is not None and priors.ad_field:
+            user, ads = fallback.user_of(outline, priors), outline.texts(priors.ad_field)
+            self._recent.note(served.scorer.digest, user, ads, scores["pctr"])
+
+    def _without_model(self, body: bytes, error: Exception) -> Answer:
+        """The answer in place of an error of ours; raises it where it is the caller's, or nothing stands by."""
+        reason, standby = fallback.reason_of(error), self._model.standby
+        if reason is None or standby is None:
+            raise error
+        failed(error)
+        outline = fallback.outline_of(body, standby, self._model.limits, self._rules)
+        if is_fault(error):
+            log.error("a ranking fell back", exc_info=error)
+        judged = fallback.judge(outline, standby, self._recent)
+        outcome = hold(judged.pctr, outline.bids, outline.rules)
+        self._count(reason, judged)
+        found = ranking.answer(outline, judged, outcome, digest=standby.digest, fallback=reason)
+        return Answer(orjson.dumps(found), {**_headers(standby), HEADER_FALLBACK: reason})
+
+    def _count(self, reason: str, judged: Judged) -> None:
+        metrics, name = self._model.metrics, self._model.name
+        metrics.fallbacks.labels(name, reason).inc()
+        for source, count in zip(*np.unique(judged.sources, return_counts=True), strict=True):
+            metrics.fallback_candidates.labels(name, str(source)).inc(int(count))
+
+
+def _headers(standby: Standby) -> dict[str, str]:
+    return {HEADER_DIGEST: standby.digest, HEADER_VERSION: standby.version}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from serving.batcher import Batcher, BatchSettings
@@ -65,6 +66,27 @@ class Scheduler:
                 return await self._lanes.run(size, alone)
             question = await self._lanes.run(size, asked)
             return await batcher.answer(question, begin)
+
+    @contextlib.asynccontextmanager
+    async def inside(self, deadline: float | None) -> AsyncIterator[Callable[[], None]]:
+        """For work in several steps, each of them on its lane by `step`: gives what is called where the first one begins.
+
+        Raises Overloaded, and what it gives DeadlinePassed.
+        """
+        with self.gate.admit(deadline) as begin:
+            came = time.perf_counter()
+
+            def begun() -> None:
+                begin()
+                lap(Stage.WAIT, came, time.perf_counter())
+
+            if self.gate.policy is not None:
+                await asyncio.sleep(0)  # see `run`
+            yield begun
+
+    async def step(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
+        """`work(*arguments)` on the lane of a request of `size` bytes that is inside. Raises what it raises."""
+        return await self._lanes.run(size, work, *arguments)
 
     async def run(
         self, size: int, deadline: float | None, work: Callable[..., Result], *arguments: Any

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from serving.predictor import BundleModel
-from serving.refusals import NotOffered, is_fault, refusal_of, words_of
+from serving.refusals import NotOffered, details_of, is_fault, metadata_of, refusal_of
 from serving.scheduler import Scheduler
 from serving.stages import called_context, failed
 
@@ -123,7 +123,7 @@ class TfServices:
         if is_fault(error):
             log.error("%s request failed", PROTOCOL, exc_info=error)
         self._model.metrics.rejected.labels(self._model.name, PROTOCOL, refusal.reason).inc()
-        await context.abort(grpc.StatusCode[refusal.grpc], words_of(error))
+        await context.abort(grpc.StatusCode[refusal.grpc], details_of(error), metadata_of(error))
 
 
 def _handler(service: str, calls: dict[str, Call]) -> Any:

@@ -30,7 +30,7 @@ from clickmill.bundle.examples import CLASSES, CLASSIFY, METHODS, REGRESS
 from clickmill.bundle.export import SIGNATURE
 from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError
-from serving import tf_examples, tf_tensors
+from serving import places, tf_examples, tf_tensors
 from serving.predictor import BundleModel, InService, Question, Scores
 from serving.refusals import MalformedRequest, UnknownModel, UnknownSignature
 from serving.tensors import DATATYPE, to_raw
@@ -64,12 +64,13 @@ class TfProtocol:
                 f"Predict has the signature `{SIGNATURE}`, not `{signature}`{by}; leave signature_name out"
             )
         names = _filtered(list(request.output_filter))
-        raw, rows = to_raw(
-            tf_tensors.from_protos(request.inputs, self._model.limits),
-            served.form,
-            self._model.limits,
-            datatype_names=tf_tensors.DT_NAME,
-        )
+        limits = self._model.limits
+        try:
+            named = tf_tensors.from_protos(request.inputs, limits)
+            raw, rows = to_raw(named, served.form, limits, datatype_names=tf_tensors.DT_NAME)
+        except RequestError as error:
+            error.path = places.of_map(error)
+            raise
 
         def reply(scores: Scores) -> Message:
             response = predict_pb2.PredictResponse()
@@ -175,7 +176,12 @@ class TfProtocol:
                 f"the signature `{asked}` is not of the method {METHODS[signature]}; set model_spec.signature_name to `{signature}`"
             )
         rows = tf_examples.examples_of(request.input)
-        return served, tf_examples.to_raw(rows, served.scorer.contract, self._model.limits), len(rows)
+        try:
+            raw = tf_examples.to_raw(rows, served.scorer.contract, self._model.limits)
+        except RequestError as error:
+            error.path = places.of_example(request.input.WhichOneof("kind"), error)
+            raise
+        return served, raw, len(rows)
 
     def _name_model(self, spec: Any, served: InService, signature: str) -> None:
         spec.name, spec.signature_name = self._model.name, signature

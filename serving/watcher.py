@@ -14,12 +14,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from clickmill.errors import BundleCorrupt, BundleError, ClickmillError, ContractError, GoldenMismatch
 from serving.predictor import BundleModel, Raw, Scorer
+
+if TYPE_CHECKING:
+    from clickmill.bundle import Priors
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,12 @@ class Loaded:
 
     scorer: Scorer
     rows: Raw
+    priors: Priors | None = None
+
+
+def version_of(candidate: Candidate, digest: str) -> str:
+    """What requests see of a bundle: its number in the store, or the first 12 digits of its digest."""
+    return digest[:12] if candidate.version is None else str(candidate.version)
 
 
 class Source(Protocol):
@@ -110,7 +119,7 @@ def load_verified(path: Path) -> Loaded:
     bundle = bundles.load(path, verify=True, in_caller_thread=True)
     bundle.check_golden()
     golden = pq.read_table(path / "golden.parquet", columns=list(bundle.contract.inputs))
-    return Loaded(bundle, from_arrow(golden, bundle.contract))
+    return Loaded(bundle, from_arrow(golden, bundle.contract), bundle.priors)
 
 
 def warm(loaded: Loaded, sizes: tuple[int, ...] = WARM_UP_ROWS, repeats: int = 3) -> None:
@@ -179,7 +188,7 @@ class Watcher:
             self._refuse(candidate, error)
             return False
         digest = loaded.scorer.digest
-        self._model.swap(loaded.scorer, digest[:12] if candidate.version is None else str(candidate.version))
+        self._model.swap(loaded.scorer, version_of(candidate, digest), loaded.priors)
         self._contract_name = loaded.scorer.contract.name
         self._serving = candidate
         self._refused.pop(candidate.path, None)

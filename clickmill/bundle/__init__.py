@@ -17,6 +17,7 @@ from clickmill.bundle.manifest import (
     verify,
 )
 from clickmill.bundle.manifest import read as read_manifest
+from clickmill.bundle.priors import Priors
 from clickmill.bundle.score import evaluate_bundle, evaluate_predictions, score
 from clickmill.bundle.store import Deployed, Store
 from clickmill.bundle.stored_rows import ExportConfig
@@ -33,6 +34,7 @@ __all__ = [
     "Lineage",
     "Manifest",
     "ModelFacts",
+    "Priors",
     "SplitFacts",
     "Store",
     "build_bundle",

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from clickmill.bundle import golden, reference, requests, warmup
+from clickmill.bundle import golden, priors, reference, requests, warmup
 from clickmill.bundle import manifest as manifests
 from clickmill.bundle.calibration_report import REPORT, CalibrationReport
 from clickmill.bundle.export import RANKING
 from clickmill.bundle.graph import ClickGraph
 from clickmill.bundle.manifest import Manifest
+from clickmill.bundle.priors import Priors
 from clickmill.calibration import Calibration
 from clickmill.contract import FeatureContract
 from clickmill.contract import load as load_contract
@@ -89,6 +90,11 @@ class Bundle:
     def calibration_report(self) -> CalibrationReport:
         """What calibration did, and why this calibrator."""
         return self._json(REPORT, CalibrationReport)
+
+    @cached_property
+    def priors(self) -> Priors | None:
+        """Click rates of ads, for when the graph cannot be asked; None in bundles older than the file."""
+        return priors.read(self.path)
 
     @cached_property
     def golden_rows(self) -> int:

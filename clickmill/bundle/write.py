@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clickmill.bundle import card, golden, reference, requests, warmup
+from clickmill.bundle import card, golden, priors, reference, requests, warmup
 from clickmill.bundle import manifest as manifests
 from clickmill.bundle.calibration_report import REPORT, CalibrationReport
 from clickmill.bundle.card_words import CardFacts
@@ -83,6 +83,7 @@ def write(
         (temp / REPORT).write_text(_json(report))
         (temp / METRICS).write_text(_json(evaluation))
         (temp / HISTORY).write_text(json.dumps(trained.meta["history"], indent=2) + "\n")
+        priors.write(temp, priors.of_dataset(dataset))
         trained.save(temp / TRAINING)
         export(model, calibration, temp / SAVED_MODEL)
         graph = ClickGraph(temp / SAVED_MODEL)

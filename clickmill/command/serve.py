@@ -69,6 +69,28 @@ def serve(
             "are let in and the rest is answered 503 (UNAVAILABLE) at once, with Retry-After. 0: queues grow without bound.",
         ),
     ] = 25.0,
+    max_rows: Annotated[
+        int, typer.Option(min=1, help="Most rows or candidates in one request; more are answered 413.")
+    ] = 2000,
+    max_body_kib: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Largest body of a request (gRPC: message), in KiB; a larger one is answered 413 and never held.",
+        ),
+    ] = 4096,
+    max_string_bytes: Annotated[
+        int,
+        typer.Option(
+            min=16, help="Longest string in a request, in bytes of UTF-8; a longer one is answered 413."
+        ),
+    ] = 4096,
+    body_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.001, help="Seconds within which a body must arrive; a slower one is answered 408."
+        ),
+    ] = 10.0,
     prediction_log: Annotated[
         Path | None,
         typer.Option(
@@ -109,12 +131,31 @@ def serve(
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM while saying not ready.")
     ] = 0.0,
+    openapi: Annotated[
+        bool, typer.Option("--openapi", help="Print the OpenAPI 3.1 of what would be served, and end.")
+    ] = False,
 ) -> None:
     """Serve click probabilities.
 
     Not ready until the bundle is verified, its golden predictions are reproduced and the graph is warm. A newer bundle in
     the store takes over without a failed request; one that fails its checks is refused and the old one goes on.
+    What it answers is told by /openapi.json, and as a page by /docs.
     """
+    from serving.limits import Limits
+
+    limits = Limits(
+        max_rows=max_rows,
+        max_body_bytes=max_body_kib * 1024,
+        max_string_bytes=max_string_bytes,
+        body_seconds=body_seconds,
+    )
+    if openapi:
+        from clickmill.command.console import print_json
+        from serving.openapi import describe
+        from serving.server import contract_of
+
+        print_json(describe(contract_of(path), model_name=model_name, limits=limits))
+        return
     from clickmill.command.tensorflow_start import start_tensorflow
     from clickmill.prediction_log import Kept, Salt
     from serving.prediction_log import LogSettings
@@ -137,6 +178,7 @@ def serve(
         batch_wait_us=batch_wait_us,
         timeout_ms=timeout_ms,
         shed_wait_ms=shed_wait_ms,
+        limits=limits,
         prediction_log=prediction_log,
         log_events=log_events,
         log_settings=LogSettings(share=log_share, features=Kept(log_features)),

@@ -43,9 +43,9 @@ def from_rows(
     form = _form(contract)
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise RequestError(f"row {number}: must be an object of fields; got {_shown(row)}")
+            raise RequestError(f"row {number}: must be an object of fields; got {_shown(row)}", row=number)
         if not row.keys() <= form.known:
-            raise RequestError(form.unknown(row.keys(), f"row {number}, "))
+            raise form.unknown(row.keys(), number)
     readers = form.readers if only is None else [(name, read) for name, read in form.readers if name in only]
     if len(rows) == 1:
         row = rows[0]
@@ -60,10 +60,12 @@ def from_columns(columns: Mapping[str, Sequence[Any]], contract: FeatureContract
     """
     form = _form(contract)
     if not columns.keys() <= form.known:
-        raise RequestError(form.unknown(columns.keys(), ""))
+        raise form.unknown(columns.keys(), None)
     for name, values in columns.items():
         if len(values) != rows:
-            raise RequestError(f"field `{name}`: has {len(values)} values, the request has {rows} rows")
+            raise RequestError(
+                f"field `{name}`: has {len(values)} values, the request has {rows} rows", field=name
+            )
     absent = [None] * rows
     return {name: reader(columns.get(name, absent)) for name, reader in form.readers}
 
@@ -77,15 +79,18 @@ class _Form:
         self.inputs = tuple(contract.inputs)
         self.readers = tuple((name, _reader(name, f)) for name, f in contract.inputs.items())
 
-    def unknown(self, names: Iterable[str], where: str) -> str:
+    def unknown(self, names: Iterable[str], row: int | None) -> RequestError:
+        where = "" if row is None else f"row {row}, "
         strangers = [name for name in names if name not in self.known]
         told = []
         for name in strangers[:5]:
-            near = difflib.get_close_matches(str(name), self.inputs, n=3)
+            # difflib takes seconds for a name of megabytes, which no field is like
+            near = difflib.get_close_matches(str(name)[:_LONGEST_NAME], self.inputs, n=3)
             hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else "remove it"
-            told.append(f"field `{name}` is unknown; {hint}")
+            told.append(f"field {_named(name)} is unknown; {hint}")
         more = f" (and {len(strangers) - 5} more)" if len(strangers) > 5 else ""
-        return f"{where}{'; '.join(told)}{more}. Fields of a request: {', '.join(self.inputs)}"
+        words = f"{where}{'; '.join(told)}{more}. Fields of a request: {', '.join(self.inputs)}"
+        return RequestError(words, field=strangers[0], row=row)
 
 
 _FORMS: dict[int, _Form] = {}
@@ -121,7 +126,9 @@ def _reader(name: str, f: ContractField) -> Reader:
             if value is None:
                 if required:
                     raise RequestError(
-                        f"row {number}, field `{name}`: is required and has no default; send a value"
+                        f"row {number}, field `{name}`: is required and has no default; send a value",
+                        field=name,
+                        row=number,
                     )
                 parsed.append(fill)
                 continue
@@ -130,7 +137,9 @@ def _reader(name: str, f: ContractField) -> Reader:
                 if check is not None:
                     check(value)
             except _Broken as problem:
-                raise RequestError(f"row {number}, field `{name}`: {problem}") from None
+                raise RequestError(
+                    f"row {number}, field `{name}`: {problem}", field=name, row=number
+                ) from None
             parsed.append(value)
         return np.array(parsed, dtype=dtype)
 
@@ -203,7 +212,9 @@ def _list_reader(name: str, f: ContractField) -> Reader:
 
     def items(value: Any, number: int) -> list[Any]:
         if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
-            raise RequestError(f"row {number}, field `{name}`: must be a list; got {_shown(value)}")
+            raise RequestError(
+                f"row {number}, field `{name}`: must be a list; got {_shown(value)}", field=name, row=number
+            )
         kept = []
         for place, item in enumerate(value):
             if item is None:
@@ -213,7 +224,12 @@ def _list_reader(name: str, f: ContractField) -> Reader:
                 if allowed is not None:
                     allowed(parsed)
             except _Broken as problem:
-                raise RequestError(f"row {number}, field `{name}`, item {place}: {problem}") from None
+                raise RequestError(
+                    f"row {number}, field `{name}`, item {place}: {problem}",
+                    field=name,
+                    row=number,
+                    item=place,
+                ) from None
             if parsed != pad:
                 kept.append(parsed)
         return kept
@@ -223,7 +239,9 @@ def _list_reader(name: str, f: ContractField) -> Reader:
         for number, value in enumerate(values):
             if value is None and f.required:
                 raise RequestError(
-                    f"row {number}, field `{name}`: is required and has no default; send a list"
+                    f"row {number}, field `{name}`: is required and has no default; send a list",
+                    field=name,
+                    row=number,
                 )
             kept = (default if value is None else items(value, number))[-length:]
             if kept:
@@ -231,6 +249,15 @@ def _list_reader(name: str, f: ContractField) -> Reader:
         return matrix
 
     return read
+
+
+_LONGEST_NAME = 100
+
+
+def _named(name: Any) -> str:
+    """A name that the caller made up, shortened."""
+    text = str(name)
+    return f"`{text}`" if len(text) <= _LONGEST_NAME else f"`{text[: _LONGEST_NAME - 3]}...`"
 
 
 class _Broken(Exception):

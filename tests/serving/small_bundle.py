@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from clickmill import contract as contracts
-from clickmill.bundle import export, golden
+from clickmill.bundle import Priors, export, golden, priors
 from clickmill.bundle import manifest as manifests
 from clickmill.contract import FeatureContract
 
@@ -36,6 +36,9 @@ fields:
   clicked: {role: label, dtype: int64, allowed: [0, 1]}
 """
 )
+
+PRIORS = Priors(0.03, "ad_id", {"a1": 0.06, "a2": 0.01}, user_field="user_id", strength=20.0)
+"""Not what the formula says, so that an answer shows which of the two it is."""
 
 ADS = {"a1": 0.5, "a2": -0.5, "ü3": 1.0}
 
@@ -135,6 +138,7 @@ def write_small_bundle(folder: Path, *, bias: float = -3.0, golden_shift: float 
     }
     export.save(module, forms, lambda logit: logit, CONTRACT, saved)
     (folder / "contract.yaml").write_text(contracts.dumps(CONTRACT))
+    priors.write(folder, PRIORS)
     graph = tf.saved_model.load(str(saved)).signatures[export.SIGNATURE]
 
     def predict(raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

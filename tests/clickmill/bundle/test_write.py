@@ -45,6 +45,7 @@ def test_the_folder_holds_what_the_format_says_and_verifies(bundle):
         "metrics.json",
         "history.json",
         "golden.parquet",
+        "priors.parquet",
         "reference.parquet",
         "card.md",
         "card.html",
