@@ -33,6 +33,10 @@ class Slow:
         time.sleep(self._seconds)
         return self._scorer.predict(raw)
 
+    def rank(self, raw: Any) -> Any:
+        time.sleep(self._seconds)
+        return self._scorer.rank(raw)
+
 
 def slowly(seconds: float) -> Callable[[Path], Loaded]:
     def load(path: Path) -> Loaded:
