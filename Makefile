@@ -14,7 +14,7 @@ OUT ?= out
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export UV_LINK_MODE ?= copy
 
-.PHONY: help setup demo test test-integration lint format gen lock images bench bench-train clean
+.PHONY: help setup demo test test-integration lint format gen lock images bench bench-serve bench-train clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -61,8 +61,12 @@ bench: $(READY)  ## performance beside a peer or a roofline: preprocess, trainin
 	$(BIN)/python tests/bench/world.py
 	$(BIN)/python tests/bench/preprocess.py
 	$(BIN)/python tests/bench/train.py --sides clickmill,tensorflow-tower --no-epoch
-	$(BIN)/python tests/bench/serve.py
+	$(BIN)/python tests/bench/serve.py --quick
 	$(BIN)/python tests/bench/features.py --ids 100000 --reads 500
+
+bench-serve: $(READY)  ## the endpoint beside stock KServe and the bare call, goals with what was got (six minutes)
+	$(BIN)/python tests/bench/serve.py $(ARGS)
+	$(BIN)/python tests/bench/serve_capacity.py
 
 bench-train: $(READY)  ## training speed beside DeepCTR, FuxiCTR and the roofline (makes their environments: a few GB; half an hour)
 	$(BIN)/python tests/bench/train.py $(ARGS)

@@ -153,6 +153,12 @@ class Metrics:
             registry=registry,
         )
         self.ready = Gauge(names.READY, "1 when warm and not draining.", [model], registry=registry)
+        self.cache_reads = Counter(
+            names.CACHE_READS,
+            "Rows of features and scores that were remembered (hit), waited for with others (shared), or not (miss).",
+            [model, names.CACHE, names.OUTCOME],
+            registry=registry,
+        )
         self.fallbacks = Counter(
             names.FALLBACKS,
             "Rankings answered without the model, by the reason it was not asked or had no answer.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from functools import partial
 
 import numpy as np
 import orjson
@@ -15,11 +16,13 @@ from serving import fallback, ranking, v1
 from serving.explanation import ablation
 from serving.fallback import HEADER_FALLBACK
 from serving.predictor import HEADER_DIGEST, HEADER_VERSION, Answer, BundleModel, InService, Raw, Scores
+from serving.ranker_features import RankerFeatures
 from serving.ranker_settings import RankerSettings
 from serving.ranking import Judged, Ranking, Source
 from serving.recent_scores import RecentScores
 from serving.refusals import DeadlinePassed, is_fault
 from serving.scheduler import Scheduler
+from serving.score_cache import ScoreCache
 from serving.stages import Stage, about, failed, timed
 from serving.standby import Standby
 
@@ -50,11 +53,22 @@ class Ranker:
         scheduler: Scheduler,
         settings: RankerSettings | None = None,
         rules: AuctionRules | None = None,
+        features: RankerFeatures | None = None,
     ) -> None:
-        self._model, self._scheduler = model, scheduler
+        """`features` fills what requests leave out; without it they get the contract's defaults."""
+        self._model, self._scheduler, self._features = model, scheduler, features
         self.settings = settings or RankerSettings()
+        self._cache = self._score_cache() if self.settings.score_cache_seconds else None
         self._rules = rules or AuctionRules(slots=10)
         self._recent = RecentScores(self.settings.recent_scores, self.settings.recent_seconds)
+
+    @classmethod
+    def opened(
+        cls, model: BundleModel, scheduler: Scheduler, settings: RankerSettings, features: str | None
+    ) -> Ranker:
+        """With the feature store at an address, where there is one. Raises UsageError for an address that is none."""
+        store = RankerFeatures(features, settings, model.metrics, model.name) if features else None
+        return cls(model, scheduler, settings, features=store)
 
     async def answer(
         self, body: bytes, deadline: float | None, *, explain: bool = False, falls_back: bool | None = None
@@ -91,6 +105,8 @@ class Ranker:
                 return self._read(served, body)
 
             asked = await step(len(body), read)
+            if self._features is not None:
+                asked = await self._features.fill(served, asked, self._scheduler.gate.left(deadline))
             size = max(len(body), asked.rows * CANDIDATE_BYTES)
             course = _Course()
             try:
@@ -107,18 +123,37 @@ class Ranker:
 
     def _judged(self, served: InService, asked: Ranking, explain: bool, course: _Course) -> Answer:
         """Scores, auction and answer of a checked request."""
-        form, rows = served.ranking_form, asked.rows
-
-        def without_form(raw: Raw) -> Scores:
-            return served.scorer.predict(by_rows(raw, form.shared, rows))
-
-        # A bundle that takes no request as such (it is older, or no field tells its candidates apart) is asked by rows.
-        ask = served.scorer.rank if served.scorer.ranks else without_form
-        scores = self._model.score(served, asked.raw, rows, ask)
+        if self._cache is None:
+            scores = self._score(served, asked.raw, asked.rows)
+        else:
+            scores = self._cache.scores(
+                served.scorer.digest, served.ranking_form, asked.raw, partial(self._score, served)
+            )
         with timed(Stage.REPLY):
             if not course.given_up:
                 self._remember(served, asked, scores)
             return self._answer(served, asked, scores, explain)
+
+    def _score(self, served: InService, raw: Raw, rows: int) -> Scores:
+        def without_form(raw: Raw) -> Scores:
+            return served.scorer.predict(by_rows(raw, served.ranking_form.shared, rows))
+
+        # A bundle that takes no request as such (it is older, or no field tells its candidates apart) is asked by rows.
+        ask = served.scorer.rank if served.scorer.ranks else without_form
+        return self._model.score(served, raw, rows, ask)
+
+    def _score_cache(self) -> ScoreCache:
+        reads, name = self._model.metrics.cache_reads, self._model.name
+        return ScoreCache(
+            self.settings.score_cache_scores,
+            self.settings.score_cache_seconds,
+            lambda outcome, candidates: reads.labels(name, "scores", outcome).inc(candidates),
+        )
+
+    async def close(self) -> None:
+        """Close what the ranker opened."""
+        if self._features is not None:
+            await self._features.close()
 
     def _answer(self, served: InService, asked: Ranking, scores: Scores, explain: bool) -> Answer:
         outline, form = asked.outline, served.ranking_form

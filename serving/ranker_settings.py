@@ -16,3 +16,16 @@ class RankerSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     one ad to the next."""
     recent_scores: int = Field(default=200_000, ge=0)
     """Most scores remembered for it, about 30 MB."""
+    feature_wait_ms: float = Field(default=5.0, gt=0)
+    """Most time a ranking waits for the feature store; what is not there by then is the contract's default. Half of a promise of 10 ms;
+    where the caller gives less, half of what is left."""
+    feature_cache_seconds: float = Field(default=5.0, ge=0)
+    """Age up to which a row read from Redis is used again; 0 remembers none. One page asks for several slots within a second or two, and
+    features that may be hours old lose nothing by five seconds. A file is read quicker than it is remembered."""
+    feature_cache_rows: int = Field(default=100_000, ge=0)
+    """Most rows remembered, users and ads together: some 50 MB."""
+    score_cache_seconds: float = Field(default=0.0, ge=0)
+    """Age up to which the score of an equal question by the same bundle is used again; 0, the default, computes each. A score costs some
+    ten microseconds and is seldom asked for twice; where pages ask again (a refresh, a retry) 30 s help."""
+    score_cache_scores: int = Field(default=200_000, ge=1)
+    """Most scores remembered."""

@@ -14,7 +14,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ from serving.limits import Limits
 from serving.log_sinks import open_sinks
 from serving.prediction_log import LogSettings
 from serving.predictor import BundleModel
+from serving.ranker import Ranker
+from serving.ranker_settings import RankerSettings
 from serving.rows import example_row
 from serving.scheduler import Scheduler
 from serving.standby import first_standby
@@ -73,6 +75,8 @@ def serve(
     batch_wait_us: float = 0.0,
     timeout_ms: float = 10_000.0,
     shed_wait_ms: float = 25.0,
+    features: str | None = None,
+    ranking: RankerSettings | Mapping[str, Any] | None = None,
     prediction_log: Path | None = None,
     log_events: str | None = None,
     log_settings: LogSettings | None = None,
@@ -99,6 +103,8 @@ def serve(
         batch_wait_us: microseconds a request waits for company while a thread is free.
         timeout_ms: time of a request that names none, within which its scoring must begin; 0 for endless.
         shed_wait_ms: mean wait before scoring above which requests are turned away; 0 for never.
+        features: feature store that rankings look users and ads up in, a Redis URL or the path of a file; None fills with defaults.
+        ranking: caches and fallback of rankings.
         prediction_log: folder to log answers in; None writes no files.
         log_events: URL of a broker to send answers to as CloudEvents; None sends none. For both logs `log_settings` say what and how
             much, `log_salt` hashes personal fields, without which such a contract is refused.
@@ -135,8 +141,9 @@ def serve(
             timeout_seconds=timeout_ms / 1e3 if timeout_ms else None,
             record=spans.record if spans else None,
         )
+        ranker = Ranker.opened(model, scheduler, RankerSettings.model_validate(ranking or {}), features)
         server = BundleServer(
-            model, host, sock, grpc_number, grace_seconds, drain_seconds, scheduler, announce
+            model, host, sock, grpc_number, grace_seconds, drain_seconds, scheduler, ranker, announce
         )
         watcher = Watcher(
             model,
@@ -170,6 +177,7 @@ class BundleServer(kserve.ModelServer):
         grace_seconds: float,
         drain_seconds: float,
         scheduler: Scheduler,
+        ranker: Ranker,
         announce: Announce,
     ) -> None:
         super().__init__(
@@ -188,7 +196,7 @@ class BundleServer(kserve.ModelServer):
         self.dataplane = app.BundleDataPlane(model_registry=self.registered_models)
         self._model, self._host, self._sock = model, host, sock
         self._drain_seconds, self._announce = drain_seconds, announce
-        self._scheduler = scheduler
+        self._scheduler, self._ranker = scheduler, ranker
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._fatal: Exception | None = None
@@ -227,7 +235,7 @@ class BundleServer(kserve.ModelServer):
         self._loop = asyncio.get_running_loop()
         http = _Uvicorn(
             uvicorn.Config(
-                Front(app.build(self.dataplane), self._model, self._scheduler),
+                Front(app.build(self.dataplane), self._model, self._scheduler, self._ranker),
                 http=BoundedHead,
                 ws="none",
                 lifespan="off",
@@ -257,6 +265,7 @@ class BundleServer(kserve.ModelServer):
                 await asyncio.sleep(self._drain_seconds)
             http.should_exit = True
             await asyncio.gather(serving, rpc.stop(self.grace_period))
+            await self._ranker.close()
             stopping.cancel()
             self.watcher.stop(timeout=0.1)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -78,8 +78,11 @@ class Lookup:
         self._pending: set[asyncio.Task[Stored]] = set()
         self._seen: Publication | None = None
 
-    async def find(self, ids: Mapping[str, Sequence[Id]], *, deadline_s: float) -> Found:
-        """Values for many ids of several kinds, {name of the id field: ids}; None for an id that the request lacks.
+    async def find(
+        self, ids: Mapping[str, Sequence[Id]], *, deadline_s: float, only: Container[str] | None = None
+    ) -> Found:
+        """Values for many ids of several kinds, {name of the id field: ids}; None for an id that the request lacks. Of all fields kept
+        under them, or of those in `only`.
 
         Takes at most about `deadline_s` seconds and never raises for what the store does. Raises KeyError for an id field under
         which the contract keeps nothing.
@@ -95,6 +98,8 @@ class Lookup:
         reasons: dict[str, np.ndarray] = {}
         for entity, wanted in texts.items():
             fields = self._entities[entity]
+            if only is not None:
+                fields = {name: f for name, f in fields.items() if name in only}
             if stored is None:
                 columns = nothing(fields, wanted, _REASONS[outcome])
             else:

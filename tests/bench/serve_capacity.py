@@ -1,0 +1,83 @@
+"""The queueing model of `clickmill capacity` beside the endpoint: p99 predicted from an idle replica and its saturation, and measured under load.
+
+    python tests/bench/serve_capacity.py [--candidates 32] [--shares 0.5,0.75] [--folder out/bench-serve]
+
+The model sees latencies of one client without pause and the most requests a second; then Poisson arrivals at shares of saturation, open loop,
+are measured, in rounds with different arrivals. Nothing is fitted to what is compared. The bundle is that of `serve.py`; the server has the
+first core and one thread, the generator the second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+from serve import cores
+from serve_bundle import NAME, raw_rows, write_bundle
+from serve_reading import CLIENTS
+from serve_sides import Side, address_of, on_core
+
+from clickmill import bundle as bundles
+from clickmill.capacity import Measured, Point
+from serving.load import Speech, poisson, prepare
+from serving.process import running_server
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--candidates", default="1,32,100", help="of a request, by commas")
+    parser.add_argument("--shares", default="0.5,0.75", help="of saturation, by commas")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
+    parser.add_argument("--folder", type=Path, default=Path("out/bench-serve"), help="keeps the bundle")
+    options = parser.parse_args()
+    bundle = bundles.load(write_bundle(options.folder, 20_000))
+    server_core, own_core = cores(True)
+    with (
+        on_core(server_core),
+        running_server(bundle.path, model_name=NAME, shed_wait_ms=0.0, wait=False) as endpoint,
+        on_core(own_core),
+    ):
+        endpoint.wait_until_ready()
+        print(
+            f"{'cand.':>6} {'of most':>8} {'req/s':>7} {'p50 ms':>16} {'p99 ms':>16}   p99 predicted / measured"
+        )
+        print(f"{'':>6} {'':>8} {'':>7} {'predict':>8} {'found':>7} {'predict':>8} {'found':>7}")
+        for candidates in map(int, options.candidates.split(",")):
+            prepared = prepare(
+                raw_rows(64 * candidates), bundle.contract, Speech.V2, candidates, model_name=NAME
+            )
+            side = Side("V2 binary", address_of(endpoint, prepared), prepared, endpoint.process.pid)
+            compare(side, candidates, options)
+
+
+def compare(side: Side, candidates: int, options: argparse.Namespace) -> None:
+    """Print a line per share of saturation."""
+    side.closed(options.seconds / 2, CLIENTS)
+    most = statistics.median(side.closed(options.seconds / 2, CLIENTS).rate for _ in range(options.rounds))
+    idle = side.closed(options.seconds).latency_ms
+    measured = Measured(cores=1, memory_mib=1, points=(Point.of_sample(candidates, most, idle),))
+    replica = measured.replica(candidates)
+    for share in map(float, options.shares.split(",")):
+        rate = share * most
+        loads = [
+            side.open(poisson(rate, int(rate * options.seconds), seed=seed)) for seed in range(options.rounds)
+        ]
+        found = np.concatenate([load.latency_ms for load in loads])
+        p50, p99 = np.nanquantile(found, [0.5, 0.99])
+        expected50, expected99 = (replica.latency(rate, q) * 1e3 for q in (0.5, 0.99))
+        print(
+            f"{candidates:6} {share:8.0%} {rate:7.0f} {expected50:8.2f} {p50:7.2f} {expected99:8.2f} {p99:7.2f}   {expected99 / p99:.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
