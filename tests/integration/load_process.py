@@ -34,6 +34,8 @@ class Request:
     body: str
     logits: dict[str, list[float]]
     headers: dict[str, str] = field(default_factory=dict)
+    defaulted: dict[str, list[float]] = field(default_factory=dict)
+    """What is right where the answer says that the feature store was not heard."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Record:
     due: float
     done: float
     kind: str
-    """`right`; `marked` (a fallback's answer); `shed`, `late` (503, 504); `wrong`; `failed`."""
+    """`right`; `marked` (a fallback's answer); `defaulted` (marked, and right by the contract's defaults); `shed`, `late` (503, 504); `wrong`; `failed`."""
     words: str = ""
     tries: int = 1
     version: str = ""
@@ -178,7 +180,8 @@ def _judge(request: Request, status: int, headers: dict[str, str], body: bytes) 
     if "x-clickmill-fallback" in headers:
         return "marked", headers["x-clickmill-fallback"]
     version = headers["x-clickmill-version"]
-    right = request.logits.get(version)
+    unheard = "x-clickmill-features" in headers
+    right = (request.defaulted if unheard else request.logits).get(version)
     if right is None:
         return "wrong", f"version {version} is none that could have answered"
     if "ranked" in told:
@@ -187,7 +190,8 @@ def _judge(request: Request, status: int, headers: dict[str, str], body: bytes) 
     else:
         pairs = list(zip((row["logit"] for row in told["predictions"]), right, strict=True))
     off = max(abs(logit - expected) for logit, expected in pairs)
-    return ("right", "") if off <= TOLERANCE else ("wrong", f"version {version}: off by {off:.3g}")
+    kind = "defaulted" if unheard else "right"
+    return (kind, "") if off <= TOLERANCE else ("wrong", f"version {version}: off by {off:.3g}")
 
 
 def _bytes_of(request: Request) -> bytes:
