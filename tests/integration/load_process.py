@@ -248,7 +248,7 @@ def callers(plan: Plan) -> Iterator[Report]:
             try:
                 yield report
             finally:
-                process.communicate(b"stop\n", timeout=plan.patience_seconds + plan.timeout_seconds + 30)
+                process.communicate(b"stop\n", timeout=plan.patience_seconds + plan.timeout_seconds + 60)
             assert process.returncode == 0, "the load process fell over; its trace is above"
             out.seek(0)
             report.records[:] = [Record(**record) for record in json.load(out)]
