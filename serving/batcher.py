@@ -66,7 +66,9 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         asked = _Asked(question, begin, loop.create_future(), contextvars.copy_context(), time.perf_counter())
-        self._grouping.add(asked, id(question.served), question.rows, loop.time())
+        # a request of shared fields and candidates is one run of its own
+        alike = id(question) if question.ranks else id(question.served)
+        self._grouping.add(asked, alike, question.rows, loop.time())
         if not self._called:
             # not at once: whoever else came in this turn of the loop joins first
             self._called = True

@@ -22,6 +22,7 @@ from serving.limits import Limits
 from serving.predictor import Answer, BundleModel
 from serving.ranker import Ranker
 from serving.refusals import (
+    RETRY_AFTER_SECONDS,
     MalformedRequest,
     NotOffered,
     SlowRequest,
@@ -249,7 +250,7 @@ async def _refuse(send: Send, error: Exception) -> None:
     if refusal.http in (408, 413):
         headers.append((b"connection", b"close"))  # the rest of the body is not wanted
     if refusal.http == 503:
-        headers.append((b"retry-after", b"1"))
+        headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
     await _send(send, refusal.http, body_of(error), headers)
 
 

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 SMALL_BYTES = 8 * 1024
-"""Size of a request up to which it is scored on the loop: about 8 rows of JSON with 40 fields."""
+"""Size of a request up to which it is scored on the loop: about 8 rows of JSON with 40 fields. At -1 nothing is."""
 
 TURN_SECONDS = 0.001
 """What is scored in one turn of the event loop, roughly; at least one request."""
@@ -67,17 +67,18 @@ class _Turns:
 
 
 class Lanes:
-    """`threads` 0 scores everything on the loop; None takes one thread for each core this process may use."""
+    """`threads` 0 scores everything on the loop; None takes one thread for each core this process may use.
+    Requests up to `small_bytes` are scored on the loop all the same."""
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, *, small_bytes: int = SMALL_BYTES) -> None:
         count = len(os.sched_getaffinity(0)) if threads is None else threads
-        self.threads = count
+        self.threads, self._small = count, small_bytes
         self._executor = ThreadPoolExecutor(count, thread_name_prefix="score") if count else None
         self._turns = _Turns()
 
     async def run(self, size: int, function: Callable[..., Result], *arguments: Any) -> Result:
         """`function(*arguments)` in the lane for a request of `size` bytes. Raises what it raises."""
-        if self._executor is None or size <= SMALL_BYTES:
+        if self._executor is None or size <= self._small:
             await self._turns.wait()
             start = time.perf_counter()
             try:

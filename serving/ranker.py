@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from functools import partial
 
 import numpy as np
 import orjson
 
 from clickmill.auction import AuctionRules, hold
-from clickmill.features.sides import by_rows
 from serving import fallback, ranking, v1
 from serving.explanation import ablation
 from serving.fallback import HEADER_FALLBACK
-from serving.predictor import HEADER_DIGEST, HEADER_VERSION, Answer, BundleModel, InService, Raw, Scores
+from serving.predictor import HEADER_DIGEST, HEADER_VERSION, Answer, BundleModel, InService, Scores
 from serving.ranker_features import RankerFeatures
 from serving.ranker_settings import RankerSettings
 from serving.ranking import Judged, Ranking, Source
 from serving.recent_scores import RecentScores
 from serving.refusals import DeadlinePassed, is_fault
+from serving.remote_scorer import due
 from serving.scheduler import Scheduler
 from serving.score_cache import ScoreCache
 from serving.stages import Stage, about, failed, timed
@@ -84,10 +83,13 @@ class Ranker:
         """
         falls_back = self.settings.fallback if falls_back is None else falls_back
         if not falls_back:
-            return await self._scored(body, deadline, explain)
-        try:
-            async with asyncio.timeout(self._patience(deadline)):
+            with due(self._scheduler.gate.left(deadline)):
                 return await self._scored(body, deadline, explain)
+        patience = self._patience(deadline)
+        try:
+            async with asyncio.timeout(patience):
+                with due(patience):
+                    return await self._scored(body, deadline, explain)
         except TimeoutError:
             return self._without_model(
                 body, DeadlinePassed("the request's time was over before it was scored")
@@ -128,23 +130,15 @@ class Ranker:
     def _judged(self, served: InService, asked: Ranking, explain: bool, course: _Course) -> Answer:
         """Scores, auction and answer of a checked request."""
         if self._cache is None:
-            scores = self._score(served, asked.raw, asked.rows)
+            scores = self._model.rank(served, asked.raw, asked.rows)
         else:
             scores = self._cache.scores(
-                served.scorer.digest, served.ranking_form, asked.raw, partial(self._score, served)
+                served.scorer.digest, served.ranking_form, asked.raw, partial(self._model.rank, served)
             )
         with timed(Stage.REPLY):
             if not course.given_up:
                 self._remember(served, asked, scores)
             return self._answer(served, asked, scores, explain)
-
-    def _score(self, served: InService, raw: Raw, rows: int) -> Scores:
-        def without_form(raw: Raw) -> Scores:
-            return served.scorer.predict(by_rows(raw, served.ranking_form.shared, rows))
-
-        # A bundle that takes no request as such (it is older, or no field tells its candidates apart) is asked by rows.
-        ask = served.scorer.rank if served.scorer.ranks else without_form
-        return self._model.score(served, raw, rows, ask)
 
     def _score_cache(self) -> ScoreCache:
         reads, name = self._model.metrics.cache_reads, self._model.name
@@ -174,12 +168,8 @@ class Ranker:
 
     def _remember(self, served: InService, asked: Ranking, scores: Scores) -> None:
         """What outlives the answer: the log's rows, and the scores for a fallback."""
-        model, outline = self._model, asked.outline
-        if model.log is not None:
-            request_id = outline.request_id or uuid.uuid4().hex
-            if model.log.wants(request_id):
-                rows = by_rows(asked.raw, served.ranking_form.shared, asked.rows)
-                model.note(served, rows, scores, request_id)
+        outline = asked.outline
+        self._model.note_ranking(served, asked.raw, scores, outline.request_id)
         priors = served.priors
         if priors is not None and priors.ad_field:
             user, ads = fallback.user_of(outline, priors), outline.texts(priors.ad_field)

@@ -83,6 +83,8 @@ _TABLE: tuple[tuple[type[Exception], Refusal], ...] = (
     (NotOffered, Refusal(501, "UNIMPLEMENTED", "not_offered")),
     (NotFinite, Refusal(500, "INTERNAL", "not_finite")),
 )
+RETRY_AFTER_SECONDS = 1
+"""When to ask again after an UNAVAILABLE or 503."""
 MOST_WORDS = 2000
 """Characters of a refusal. They quote what was sent, and the head of a gRPC answer holds 8 KB."""
 _LONGEST_NAME = 100
@@ -137,12 +139,17 @@ def details_of(error: Exception) -> str:
 
 
 def metadata_of(error: Exception) -> tuple[tuple[str, str], ...]:
-    """Trailing metadata of a gRPC refusal: what `body_of` has beside the words, as `x-clickmill-reason`, `-path`, `-field`, `-row`.
+    """Trailing metadata of a gRPC refusal: what `body_of` has beside the words, as `x-clickmill-reason`, `-path`, `-field`, `-row`;
+    and gRPC's own word for Retry-After.
 
     Metadata are printable ASCII; other characters are escaped.
     """
-    told = {"reason": refusal_of(error).reason, **place_of(error)}
-    return tuple((PREFIX + key, _ascii(str(value))) for key, value in told.items())
+    refusal = refusal_of(error)
+    told = {"reason": refusal.reason, **place_of(error)}
+    found = tuple((PREFIX + key, _ascii(str(value))) for key, value in told.items())
+    if refusal.grpc == "UNAVAILABLE":
+        return (*found, ("grpc-retry-pushback-ms", str(RETRY_AFTER_SECONDS * 1000)))
+    return found
 
 
 def _ascii(text: str) -> str:

@@ -5,8 +5,9 @@ Messages are bytes in and out: they are parsed where they are scored. The signat
     serving_default   Predict    the contract's inputs by name          pctr, logit
     classify          Classify   tf.Example (see `tf_examples`)         classes no_click and click, with their scores
     regress           Regress    tf.Example                             pctr
+    ranking           Predict    as serving_default, one row of the     pctr, logit
+                                 fields that all candidates share
 
-(`ranking`, which the SavedModel may have beside them, is not answered here and not among the metadata.)
 The rules are the contract's, as in V1 and V2, so a field left out takes its default; TF Serving itself wants every input of
 `serving_default`. This module imports TensorFlow's messages, and with them TensorFlow: it is imported where that is loaded already.
 """
@@ -27,11 +28,13 @@ from tensorflow_serving.apis import (
 )
 
 from clickmill.bundle.examples import CLASSES, CLASSIFY, METHODS, REGRESS
-from clickmill.bundle.export import SIGNATURE
+from clickmill.bundle.export import RANKING, SIGNATURE
 from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError
+from clickmill.features.sides import shared_fields
 from serving import places, tf_examples, tf_tensors
 from serving.predictor import BundleModel, InService, Question, Scores
+from serving.ranked_tensors import to_request
 from serving.refusals import MalformedRequest, UnknownModel, UnknownSignature
 from serving.tensors import DATATYPE, to_raw
 from serving.v2 import OUTPUTS, requested
@@ -58,28 +61,32 @@ class TfProtocol:
         """Read and check a PredictRequest. Raises RequestError, NotReady, UnknownModel and UnknownSignature."""
         request = _parsed(predict_pb2.PredictRequest, data)
         served = self._served(request)
-        if (signature := request.model_spec.signature_name or SIGNATURE) != SIGNATURE:
+        signature = request.model_spec.signature_name or SIGNATURE
+        ranks = signature == RANKING and served.scorer.ranks
+        if signature != SIGNATURE and not ranks:
             by = {CLASSIFY: ": ask it by Classify", REGRESS: ": ask it by Regress"}.get(signature, "")
-            raise UnknownSignature(
-                f"Predict has the signature `{SIGNATURE}`, not `{signature}`{by}; leave signature_name out"
-            )
+            has = f"`{SIGNATURE}`" + (f" and `{RANKING}`" if served.scorer.ranks else "")
+            raise UnknownSignature(f"Predict has {has}, not `{signature}`{by}; leave signature_name out")
         names = _filtered(list(request.output_filter))
         limits = self._model.limits
         try:
             named = tf_tensors.from_protos(request.inputs, limits)
-            raw, rows = to_raw(named, served.form, limits, datatype_names=tf_tensors.DT_NAME)
+            if ranks:
+                raw, rows = to_request(named, served.sides, limits, datatype_names=tf_tensors.DT_NAME)
+            else:
+                raw, rows = to_raw(named, served.form, limits, datatype_names=tf_tensors.DT_NAME)
         except RequestError as error:
             error.path = places.of_map(error)
             raise
 
         def reply(scores: Scores) -> Message:
             response = predict_pb2.PredictResponse()
-            self._name_model(response.model_spec, served, SIGNATURE)
+            self._name_model(response.model_spec, served, signature)
             for name in names:
                 response.outputs[name].CopyFrom(tf_tensors.to_proto(scores[name]))
             return Message(response.SerializeToString(), served.headers)
 
-        return Question(served, raw, rows, reply)
+        return Question(served, raw, rows, reply, ranks=ranks)
 
     def ask_classify(self, data: bytes) -> Question[Message]:
         """Read and check a ClassificationRequest. Raises RequestError, NotReady and UnknownModel."""
@@ -123,7 +130,8 @@ class TfProtocol:
                 raise RequestError(f"metadata field `{name}` is not supported; there is `{SIGNATURE_DEF}`")
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         self._name_model(response.model_spec, served, "")
-        response.metadata[SIGNATURE_DEF].Pack(signatures(served.scorer.contract))
+        found = signatures(served.scorer.contract, ranks=served.scorer.ranks)
+        response.metadata[SIGNATURE_DEF].Pack(found)
         return Message(response.SerializeToString(), served.headers)
 
     def status(self, data: bytes) -> bytes:
@@ -188,18 +196,20 @@ class TfProtocol:
         spec.version.value = served.number
 
 
-def signatures(contract: FeatureContract) -> Any:
+def signatures(contract: FeatureContract, *, ranks: bool) -> Any:
     """SignatureDefMap of a bundle of this contract: names, types and shapes are those in its SavedModel, names of nodes are not."""
     found = get_model_metadata_pb2.SignatureDefMap()
-    predict = found.signature_def[SIGNATURE]
-    predict.method_name = PREDICT_METHOD
-    for name, field in contract.inputs.items():
-        assert field.dtype is not None, "inputs are never derived"
-        _describe(
-            predict.inputs[name], name, DATATYPE[field.dtype], [-1, -1] if field.dtype.is_list else [-1]
-        )
-    for name in OUTPUTS:
-        _describe(predict.outputs[name], name, "FP32", [-1])
+    one_row = {SIGNATURE: frozenset[str](), **({RANKING: shared_fields(contract)} if ranks else {})}
+    for signature, once in one_row.items():
+        predict = found.signature_def[signature]
+        predict.method_name = PREDICT_METHOD
+        for name, field in contract.inputs.items():
+            assert field.dtype is not None, "inputs are never derived"
+            rows = 1 if name in once else -1
+            shape = [rows, -1] if field.dtype.is_list else [rows]
+            _describe(predict.inputs[name], name, DATATYPE[field.dtype], shape)
+        for name in OUTPUTS:
+            _describe(predict.outputs[name], name, "FP32", [-1])
     classify, regress = found.signature_def[CLASSIFY], found.signature_def[REGRESS]
     classify.method_name, regress.method_name = METHODS[CLASSIFY], METHODS[REGRESS]
     for signature in (classify, regress):

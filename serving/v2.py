@@ -19,6 +19,7 @@ from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError
 from serving import places
 from serving.limits import Limits
+from serving.ranked_tensors import Sides, to_request
 from serving.refusals import MalformedRequest
 from serving.tensors import DATATYPE, Form, NamedTensor, from_buffer, from_list, to_raw
 from serving.v1 import parse_json
@@ -34,6 +35,8 @@ class Inference:
     id: str | None
     tensors: list[NamedTensor]
     outputs: tuple[tuple[str, bool], ...]
+    signature: object = None
+    """As it was sent under `parameters.signature_name`."""
 
 
 def parse(body: bytes, json_length: int | None) -> Inference:
@@ -66,18 +69,23 @@ def parse(body: bytes, json_length: int | None) -> Inference:
     identity = payload.get("id")
     if identity is not None and not isinstance(identity, str):
         raise MalformedRequest(f"`id` must be a string; got {type(identity).__name__}", path="id")
-    binary = _parameters(payload, "the request").get("binary_data_output", False) is True
-    return Inference(identity, tensors, _requested(payload.get("outputs"), binary))
+    parameters = _parameters(payload, "the request")
+    binary = parameters.get("binary_data_output", False) is True
+    requested = _requested(payload.get("outputs"), binary)
+    return Inference(identity, tensors, requested, parameters.get("signature_name"))
 
 
 def checked(
-    tensors: list[NamedTensor], form: Form, limits: Limits, *, data: str = ""
+    tensors: list[NamedTensor], form: Form | Sides, limits: Limits, *, data: str = ""
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Raw tensors and the number of rows, by `tensors.to_raw`; what that raises gets its path in the request.
+    """Raw tensors and the number of rows, by `tensors.to_raw`, or of candidates, by `to_request`; what they raise gets its path in the
+    request.
 
     `data` is the key of a tensor's values there, ".data" where they are JSON.
     """
     try:
+        if isinstance(form, Sides):
+            return to_request(tensors, form, limits)
         return to_raw(tensors, form, limits)
     except RequestError as error:
         error.path = places.of_tensor([tensor.name for tensor in tensors], error, data)

@@ -46,6 +46,13 @@ def tensors_of(request: pb.ModelInferRequest) -> list[NamedTensor]:
     return tensors
 
 
+def signature_of(request: pb.ModelInferRequest) -> str | None:
+    """The parameter `signature_name`, None where it was not sent."""
+    # asked by name alone, a protobuf map would add it
+    sent = "signature_name" in request.parameters
+    return str(request.parameters["signature_name"].string_param) if sent else None
+
+
 def answer(
     request: pb.ModelInferRequest,
     scores: dict[str, np.ndarray],

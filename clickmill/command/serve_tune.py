@@ -73,6 +73,8 @@ def tune(path: Path, model_name: str | None, asked: Tuning) -> None:
 
 
 def _keep(job: Job, best: Trial, asked: Tuning, stopped: bool) -> None:
+    import numpy as np
+
     from clickmill import bundle as bundles
     from serving import tuning
 
@@ -80,11 +82,13 @@ def _keep(job: Job, best: Trial, asked: Tuning, stopped: bool) -> None:
     if not stopped:
         rate = 1.5 * best.saturation
         load = tuning.under_overload(job, best.setting, shed, rate)
-        words.print(
+        told = (
             f"at {rate:,.0f} requests/s, half more than it can do, with --shed-wait-ms {shed:g}: {load.ok.mean():.0%} answered, p99 of "
-            f"those {load.quantile_ms(0.99):.3g} ms",
-            soft_wrap=True,
+            f"those {np.quantile(load.service_ms[load.ok], 0.99):.3g} ms from when they were sent"
         )
+        if np.median(load.late_ms) > 1.0:
+            told += "; the load generator could not keep that rate here"
+        words.print(told, soft_wrap=True)
     manifest = bundles.read_manifest(job.bundle)
     machine = f"{_processor()}, {job.cores} cores, Python {platform.python_version()}"
     sizes = () if stopped else (1,)
@@ -109,20 +113,20 @@ def _keep(job: Job, best: Trial, asked: Tuning, stopped: bool) -> None:
 def _table(tried: list[Trial], best: Trial) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold")
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for name in (
         "threads",
-        "batch rows",
+        "rows",
         "wait us",
-        "saturation/s",
-        "idle p50 ms",
-        "idle p99 ms",
-        "kept at/s",
+        "most/s",
+        "idle p50",
+        "p99 ms",
+        "kept/s",
         "p50 ms",
         "p99 ms",
         "",
     ):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for trial in tried:
         setting = trial.setting
         table.add_row(

@@ -54,6 +54,9 @@ def decide(release: Release, evidence: Evidence, policy: ReleasePolicy, now: dat
     Moves at most one phase or step forward, or all the way back.
     """
     checks = _checks(release, evidence, policy)
+    blame = _blame_of_the_stable(release, evidence.alerts)
+    if blame is not None:
+        return _back(release, blame, policy, now, MACHINE, checks, stable_too=True)
     blame = _blame(release, evidence.alerts, checks)
     if blame is not None:
         if release.phase not in UNDER_WAY and release.last_good is None:
@@ -154,19 +157,34 @@ def _blame(release: Release, alerts: Sequence[Alert], checks: Sequence[Check]) -
     return "; ".join(words) or None
 
 
+def _blame_of_the_stable(release: Release, alerts: Sequence[Alert]) -> str | None:
+    """An alert about the bundle that serves, while another is under way: clicks come hours later, and yesterday's promotion may be
+    found bad in the middle of today's canary. Both go; only the one that is accused goes to quarantine."""
+    if release.phase not in UNDER_WAY or release.last_good is None:
+        return None
+    words = [f"alert {alert.name}: {alert.summary}" for alert in alerts if alert.bundle == release.stable]
+    return "; ".join(words) or None
+
+
 def _back(
-    release: Release, reason: str, policy: ReleasePolicy, now: datetime, by: str, checks: Sequence[Check]
+    release: Release,
+    reason: str,
+    policy: ReleasePolicy,
+    now: datetime,
+    by: str,
+    checks: Sequence[Check],
+    *,
+    stable_too: bool = False,
 ) -> Decision:
+    only_the_candidate = release.phase in UNDER_WAY and not stable_too
     failed, stable = (
-        (release.candidate, release.stable)
-        if release.phase in UNDER_WAY
-        else (release.stable, release.last_good)
+        (release.candidate, release.stable) if only_the_candidate else (release.stable, release.last_good)
     )
     changes = {
         "phase": Phase.ROLLED_BACK,
         "since": now,
         "stable": stable,
-        "last_good": release.last_good if release.phase in UNDER_WAY else None,
+        "last_good": release.last_good if only_the_candidate else None,
         "candidate": None,
         "percent": None,
         "quarantine": (*release.quarantine, Quarantined(bundle=str(failed), at=now, reason=reason)),

@@ -7,6 +7,7 @@ stored: the join is made when it is asked for, so a click that arrives late corr
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,15 @@ ALL = ""
 BINS_PER_LOGIT = 32
 """Resolution of the histogram of scores behind AUC. Scores within one bin count as ties: 1/32 of a logit is 3 % of a probability."""
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json"}
+_JUDGED = (
+    "WITH first AS (SELECT key, min(time) AS time FROM clicks GROUP BY key), seen AS ("
+    "  SELECT i.*, greatest(least(i.pctr::DOUBLE, 1 - 1e-7), 1e-7) AS p,"
+    "    (f.time >= i.time AND f.time <= i.time + to_microseconds($window)) IS TRUE AS clicked,"
+    "    epoch(f.time) - epoch(i.time) AS after"
+    "  FROM impressions i LEFT JOIN first f USING (key) WHERE i.time > $since AND i.time <= $until"
+    "), judged AS (SELECT *, clicked::INTEGER AS y, CASE WHEN clicked THEN after END AS delay,"
+    "    -CASE WHEN clicked THEN ln(p) ELSE ln(1 - p) END AS loss FROM seen)"
+)
 
 
 @dataclass(frozen=True)
@@ -124,17 +134,21 @@ class Joined:
         ).fetchall()
         return {"prediction": prediction, "click": click}
 
-    def labelled(self, since: datetime, until: datetime) -> list[Slot]:
-        """Sums over the impressions predicted after `since` and up to `until`, by bundle and slice."""
+    def labelled(self, since: datetime, until: datetime, *, slices: bool = True) -> list[Slot]:
+        """Sums over the impressions predicted after `since` and up to `until`, by bundle and, if asked for, slice."""
+        fields = (ALL, *self.settings.slices) if slices else (ALL,)
         sums = self._rows(
             since,
             until,
+            fields,
             "count(*)::BIGINT, sum(y)::BIGINT, sum(p), sum((p - y) ** 2), sum(loss), sum(loss ** 2), "
             "quantile_cont(delay, 0.5), quantile_cont(delay, 0.9)",
         )
         bins: dict[tuple[str, str, str], list[tuple[int, int, int]]] = {}
         place = f"floor({BINS_PER_LOGIT} * ln(p / (1 - p)))::INTEGER"
-        for *where, at, n, y in self._rows(since, until, f"{place} AS bin, count(*)::BIGINT, sum(y)::BIGINT"):
+        for *where, at, n, y in self._rows(
+            since, until, fields, f"{place} AS bin, count(*)::BIGINT, sum(y)::BIGINT"
+        ):
             bins.setdefault(tuple(where), []).append((at, n, y))
         return [
             Slot(
@@ -154,6 +168,18 @@ class Joined:
             )
             for bundle, field, value, n, clicks, p, squares, loss, losses, median, ninetieth in sums
         ]
+
+    def differences(
+        self, candidate: str, stable: str, since: datetime, until: datetime
+    ) -> tuple[float, float]:
+        """Sum and sum of squares of the candidate's log loss minus the stable bundle's, over the impressions that both predicted:
+        what a shadow is judged by."""
+        ((total, squares),) = self._db.execute(
+            _JUDGED + " SELECT coalesce(sum(a.loss - b.loss), 0), coalesce(sum((a.loss - b.loss) ** 2), 0)"
+            " FROM judged a JOIN judged b USING (key) WHERE a.bundle = $candidate AND b.bundle = $stable",
+            {**self._between(since, until), "candidate": candidate, "stable": stable},
+        ).fetchall()
+        return total, squares
 
     def _once(self, path: Path, name: str, known: set[str], found: TakenIn, read: Any) -> TakenIn:
         if name in known:
@@ -179,14 +205,14 @@ class Joined:
             for name in self.settings.slices
         ]
         names = ["key", "bundle", "time", "pctr", *map(_slice, self.settings.slices)]
-        values = ["impression_id", "bundle", "time", "pctr", *columns]
-        # A caller that asks again for the same impression is answered twice, and still shows it once.
+        values = ["impression_id", "new.bundle", "new.time", "new.pctr", *columns]
+        # A caller that asks a bundle again for the same impression is answered twice, and still shows it once.
         self._db.execute(
             f"INSERT INTO impressions ({', '.join(names)}) SELECT {', '.join(values)} "
-            f"FROM read_parquet({quoted(path)}, hive_partitioning = false) "
-            "WHERE impression_id IS NOT NULL AND isfinite(pctr) "
-            "AND impression_id NOT IN (SELECT key FROM impressions) "
-            "QUALIFY row_number() OVER (PARTITION BY impression_id ORDER BY time) = 1"
+            f"FROM read_parquet({quoted(path)}, hive_partitioning = false) AS new "
+            "ANTI JOIN impressions AS old ON old.key = new.impression_id AND old.bundle = new.bundle "
+            "WHERE impression_id IS NOT NULL AND isfinite(new.pctr) "
+            "QUALIFY row_number() OVER (PARTITION BY impression_id, new.bundle ORDER BY new.time) = 1"
         )
         ((rows, without),) = self._db.execute(
             "SELECT count(*), count(*) FILTER (WHERE impression_id IS NULL) "
@@ -210,30 +236,23 @@ class Joined:
         self._db.execute("DELETE FROM impressions WHERE time < ?", [oldest])
         self._db.execute("DELETE FROM clicks WHERE time < ?", [oldest])
 
-    def _rows(self, since: datetime, until: datetime, wanted: str) -> list[tuple[Any, ...]]:
-        """`wanted` aggregates by (bundle, field, value): everything, then each slice."""
+    def _rows(
+        self, since: datetime, until: datetime, fields: Sequence[str], wanted: str
+    ) -> list[tuple[Any, ...]]:
+        """`wanted` aggregates by (bundle, field, value) for each of the fields."""
         found: list[tuple[Any, ...]] = []
-        for name in (ALL, *self.settings.slices):
+        for name in fields:
             value = f"coalesce({_slice(name)}, '(missing)')" if name else "''"
-            query = (
-                "WITH first AS (SELECT key, min(time) AS time FROM clicks GROUP BY key), seen AS ("
-                "  SELECT i.*, greatest(least(i.pctr::DOUBLE, 1 - 1e-7), 1e-7) AS p,"
-                "    (f.time >= i.time AND f.time <= i.time + to_microseconds($window)) IS TRUE AS clicked,"
-                "    epoch(f.time) - epoch(i.time) AS after"
-                "  FROM impressions i LEFT JOIN first f USING (key) WHERE i.time > $since AND i.time <= $until"
-                "), judged AS (SELECT *, clicked::INTEGER AS y, CASE WHEN clicked THEN after END AS delay,"
-                "    -CASE WHEN clicked THEN ln(p) ELSE ln(1 - p) END AS loss FROM seen)"
-                f" SELECT bundle, {quoted(name)} AS field, {value} AS value, {wanted} FROM judged GROUP BY ALL ORDER BY ALL"
-            )
-            found += self._db.execute(
-                query,
-                {
-                    "window": round(self.settings.attribution_seconds * 1e6),
-                    "since": since.astimezone(UTC),
-                    "until": until.astimezone(UTC),
-                },
-            ).fetchall()
+            query = f" SELECT bundle, {quoted(name)} AS field, {value} AS value, {wanted} FROM judged GROUP BY ALL ORDER BY ALL"
+            found += self._db.execute(_JUDGED + query, self._between(since, until)).fetchall()
         return found
+
+    def _between(self, since: datetime, until: datetime) -> dict[str, Any]:
+        return {
+            "window": round(self.settings.attribution_seconds * 1e6),
+            "since": since.astimezone(UTC),
+            "until": until.astimezone(UTC),
+        }
 
 
 def _slice(name: str) -> str:

@@ -161,12 +161,18 @@ def _contract_schemas(contract: FeatureContract, limits: Limits) -> dict[str, An
                 "id": {"type": ["string", "null"]},
                 "parameters": {
                     "type": ["object", "null"],
-                    "properties": {"binary_data_output": {"type": "boolean"}},
+                    "properties": {
+                        "binary_data_output": {"type": "boolean"},
+                        "signature_name": {
+                            "enum": ["serving_default", "ranking", "", None],
+                            "description": "`ranking`: fields that all candidates share have one row, the others n.",
+                        },
+                    },
                 },
                 "inputs": {
                     "type": "array",
                     "minItems": 1,
-                    "description": "Each at most once, all with the same number of rows; one that is left out takes the contract's default in every row.",
+                    "description": "Each at most once, all with the same number of rows (but for `ranking`); one that is left out takes the contract's default in every row.",
                     "items": {"oneOf": tensors},
                     "allOf": [
                         {"contains": {"properties": {"name": {"const": name}}, "required": ["name"]}}

@@ -1,6 +1,6 @@
 """Delayed clicks on the market with known truth: who forecasts the clicks of tomorrow, when many of today's are not known yet?
 
-    python tests/bench/delay.py [--impressions 1000000] [--seeds 1,2,3,4,5] [--models lr]
+    python tests/bench/delay.py [--impressions 1000000] [--seeds 1,2,3,4] [--models lr]
 
 The protocol, written down before it was run. A market whose clicks come slowly (three quarters of them after two days or so), attribution
 window five days, two weeks learned, the first two days after them forecast. Delay is all there is to overcome: nothing in
@@ -55,9 +55,11 @@ SLOW = ClickDelay(
 WINDOW = timedelta(days=5)
 DAYS, LEARNED = 16, 14
 NO_DRIFT = Effects(trend_per_day=0, weekend_category=0)
-RECIPE = TrainingConfig(epochs=8, batch_size=4096, linear_l2=1.0, rate_decay=0.2, patience=3)
-"""Of four tried on hindsight labels of a market of its own (seed 101): on its train split forecasts summed to 1.009 of the clicks, and
-to 0.978 with the default batch and `linear_l2`, whose best NE came before the rates had decayed."""
+IMPRESSIONS_A_STEP = 1024
+"""Before non-clicks are sampled, so that sampling changes neither the clicks in a step nor the number of steps."""
+RECIPE = TrainingConfig(epochs=8, linear_l2=1.0, rate_decay=0.2, patience=3)
+"""Of four tried on hindsight labels of a market of its own (seed 101, 800,000 impressions): on its train split forecasts summed to 1.002 of
+the clicks, and to 0.978 with the default `linear_l2`, whose best NE came before the rates had decayed."""
 
 
 def contract_of_the_bench() -> FeatureContract:
@@ -121,7 +123,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--impressions", type=int, default=1_000_000, help="rows of each impression log")
-    parser.add_argument("--seeds", default="1,2,3,4,5", help="one market each, comma-separated")
+    parser.add_argument("--seeds", default="1,2,3,4", help="one market each, comma-separated")
     parser.add_argument("--models", default="lr", help="comma-separated")
     parser.add_argument(
         "--negatives-kept", type=float, default=1.0, help="share of the non-clicks learned from"
@@ -149,10 +151,11 @@ def main() -> None:
             }
             for model in args.models.split(","):
                 at_best = 1.0
+                settings = {"seed": seed, "batch_size": round(IMPRESSIONS_A_STEP * kept)}
                 for name, dataset in datasets.items():
                     began = time.perf_counter()
                     trained = train(
-                        dataset, fit(dataset), model, config=RECIPE.model_copy(update={"seed": seed}), out=folder / "out" / f"{model}-{name}"
+                        dataset, fit(dataset), model, config=RECIPE.model_copy(update=settings), out=folder / "out" / f"{model}-{name}"
                     )  # fmt: skip
                     p = Calibration(negatives_kept=dataset.negatives_kept, positive_weight=1.0).pctr(
                         trained.raw_logits_of(dataset, "test")

@@ -104,3 +104,4 @@ def of_steps(start: Step | None, reload: Step | None) -> Iterator[Goal]:
             )
     if reload is not None:
         yield Goal("p99 ms while a new bundle is loaded and proven", reload.meanwhile_ms, 10, False)
+        yield Goal("requests that went without an answer at a reload", reload.refused, 0, False)

@@ -81,7 +81,12 @@ class Side:
             ),
         )
 
-    def open(self, due: np.ndarray, on_answer: Callable[[int, Answer], None] | None = None) -> Load:
+    def open(
+        self,
+        due: np.ndarray,
+        on_answer: Callable[[int, Answer], None] | None = None,
+        enough: Callable[[], bool] | None = None,
+    ) -> Load:
         """Requests at their times; those that are turned away are told by the load."""
         return open_loop(
             self.address,
@@ -90,6 +95,7 @@ class Side:
             due,
             connections=128,
             on_answer=on_answer,
+            enough=enough,
         )
 
     def first_logit(self) -> float:

@@ -98,7 +98,7 @@ def raw_rows(n: int, seed: int = 0) -> dict[str, np.ndarray]:
 def write_small_bundle(
     folder: Path, *, bias: float = -3.0, golden_shift: float = 0.0, contract: FeatureContract = CONTRACT
 ) -> Path:
-    """Write a bundle. `golden_shift` makes its golden predictions lie by that much; `contract` has the inputs of CONTRACT."""
+    """Write a bundle. `golden_shift` makes its golden predictions lie by that much. contract: `CONTRACT`, or one with the same inputs."""
     import tensorflow as tf
 
     from clickmill.features import tensors

@@ -11,13 +11,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tensorflow_serving.apis import classification_pb2
 
+from clickmill.auction import AuctionRules
 from clickmill.bundle.warmup import predict_request
 from clickmill.errors import RequestError
-from serving import places
+from serving import places, ranking
 from serving.client import infer_request
 from serving.metrics import Metrics
 from serving.predictor import BundleModel
-from serving.ranker import Ranker
 from serving.refusals import MOST_WORDS, MalformedRequest, details_of, metadata_of
 from serving.tf_protocol import TfProtocol
 from tests.serving.small_bundle import GOOD_ROW
@@ -81,7 +81,8 @@ def test_v1_names_the_instance_and_the_field(model, body, path, field, row):
 )
 def test_a_ranking_names_the_part_or_the_candidate(model, changes, path):
     body = {"candidates": [{"ad_id": "a1", "bid": 1}]} | changes
-    assert refused(lambda: Ranker(model).answer(orjson.dumps(body), False)).path == path
+    form = model.in_service.ranking_form
+    assert refused(lambda: ranking.parse(body, form, LIMITS, AuctionRules())).path == path
 
 
 AD = {"name": "ad_id", "datatype": "BYTES", "shape": [2], "data": ["a1", "a2"]}

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from clickmill.errors import RequestError, RequestTooLarge, UsageError
-from serving.client import Client, Unreachable, tensor_body
+from serving.client import Client, RetryPolicy, Unreachable, tensor_body
 from serving.ports import claim, listen
 from serving.refusals import NotReady
 from serving.rows import json_rows
@@ -188,7 +188,9 @@ GOOD = httpx.Response(
 
 def test_the_client_asks_again_after_a_lost_connection_and_not_after_a_no():
     mock, seen = transport(httpx.ConnectError("refused"), httpx.ReadError("reset"), GOOD)
-    with Client("http://x", model_name="m", transport=mock, pause_seconds=0.001) as client:
+    with Client(
+        "http://x", model_name="m", transport=mock, policy=RetryPolicy(pause_seconds=0.001)
+    ) as client:
         found = client.predict([{"a": 1}])
     assert (found.pctr.tolist(), found.version, found.digest) == ([0.25], "3", "ab")
     assert len(seen) == 3
@@ -204,15 +206,19 @@ def test_the_client_asks_again_after_a_lost_connection_and_not_after_a_no():
 @pytest.mark.parametrize(("status", "kind"), [(413, RequestTooLarge), (503, NotReady)])
 def test_the_client_raises_the_librarys_own_errors(status, kind):
     mock, _ = transport(httpx.Response(status, json={"error": "words"}))
-    with Client("http://x", model_name="m", transport=mock) as client, pytest.raises(kind, match="words"):
+    never = RetryPolicy(retries=0)
+    with (
+        Client("http://x", model_name="m", transport=mock, policy=never) as client,
+        pytest.raises(kind, match="words"),
+    ):
         client.predict([{}])
 
 
 def test_the_client_gives_up_with_a_remedy():
     mock, seen = transport(*[httpx.ConnectError("refused")] * 3)
-    words = r"after 3 tries \(refused\).*clickmill serve BUNDLE"
+    words = r"after 3 tries: .*\(refused\).*clickmill serve BUNDLE"
     with (
-        Client("http://x", model_name="m", transport=mock, pause_seconds=0.001) as client,
+        Client("http://x", model_name="m", transport=mock, policy=RetryPolicy(pause_seconds=0.001)) as client,
         pytest.raises(Unreachable, match=words),
     ):
         client.predict([{}])

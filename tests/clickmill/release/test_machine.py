@@ -144,6 +144,19 @@ def test_only_an_alert_about_the_bundle_in_question_counts():
     assert decide(release, evidence(alerts=(alert("good"),)), POLICY, now).next == release
 
 
+def test_an_alert_about_yesterdays_promotion_stops_todays_canary_too():
+    promoted = Release(
+        endpoint="ctr", phase=Phase.PROMOTED, since=NOON, stable="yesterday", last_good="before"
+    )
+    release = propose(promoted, "today", now=NOON, by="ann", reason="daily run").next
+    found = decide(release, evidence(alerts=(alert("yesterday"),)), POLICY, NOON)
+    assert found.next.split.percent == {"before": 100}
+    assert [entry.bundle for entry in found.next.quarantine] == ["yesterday"]
+    assert found.next.candidate is None
+    again = propose(found.next, "today", now=NOON, by="ann", reason="once more")
+    assert again.next.candidate == "today"
+
+
 def test_watching_does_not_end_at_promotion():
     release, now = at(100)
     promoted = decide(release, evidence(), POLICY, now + timedelta(seconds=61)).next
@@ -254,15 +267,22 @@ class AnyRelease(RuleBasedStateMachine):
         self._take(decision)
         after = self.release
         accused = before.candidate if before.phase in UNDER_WAY else before.stable
-        breach = any(check.verdict is Verdict.FAIL for check in decision.checks) or (
-            before.phase is not Phase.ROLLED_BACK and any(a.bundle == accused for a in found.alerts)
+        stable_accused = (
+            before.phase in UNDER_WAY
+            and before.last_good is not None
+            and any(a.bundle == before.stable for a in found.alerts)
+        )
+        breach = (
+            stable_accused
+            or any(check.verdict is Verdict.FAIL for check in decision.checks)
+            or (before.phase is not Phase.ROLLED_BACK and any(a.bundle == accused for a in found.alerts))
         )
         more = after.split.percent.get(accused, 0) - before.split.percent.get(accused, 0)
         if breach:
             assert more <= 0, "no path from a breach to more traffic"
             assert after.phase is Phase.ROLLED_BACK or after == before
             if before.phase in UNDER_WAY:
-                assert after.split.percent == {before.stable: 100}
+                assert after.split.percent == {before.last_good if stable_accused else before.stable: 100}
         if any(check.verdict is Verdict.UNKNOWN and check.name != "ne" for check in decision.checks):
             assert more <= 0, "the unknown does not promote"
         if not breach:

@@ -147,6 +147,25 @@ def test_files_seen_twice_and_impressions_asked_twice_count_once(folders, rng):
         assert (figures(found).impressions, figures(found).clicks) == (2_000, clicked.sum())
 
 
+def test_a_shadow_is_judged_on_the_impressions_that_both_predicted(folders, rng):
+    table, clicked, times = logs.predictions(rng, 5_000)
+    p = table["pctr"].to_numpy()
+    q = np.clip(p * 1.5, 0, 0.95).astype(np.float32)
+    shadow = table.set_column(table.column_names.index("pctr"), "pctr", [q])
+    shadow = shadow.set_column(shadow.column_names.index("bundle"), "bundle", [["b" * 64] * 5_000]).slice(
+        0, 4_000
+    )
+    logs.write_predictions(folders[0], table)
+    logs.write_predictions(folders[0], shadow, writer="shadow")
+    logs.write_clicks(folders[1], "c.parquet", *logs.clicks_of(clicked, times))
+    look_once(folders)
+    with Joined(folders[2], SETTINGS) as joined:
+        total, squares = joined.differences("b" * 64, "a" * 64, NOON - timedelta(hours=1), LATER)
+    loss = [-np.where(clicked, np.log(x.astype(float)), np.log1p(-x.astype(float)))[:4_000] for x in (q, p)]
+    assert total == pytest.approx((loss[0] - loss[1]).sum(), rel=1e-5)
+    assert squares == pytest.approx(((loss[0] - loss[1]) ** 2).sum(), rel=1e-5)
+
+
 def test_csv_and_json_lines_of_clicks_and_a_file_that_is_none(folders, rng, caplog):
     table, _, times = logs.predictions(rng, 50)
     logs.write_predictions(folders[0], table)
@@ -221,7 +240,7 @@ def test_killed_again_and_again_it_counts_nothing_twice_and_loses_nothing(folder
         joined.take_in(Path(predictions), Path(clicks), datetime.fromisoformat(now))
     """)
     words = [sys.executable, "-c", script, *map(str, folders), LATER.isoformat()]
-    for wait in (0.0, 0.05, 0.15):
+    for wait in (0.0, 0.1):
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         process.stdin.write(SETTINGS.model_dump_json())
         process.stdin.close()
