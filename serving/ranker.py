@@ -37,6 +37,10 @@ CANDIDATE_BYTES = 1024
 """What a candidate counts as where the lane of its scoring is chosen: one that names an id only costs as much as one with all fields."""
 
 
+HEADER_FEATURES = "x-clickmill-features"
+"""Of an answer for which the feature store was not heard, so that defaults stand in: what became of its read."""
+
+
 class _Course:
     """Of one scoring: whether its caller was answered otherwise meanwhile. Its thread can't be stopped, but leaves no trace then."""
 
@@ -159,7 +163,8 @@ class Ranker:
             reasons = ablation(asked.raw, form.shared, best, form.contract, served.scorer.predict)
             for shown, why in zip(found["ranked"], reasons, strict=False):
                 shown["logit_by_field"] = why
-        return Answer(orjson.dumps(found), served.headers)
+        marked = {HEADER_FEATURES: asked.store} if asked.store else {}
+        return Answer(orjson.dumps(found), served.headers | marked)
 
     def _remember(self, served: InService, asked: Ranking, scores: Scores) -> None:
         """What outlives the answer: the log's rows, and the scores for a fallback."""

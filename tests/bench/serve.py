@@ -61,7 +61,7 @@ def main() -> None:
         with on_core(own_core):
             start = at_start(bundle, server_core, options.starts)
             goals += of_steps(start, at_reload(bundle, server_core, options.starts))
-    print(f"\n{'goals':86} {'got':>8}  {'goal':>8}")
+    print(f"\n{'goals':86} {'got':>8} {'by cpu':>8}  {'goal':>8}")
     for goal in goals:
         print(goal.line())
     print(f"{sum(goal.ok for goal in goals)} of {len(goals)} met; {time.monotonic() - began:.0f} s")
