@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import shlex
 import signal
 import sys
 import threading
@@ -18,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 import uvicorn
 import uvloop
 
@@ -31,6 +29,7 @@ from serving.batcher import BatchSettings
 from serving.concurrency import ShedPolicy
 from serving.engines import EngineChoice, loader
 from serving.front import Front
+from serving.greeting import greeting
 from serving.grpc_server import BundleServicer, GrpcServer
 from serving.http_protocol import BoundedHead
 from serving.kserve_parts import kserve
@@ -41,7 +40,7 @@ from serving.prediction_log import LogSettings
 from serving.predictor import BundleModel
 from serving.ranker import Ranker
 from serving.ranker_settings import RankerSettings
-from serving.rows import example_row
+from serving.remote import Predictor
 from serving.scheduler import Scheduler
 from serving.standby import first_standby
 from serving.tf_grpc import TfServices
@@ -78,6 +77,7 @@ def serve(
     shed_wait_ms: float = 25.0,
     features: str | None = None,
     ranking: RankerSettings | Mapping[str, Any] | None = None,
+    predictor: Predictor | Mapping[str, Any] | None = None,
     prediction_log: Path | None = None,
     log_events: str | None = None,
     log_settings: LogSettings | None = None,
@@ -107,6 +107,7 @@ def serve(
         shed_wait_ms: mean wait before scoring above which requests are turned away; 0 for never.
         features: feature store that rankings look users and ads up in, a Redis URL or the path of a file; None fills with defaults.
         ranking: caches and fallback of rankings.
+        predictor: whose graph scores, for a ranker in a process of its own; None runs the graph here.
         prediction_log: folder to log answers in; None writes no files.
         log_events: URL of a broker to send answers to as CloudEvents; None sends none. For both logs `log_settings` say what and how
             much, `log_salt` hashes personal fields, without which such a contract is refused.
@@ -136,9 +137,10 @@ def serve(
         grpc_number = ports.claim(host, grpc_port, "--grpc-port")
         model = BundleModel(name, limits=limits)
         model.log = open_sinks(name, prediction_log, log_events, settings, log_salt, model.metrics)
+        scorer = Predictor.model_validate(predictor) if predictor else None
         scheduler = Scheduler(
             model,
-            Lanes(threads),
+            scorer.lanes() if scorer else Lanes(threads),
             batch=BatchSettings(rows=batch_rows, wait_us=batch_wait_us),
             shed=ShedPolicy(target_wait_seconds=shed_wait_ms / 1e3) if shed_wait_ms else None,
             timeout_seconds=timeout_ms / 1e3 if timeout_ms else None,
@@ -152,10 +154,10 @@ def serve(
             model,
             source_at(path),
             every_seconds=watch_seconds,
-            load=_after_standby(load or loader(engine), model),
+            load=scorer.loader() if scorer else _after_standby(load or loader(engine), model),
             on_first=lambda error: server.on_first_look(path, error),
         )
-        server.watcher = watcher
+        server.watcher, server.runs_the_graph = watcher, scorer is None
         server.start([model])
     finally:
         sock.close()
@@ -170,6 +172,7 @@ class BundleServer(kserve.ModelServer):
     """KServe's ModelServer, for one model that becomes ready later, on one address, with a drain."""
 
     watcher: Watcher
+    runs_the_graph = True
 
     def __init__(
         self,
@@ -252,10 +255,9 @@ class BundleServer(kserve.ModelServer):
         )
         limits = self._model.limits
         servicer = BundleServicer(self.dataplane, self._model, self._scheduler)
-        tensorflow = TfServices(self._model, self._scheduler)
-        rpc = GrpcServer(
-            servicer, tensorflow.handlers(), self._host, self.grpc_port, max_bytes=limits.max_body_bytes
-        )
+        # its messages come with TensorFlow, which only a graph needs
+        tensorflow = TfServices(self._model, self._scheduler).handlers() if self.runs_the_graph else ()
+        rpc = GrpcServer(servicer, tensorflow, self._host, self.grpc_port, max_bytes=limits.max_body_bytes)
         with self._signals(http):
             await rpc.start()
             serving = asyncio.create_task(http.serve(sockets=[self._sock]))
@@ -293,20 +295,10 @@ class BundleServer(kserve.ModelServer):
                 self._loop.remove_signal_handler(number)
 
     def _greeting(self) -> str:
-        served = self._model.in_service
-        url, name = f"http://{_in_url(self._host)}:{self.http_port}", self._model.name
-        path = self.watcher.path
-        example = (
-            orjson.dumps({"instances": [example_row(path, served.scorer.contract.inputs)]}).decode()
-            if path
-            else ""
-        )
-        return (
-            f"{name} is ready: version {served.version}, digest {served.scorer.digest[:12]}\n"
-            f"  REST  {url}/v1/models/{name}:predict and {url}/v2/models/{name}/infer\n"
-            f"  gRPC  {_in_url(self._host)}:{self.grpc_port} (inference.GRPCInferenceService, tensorflow.serving.PredictionService)\n"
-            f"  also  {url}/metrics, {url}/v2/health/ready\n"
-            f"try:\n  curl -s {url}/v1/models/{name}:predict -H 'Content-Type: application/json' -d {shlex.quote(example)}"
+        host, name = _in_url(self._host), self._model.name
+        url, target = f"http://{host}:{self.http_port}", f"{host}:{self.grpc_port}"
+        return greeting(
+            name, url, target, self._model.in_service, self.watcher.path, graph=self.runs_the_graph
         )
 
 
