@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
 import numpy as np
@@ -122,6 +122,12 @@ class Metrics:
         self.refused = Counter(
             names.REFUSED, "Bundles refused, by reason.", [model, names.REASON], registry=registry
         )
+        self.engine_info = Gauge(
+            names.ENGINE_INFO,
+            "1 for what runs the graph of the bundle in service, for small and for large requests.",
+            [model, names.SIZE, names.ENGINE],
+            registry=registry,
+        )
         self.waiting = Gauge(
             names.WAITING, "Requests inside that are not being scored yet.", [model], registry=registry
         )
@@ -201,6 +207,12 @@ class Metrics:
         self.log_event_retries = Counter(
             names.LOG_EVENT_RETRIES, "CloudEvents sent again after a failure.", [model], registry=registry
         )
+
+    def show_engines(self, model: str, engines: Mapping[str, str]) -> None:
+        """What runs the graph from now on, by size of request."""
+        for size, engine in engines.items():
+            for other in ("twin", "savedmodel"):
+                self.engine_info.labels(model, size, other).set(other == engine)
 
 
 @cache

@@ -19,6 +19,7 @@ from serving.ranker_settings import RankerSettings
 from serving.ranking import Judged, Ranking, Source
 from serving.recent_scores import RecentScores
 from serving.refusals import DeadlinePassed, is_fault
+from serving.remote_scorer import due
 from serving.scheduler import Scheduler
 from serving.score_cache import ScoreCache
 from serving.stages import Stage, about, failed, timed
@@ -34,6 +35,10 @@ RESERVED_SHARE, RESERVED_MOST = 0.1, 0.02
 
 CANDIDATE_BYTES = 1024
 """What a candidate counts as where the lane of its scoring is chosen: one that names an id only costs as much as one with all fields."""
+
+
+HEADER_FEATURES = "x-clickmill-features"
+"""Of an answer for which the feature store was not heard, so that defaults stand in: what became of its read."""
 
 
 class _Course:
@@ -78,10 +83,13 @@ class Ranker:
         """
         falls_back = self.settings.fallback if falls_back is None else falls_back
         if not falls_back:
-            return await self._scored(body, deadline, explain)
-        try:
-            async with asyncio.timeout(self._patience(deadline)):
+            with due(self._scheduler.gate.left(deadline)):
                 return await self._scored(body, deadline, explain)
+        patience = self._patience(deadline)
+        try:
+            async with asyncio.timeout(patience):
+                with due(patience):
+                    return await self._scored(body, deadline, explain)
         except TimeoutError:
             return self._without_model(
                 body, DeadlinePassed("the request's time was over before it was scored")
@@ -155,7 +163,8 @@ class Ranker:
             reasons = ablation(asked.raw, form.shared, best, form.contract, served.scorer.predict)
             for shown, why in zip(found["ranked"], reasons, strict=False):
                 shown["logit_by_field"] = why
-        return Answer(orjson.dumps(found), served.headers)
+        marked = {HEADER_FEATURES: asked.store} if asked.store else {}
+        return Answer(orjson.dumps(found), served.headers | marked)
 
     def _remember(self, served: InService, asked: Ranking, scores: Scores) -> None:
         """What outlives the answer: the log's rows, and the scores for a fallback."""

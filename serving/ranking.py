@@ -102,6 +102,8 @@ class Ranking:
     outline: Outline
     raw: Raw
     """Inputs of `Bundle.rank`: one row of the shared fields, n of the others."""
+    store: str | None = None
+    """Where defaults stand in for the feature store: what became of its read, `late`, `failed` or `skipped`."""
 
     @property
     def rows(self) -> int:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import shlex
 import signal
 import sys
 import threading
@@ -18,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 import uvicorn
 import uvloop
 
@@ -29,7 +27,9 @@ from clickmill.prediction_log import Salt, check_salt
 from serving import app, ports
 from serving.batcher import BatchSettings
 from serving.concurrency import ShedPolicy
+from serving.engines import EngineChoice, loader
 from serving.front import Front
+from serving.greeting import greeting
 from serving.grpc_server import BundleServicer, GrpcServer
 from serving.http_protocol import BoundedHead
 from serving.kserve_parts import kserve
@@ -40,12 +40,12 @@ from serving.prediction_log import LogSettings
 from serving.predictor import BundleModel
 from serving.ranker import Ranker
 from serving.ranker_settings import RankerSettings
-from serving.rows import example_row
+from serving.remote import Predictor
 from serving.scheduler import Scheduler
 from serving.standby import first_standby
 from serving.tf_grpc import TfServices
 from serving.traces import Traces
-from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, load_verified, source_at
+from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, source_at
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ def serve(
     shed_wait_ms: float = 25.0,
     features: str | None = None,
     ranking: RankerSettings | Mapping[str, Any] | None = None,
+    predictor: Predictor | Mapping[str, Any] | None = None,
     prediction_log: Path | None = None,
     log_events: str | None = None,
     log_settings: LogSettings | None = None,
@@ -86,7 +87,8 @@ def serve(
     drain_seconds: float = 0.0,
     grace_seconds: float = 30.0,
     announce: Announce = _to_stderr,
-    load: Callable[[Path], Loaded] = load_verified,
+    engine: EngineChoice = "twin",
+    load: Callable[[Path], Loaded] | None = None,
 ) -> None:
     """Serve a bundle, or the newest good bundle of a store, until SIGTERM or SIGINT. Blocks.
 
@@ -105,6 +107,7 @@ def serve(
         shed_wait_ms: mean wait before scoring above which requests are turned away; 0 for never.
         features: feature store that rankings look users and ads up in, a Redis URL or the path of a file; None fills with defaults.
         ranking: caches and fallback of rankings.
+        predictor: whose graph scores, for a ranker in a process of its own; None runs the graph here.
         prediction_log: folder to log answers in; None writes no files.
         log_events: URL of a broker to send answers to as CloudEvents; None sends none. For both logs `log_settings` say what and how
             much, `log_salt` hashes personal fields, without which such a contract is refused.
@@ -113,6 +116,7 @@ def serve(
         drain_seconds: how long to go on answering after SIGTERM while saying not ready, for load balancers to notice.
         grace_seconds: how long requests in flight may take to finish.
         announce: gets the lines for the person who started it.
+        engine: what runs the graph: the ONNX twin where the bundle has one, the SavedModel, or the quicker of the two (see `engines`).
         load: loads and proves a bundle; a seam for tests.
 
     Raises UsageError (port in use, no such folder, a store without a name) and BundleError when nothing there can be served.
@@ -133,9 +137,10 @@ def serve(
         grpc_number = ports.claim(host, grpc_port, "--grpc-port")
         model = BundleModel(name, limits=limits)
         model.log = open_sinks(name, prediction_log, log_events, settings, log_salt, model.metrics)
+        scorer = Predictor.model_validate(predictor) if predictor else None
         scheduler = Scheduler(
             model,
-            Lanes(threads),
+            scorer.lanes() if scorer else Lanes(threads),
             batch=BatchSettings(rows=batch_rows, wait_us=batch_wait_us),
             shed=ShedPolicy(target_wait_seconds=shed_wait_ms / 1e3) if shed_wait_ms else None,
             timeout_seconds=timeout_ms / 1e3 if timeout_ms else None,
@@ -149,10 +154,10 @@ def serve(
             model,
             source_at(path),
             every_seconds=watch_seconds,
-            load=_after_tuning(load, model),
+            load=scorer.loader() if scorer else _after_standby(load or loader(engine), model),
             on_first=lambda error: server.on_first_look(path, error),
         )
-        server.watcher = watcher
+        server.watcher, server.runs_the_graph = watcher, scorer is None
         server.start([model])
     finally:
         sock.close()
@@ -167,6 +172,7 @@ class BundleServer(kserve.ModelServer):
     """KServe's ModelServer, for one model that becomes ready later, on one address, with a drain."""
 
     watcher: Watcher
+    runs_the_graph = True
 
     def __init__(
         self,
@@ -249,10 +255,9 @@ class BundleServer(kserve.ModelServer):
         )
         limits = self._model.limits
         servicer = BundleServicer(self.dataplane, self._model, self._scheduler)
-        tensorflow = TfServices(self._model, self._scheduler)
-        rpc = GrpcServer(
-            servicer, tensorflow.handlers(), self._host, self.grpc_port, max_bytes=limits.max_body_bytes
-        )
+        # its messages come with TensorFlow, which only a graph needs
+        tensorflow = TfServices(self._model, self._scheduler).handlers() if self.runs_the_graph else ()
+        rpc = GrpcServer(servicer, tensorflow, self._host, self.grpc_port, max_bytes=limits.max_body_bytes)
         with self._signals(http):
             await rpc.start()
             serving = asyncio.create_task(http.serve(sockets=[self._sock]))
@@ -290,20 +295,10 @@ class BundleServer(kserve.ModelServer):
                 self._loop.remove_signal_handler(number)
 
     def _greeting(self) -> str:
-        served = self._model.in_service
-        url, name = f"http://{_in_url(self._host)}:{self.http_port}", self._model.name
-        path = self.watcher.path
-        example = (
-            orjson.dumps({"instances": [example_row(path, served.scorer.contract.inputs)]}).decode()
-            if path
-            else ""
-        )
-        return (
-            f"{name} is ready: version {served.version}, digest {served.scorer.digest[:12]}\n"
-            f"  REST  {url}/v1/models/{name}:predict and {url}/v2/models/{name}/infer\n"
-            f"  gRPC  {_in_url(self._host)}:{self.grpc_port} (inference.GRPCInferenceService, tensorflow.serving.PredictionService)\n"
-            f"  also  {url}/metrics, {url}/v2/health/ready\n"
-            f"try:\n  curl -s {url}/v1/models/{name}:predict -H 'Content-Type: application/json' -d {shlex.quote(example)}"
+        host, name = _in_url(self._host), self._model.name
+        url, target = f"http://{host}:{self.http_port}", f"{host}:{self.grpc_port}"
+        return greeting(
+            name, url, target, self._model.in_service, self.watcher.path, graph=self.runs_the_graph
         )
 
 
@@ -331,38 +326,18 @@ def contract_of(path: Path) -> FeatureContract:
     )
 
 
-def _after_tuning(load: Callable[[Path], Loaded], model: BundleModel) -> Callable[[Path], Loaded]:
-    """`load` that first does what a process does once, quickest first: click rates answer rankings while TensorFlow is imported."""
-    tuned = False
+def _after_standby(load: Callable[[Path], Loaded], model: BundleModel) -> Callable[[Path], Loaded]:
+    """`load` that first takes what is read at once: click rates answer rankings while the engines are imported."""
+    first = True
 
-    def tuned_load(path: Path) -> Loaded:
-        nonlocal tuned
-        if not tuned:
-            tuned = True
+    def first_load(path: Path) -> Loaded:
+        nonlocal first
+        if first:
+            first = False
             model.standby = first_standby(path)
-            tune_process()
         return load(path)
 
-    return tuned_load
-
-
-def tune_process() -> None:
-    """What the process needs before its first bundle: TensorFlow without pools of idle threads, and a quiet collector.
-
-    Bundles run on the thread that asks (see `bundle.load(in_caller_thread=True)`). What is imported by now lives as long as the
-    process: frozen, the garbage collector no longer walks it at some request (0.1 to 0.3 s with TensorFlow loaded).
-    """
-    import tensorflow as tf
-
-    import serving.tf_protocol  # noqa: F401 - imported here, with the bundle's parts, so that they are frozen too
-
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError as error:  # TensorFlow has run in this process before
-        log.warning("threads of TensorFlow stay as they are: %s", error)
-    gc.collect()
-    gc.freeze()
+    return first_load
 
 
 def _in_url(host: str) -> str:
@@ -371,4 +346,4 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-__all__ = ["BundleServer", "contract_of", "serve", "tune_process"]
+__all__ = ["BundleServer", "contract_of", "serve"]

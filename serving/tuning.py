@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from clickmill.capacity import Measured, Point
+from clickmill.capacity import Loaded, Measured, Point
 from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError
 from serving.load import Load, Prepared, Speech, closed_loop, open_loop, poisson, prepare
@@ -54,6 +54,8 @@ class Trial:
     """At that rate, or at the lowest."""
     p99_ms: float
     memory_mib: float
+    loaded: tuple[Loaded, ...] = ()
+    """Every rate that was carried without a refusal, with its p99."""
 
     def idle_ms(self, q: float) -> float:
         """Latency of an idle endpoint at a quantile."""
@@ -150,10 +152,13 @@ def measure(job: Job, setting: Setting, endpoint: Endpoint) -> Trial:
     crowd = _without_pause(job, prepared, endpoint, CLIENTS)
     idle = _without_pause(job, prepared, endpoint, 1)
     best = chosen = None
+    loaded = []
     for share in SHARES:
         rate = share * crowd.rate
         load = _at_rate(job, prepared, endpoint, rate)
         chosen = chosen or load
+        if load.ok.all():
+            loaded.append(Loaded(per_second=rate, p99_ms=load.quantile_ms(0.99)))
         if load.quantile_ms(0.99) > job.p99_ms or not load.ok.all():
             break
         best, chosen = rate, load
@@ -166,20 +171,19 @@ def measure(job: Job, setting: Setting, endpoint: Endpoint) -> Trial:
         chosen.quantile_ms(0.5),
         chosen.quantile_ms(0.99),
         resident_mib(endpoint.process.pid),
+        tuple(loaded),
     )
 
 
 def figures(job: Job, best: Trial, sizes: tuple[int, ...], bundle: str, machine: str) -> Measured:
     """The best setting as `clickmill capacity` reads it, also at other numbers of candidates, for which it is started once more."""
-    points = {job.candidates: Point.of_sample(job.candidates, best.saturation, best.idle)}
+    points = {job.candidates: Point.of_sample(job.candidates, best.saturation, best.idle, best.loaded)}
     others = [size for size in sizes if size not in points]
     if others:
         with _endpoint(job, best.setting, shed_wait_ms=0.0) as endpoint:
             for size in others:
-                prepared = job.prepared(size)
-                crowd = _without_pause(job, prepared, endpoint, CLIENTS)
-                idle = _without_pause(job, prepared, endpoint, 1)
-                points[size] = Point.of_sample(size, crowd.rate, idle.latency_ms)
+                found = measure(replace(job, candidates=size), best.setting, endpoint)
+                points[size] = Point.of_sample(size, found.saturation, found.idle, found.loaded)
     return Measured(
         cores=job.cores,
         memory_mib=best.memory_mib,

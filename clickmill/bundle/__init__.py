@@ -6,7 +6,7 @@ loaded by the functions that need them: reading a manifest and verifying stay qu
 
 from clickmill.bundle.calibration_report import CalibrationReport, CalibrationStep
 from clickmill.bundle.candidate import build_bundle, calibrate
-from clickmill.bundle.load import Bundle, load
+from clickmill.bundle.load import Bundle, Engine, load
 from clickmill.bundle.manifest import (
     ExportFacts,
     FileEntry,
@@ -28,6 +28,7 @@ __all__ = [
     "CalibrationReport",
     "CalibrationStep",
     "Deployed",
+    "Engine",
     "ExportConfig",
     "ExportFacts",
     "FileEntry",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from pydantic import BaseModel, Field, PositiveFloat, model_validator
@@ -15,6 +15,14 @@ Z99 = 2.3263478740408408
 _LEVELS = (np.arange(200) + 0.5) / 200
 
 
+class Loaded(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """What was measured under Poisson arrivals."""
+
+    per_second: PositiveFloat
+    """Requests a second."""
+    p99_ms: PositiveFloat
+
+
 class Point(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """One replica at one number of candidates."""
 
@@ -25,6 +33,9 @@ class Point(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tru
     idle_ms: tuple[PositiveFloat, ...] = Field(min_length=1)
     """Latencies at a rate so low that nobody waits, in milliseconds: quantiles at even steps, ascending; those of one file are as many."""
 
+    loaded: tuple[Loaded, ...] = ()
+    """Loads below saturation. The model is made no quicker than any of them was."""
+
     @model_validator(mode="after")
     def _ascending(self) -> Self:
         if any(later < earlier for earlier, later in zip(self.idle_ms[:-1], self.idle_ms[1:], strict=True)):
@@ -32,8 +43,10 @@ class Point(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tru
         return self
 
     @classmethod
-    def of_sample(cls, candidates: int, saturation: float, latency_ms: np.ndarray) -> Self:
-        """From latencies (n,) in milliseconds."""
+    def of_sample(
+        cls, candidates: int, saturation: float, latency_ms: np.ndarray, loaded: tuple[Loaded, ...] = ()
+    ) -> Self:
+        """From latencies (n,) in milliseconds of an idle replica."""
         found = np.quantile(latency_ms, _LEVELS)
         return cls(
             candidates=candidates,
@@ -86,16 +99,26 @@ class Measured(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
                 f"measure with `clickmill serve BUNDLE --tune --tune-candidates {candidates}`"
             )
         above = next(i for i, size in enumerate(sizes) if size >= candidates)
-        upper = self.points[above]
-        if upper.candidates == candidates:
-            return self._queue(np.array(upper.idle_ms), 1 / upper.saturation_per_second)
-        lower = self.points[above - 1]
-        share = (candidates - lower.candidates) / (upper.candidates - lower.candidates)
-        if len(lower.idle_ms) != len(upper.idle_ms):
+        upper = self._queue(self.points[above])
+        if sizes[above] == candidates:
+            return upper
+        lower = self._queue(self.points[above - 1])
+        if len(lower.idle_seconds) != len(upper.idle_seconds):
             raise UsageError("the points have different numbers of latencies; measure them again in one run")
-        idle = (1 - share) * np.array(lower.idle_ms) + share * np.array(upper.idle_ms)
-        seconds = (1 - share) / lower.saturation_per_second + share / upper.saturation_per_second
-        return self._queue(idle, seconds)
+        share = (candidates - sizes[above - 1]) / (sizes[above] - sizes[above - 1])
 
-    def _queue(self, idle_ms: np.ndarray, seconds_a_request: float) -> Replica:
-        return Replica(idle_ms / 1e3, 1 / seconds_a_request, self.cores)
+        def between(a: Any, b: Any) -> Any:
+            return (1 - share) * a + share * b
+
+        return Replica(
+            between(lower.idle_seconds, upper.idle_seconds),
+            1 / between(1 / lower.saturation, 1 / upper.saturation),
+            self.cores,
+            between(lower.variation, upper.variation),
+        )
+
+    def _queue(self, point: Point) -> Replica:
+        found = Replica(np.array(point.idle_ms) / 1e3, point.saturation_per_second, self.cores)
+        for load in point.loaded:
+            found = found.fitted_to(load.per_second, load.p99_ms / 1e3)
+        return found

@@ -14,7 +14,7 @@ is needed because a replica is not c equal servers: it reads on one thread and s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float64]
 
 _LARGE_LOAD = 100.0
 _NODES = 40
+_WILDEST = 1e6
+"""Variation beyond which none is looked for: waits of a million times the service are a fault, no queue."""
 
 
 def erlang_b(servers: float, load: float) -> float:
@@ -85,6 +87,8 @@ class Replica:
     """Requests a second it answers at most."""
     cores: float
     """Cores it has: it serves no more requests at once."""
+    fitted: float | None = None
+    """Squared coefficient of variation, where it was fitted to a load; else it is that of `idle_seconds`."""
 
     def __post_init__(self) -> None:
         good = (
@@ -105,8 +109,34 @@ class Replica:
 
     @cached_property
     def variation(self) -> float:
-        """Squared coefficient of variation of the time a request occupies a server; what it spends elsewhere is held constant."""
+        """Squared coefficient of variation of the time a request occupies a server: fitted, or that of the idle latencies, what they spend
+        elsewhere held constant."""
+        if self.fitted is not None:
+            return self.fitted
         return float(self.idle_seconds.var() / self.busy_seconds**2)
+
+    def fitted_to(self, rate: float, seconds: float, quantile: float = 0.99) -> Replica:
+        """The replica whose quantile at `rate` is `seconds`, as was measured; itself where it is no lower anyway.
+
+        Requests that are in the replica together slow each other down (one interpreter lock, one cache, shared runs), which no idle latency
+        shows. The variation of the times takes it up: it scales the wait at every rate. Raises UsageError for a rate it cannot carry.
+        """
+        if rate >= self.saturation:
+            raise UsageError(
+                f"{rate:g} requests a second were not carried by a replica whose most is {self.saturation:g}"
+            )
+        if self.latency(rate, quantile) >= seconds:
+            return self
+        low, high = self.variation, 2 * self.variation + 1
+        while replace(self, fitted=high).latency(rate, quantile) < seconds:
+            if high > _WILDEST:
+                break
+            low, high = high, 2 * high
+        for _ in range(60):
+            middle = (low + high) / 2
+            below = replace(self, fitted=middle).latency(rate, quantile) < seconds
+            low, high = (middle, high) if below else (low, middle)
+        return replace(self, fitted=high)
 
     def late_share(self, rate: float, seconds: float) -> float:
         """Share of the requests with a latency above `seconds` at `rate` requests a second: P(L + W > t). 1 where the queue never ends."""

@@ -14,7 +14,7 @@ from clickmill.command.console import AsJson, print_json, result, show, words
 from clickmill.command.settings import nested, typed
 
 if TYPE_CHECKING:
-    from monitoring.live import Look, TakenIn
+    from monitoring.live import Look, Reference, TakenIn
 
 app = typer.Typer(no_args_is_help=True, help="Watch a served model.")
 
@@ -39,6 +39,12 @@ def quality(
     state: Annotated[
         Path, typer.Option(help="File that keeps what was read; the same one goes on after a restart.")
     ] = Path("out/live-quality.duckdb"),
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="Model store or bundle: what each bundle was on its own test data is shown beside, for alerts to compare with."
+        ),
+    ] = None,
     once: Annotated[
         bool, typer.Option("--once", help="Look once, print the figures and end; else serve /metrics.")
     ] = False,
@@ -65,13 +71,13 @@ def quality(
     from monitoring import live
 
     chosen = typed("live", live.LiveSettings, nested(settings or [], ["live"])["live"])
-    for option, folder in (("--log", log), ("--clicks", clicks)):
-        if not folder.is_dir():
+    for option, folder in (("--log", log), ("--clicks", clicks), ("--store", store)):
+        if folder is not None and not folder.is_dir():
             raise UsageError(f"{option} {folder}: no such folder")
     if once:
         with live.Joined(state, chosen) as joined:
             look, taken = live.look(joined, log, clicks, datetime.now(UTC))
-        _print(look, taken, json)
+        _print(look, taken, live.references(store) if store else [], json)
         return
     stop = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
@@ -79,14 +85,15 @@ def quality(
     words.print(
         f"live quality of {log} on http://{host}:{port}/metrics, a look every {every:g} s; Ctrl-C ends it"
     )
-    live.watch(chosen, log, clicks, state, port=port, host=host, every=every, stop=stop)
+    live.watch(chosen, log, clicks, state, port=port, host=host, every=every, stop=stop, store=store)
 
 
-def _print(look: Look, taken: TakenIn, json: bool) -> None:
+def _print(look: Look, taken: TakenIn, references: list[Reference], json: bool) -> None:
     from dataclasses import asdict
 
     from monitoring.live import measured
 
+    on_test = {reference.digest: reference for reference in references}
     found = [
         {
             "bundle": slot.bundle,
@@ -94,6 +101,9 @@ def _print(look: Look, taken: TakenIn, json: bool) -> None:
             "value": slot.value,
             "window_seconds": window,
             **asdict(figures),
+            "test_normalized_entropy": on_test[slot.bundle].normalized_entropy
+            if slot.bundle in on_test
+            else None,
         }
         for window, slot, figures in measured(look)
     ]
@@ -106,14 +116,15 @@ def _print(look: Look, taken: TakenIn, json: bool) -> None:
         table = Table(box=None, pad_edge=False, title=f"window of {window:g} s", title_justify="left")
         for title in ("bundle", "slice"):
             table.add_column(title, no_wrap=True)
-        for title in ("judged", "clicks", "NE", "calibration", "AUC"):
+        for title in ("judged", "clicks", "NE", "on test", "calibration", "AUC"):
             table.add_column(title, justify="right", no_wrap=True)
         for row in (row for row in found if row["window_seconds"] == window):
             place = f"{row['field']}={row['value']}" if row["field"] else "all"
             counts = (show(row["impressions"]), show(row["clicks"]))
             ends = f"{_three(row['calibration_low'])}-{_three(row['calibration_high'])}"
             ratio = row["calibration_ratio"] and f"{row['calibration_ratio']:.3f} ({ends})"
-            figures = (_three(row["normalized_entropy"]), ratio or "-", _three(row["auc"]))
+            losses = (_three(row["normalized_entropy"]), _three(row["test_normalized_entropy"]))
+            figures = (*losses, ratio or "-", _three(row["auc"]))
             table.add_row(row["bundle"][:8], place, *counts, *figures)
         result.print(table)
     words.print(

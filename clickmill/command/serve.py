@@ -163,6 +163,14 @@ def serve(
             help="Share of the requests that is traced; a request that comes with a `traceparent` follows its caller's choice.",
         ),
     ] = 1.0,
+    engine: Annotated[
+        Literal["twin", "savedmodel", "auto"],
+        typer.Option(
+            help="What runs the graph. twin: ONNX Runtime, without TensorFlow in the process; a bundle that has no twin is run by "
+            "TensorFlow. savedmodel: TensorFlow. auto: both are loaded and timed at every load, and the quicker kept for small and for "
+            "large requests, which takes seconds and TensorFlow's memory.",
+        ),
+    ] = "twin",
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM while saying not ready.")
     ] = 0.0,
@@ -247,7 +255,9 @@ def serve(
 
     salt = os.environ.get("CLICKMILL_LOG_SALT")
 
-    if path.is_dir():  # a wrong path shall be named at once, not after TensorFlow's seconds
+    if (
+        engine != "twin" and path.is_dir()
+    ):  # a wrong path shall be named at once, not after TensorFlow's seconds
         start_tensorflow()
 
     serve_forever(
@@ -276,5 +286,6 @@ def serve(
         log_salt=Salt(salt.encode()) if salt else None,
         traces=traces,
         trace_share=trace_share,
+        engine=engine,
         drain_seconds=drain_seconds,
     )

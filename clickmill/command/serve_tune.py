@@ -68,11 +68,13 @@ def tune(path: Path, model_name: str | None, asked: Tuning) -> None:
     _keep(job, best, asked, stopped)
     if stopped:
         raise KeyboardInterrupt(
-            f"after {len(tried)} settings; the best of them is in {asked.out}. The same command begins anew"
+            f"after {len(tried)} of {tuning.ladders(job)} settings; the best of them is in {asked.out}. The same command begins anew"
         )
 
 
 def _keep(job: Job, best: Trial, asked: Tuning, stopped: bool) -> None:
+    import numpy as np
+
     from clickmill import bundle as bundles
     from serving import tuning
 
@@ -80,11 +82,13 @@ def _keep(job: Job, best: Trial, asked: Tuning, stopped: bool) -> None:
     if not stopped:
         rate = 1.5 * best.saturation
         load = tuning.under_overload(job, best.setting, shed, rate)
-        words.print(
+        told = (
             f"at {rate:,.0f} requests/s, half more than it can do, with --shed-wait-ms {shed:g}: {load.ok.mean():.0%} answered, p99 of "
-            f"those {load.quantile_ms(0.99):.3g} ms",
-            soft_wrap=True,
+            f"those {np.quantile(load.service_ms[load.ok], 0.99):.3g} ms from when they were sent"
         )
+        if np.median(load.late_ms) > 1.0:
+            told += "; the load generator could not keep that rate here"
+        words.print(told, soft_wrap=True)
     manifest = bundles.read_manifest(job.bundle)
     machine = f"{_processor()}, {job.cores} cores, Python {platform.python_version()}"
     sizes = () if stopped else (1,)
@@ -93,9 +97,14 @@ def _keep(job: Job, best: Trial, asked: Tuning, stopped: bool) -> None:
     serve_settings.write(asked.out, settings, measured)
     flags = " ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in settings.items())
     if not best.rate:
+        idle = best.idle_ms(0.99)
+        why = (
+            "an idle endpoint is slower: send fewer candidates, serve a smaller model, or promise more"
+            if idle > job.p99_ms
+            else f"already {tuning.SHARES[0]:.0%} of its most breaks it: is the machine busy with something else?"
+        )
         words.print(
-            f"[bold yellow]no setting keeps p99 within {job.p99_ms:g} ms[/]: an idle endpoint has {best.idle_ms(0.99):.3g} ms. Fewer candidates, a "
-            "smaller model or a looser promise.",
+            f"[bold yellow]no setting keeps p99 within {job.p99_ms:g} ms[/]; idle it has {idle:.3g} ms, and {why}",
             soft_wrap=True,
         )
     result.print(
@@ -109,20 +118,20 @@ def _keep(job: Job, best: Trial, asked: Tuning, stopped: bool) -> None:
 def _table(tried: list[Trial], best: Trial) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold")
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for name in (
         "threads",
-        "batch rows",
+        "rows",
         "wait us",
-        "saturation/s",
-        "idle p50 ms",
-        "idle p99 ms",
-        "kept at/s",
+        "most/s",
+        "idle p50",
+        "p99 ms",
+        "kept/s",
         "p50 ms",
         "p99 ms",
         "",
     ):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for trial in tried:
         setting = trial.setting
         table.add_row(

@@ -6,6 +6,7 @@ May import `clickmill` only.
 from monitoring.live.exporter import LiveCollector, Look, measured
 from monitoring.live.joined import Joined, Slot, TakenIn
 from monitoring.live.measures import Quality, quality
+from monitoring.live.reference import Reference, ReferenceCollector, references
 from monitoring.live.settings import LiveSettings
 from monitoring.live.watch import look, watch
 
@@ -15,10 +16,13 @@ __all__ = [
     "LiveSettings",
     "Look",
     "Quality",
+    "Reference",
+    "ReferenceCollector",
     "Slot",
     "TakenIn",
     "look",
     "measured",
     "quality",
+    "references",
     "watch",
 ]

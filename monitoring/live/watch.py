@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from monitoring.live.exporter import LiveCollector, Look
 from monitoring.live.joined import Joined, Slot, TakenIn
+from monitoring.live.reference import ReferenceCollector
 from monitoring.live.settings import LiveSettings
 
 
@@ -35,11 +36,17 @@ def watch(
     host: str,
     every: float,
     stop: threading.Event,
+    store: Path | None = None,
 ) -> None:
-    """Serve /metrics and look every `every` seconds until `stop` is set. Raises UsageError when another process has the state."""
+    """Serve /metrics and look every `every` seconds until `stop` is set; of the bundles in `store` also what they were on their test data.
+
+    Raises UsageError when another process has the state.
+    """
     collector = LiveCollector()
     registry = CollectorRegistry()
     registry.register(collector)
+    if store is not None:
+        registry.register(ReferenceCollector(store))
     with Joined(state, settings) as joined:
         server, thread = start_http_server(port, addr=host, registry=registry)
         try:

@@ -21,6 +21,8 @@ from clickmill.release import (
     ReleasePolicy,
     Shadowed,
     Smoke,
+    Target,
+    TargetFailed,
     Traffic,
     decide,
     propose,
@@ -29,7 +31,6 @@ from clickmill.release.release import UNDER_WAY
 from monitoring.live import Joined
 from monitoring.release.inbox import Inbox
 from monitoring.release.observations import Observations, Spell
-from monitoring.release.target import Target, TargetFailed
 
 log = logging.getLogger(__name__)
 

@@ -70,6 +70,7 @@ def open_loop(
     connections: int = 64,
     timeout_seconds: float = 10.0,
     on_answer: Callable[[int, Answer], None] | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> Load:
     """Send request i (of `requests`, over and over) at due[i] seconds from now, and wait for every answer.
 
@@ -81,10 +82,11 @@ def open_loop(
         connections: the most requests in flight; those beyond wait here, and their latency runs.
         timeout_seconds: after which a request in flight has failed.
         on_answer: called with the number of the request and its answer, good or not, while the clock runs: keep it short.
+        enough: nothing more is sent once it is true, and the load is that of what was.
 
     Raises UsageError for no requests, and for less than 1 or more than 500 connections.
     """
-    return _Loop(address, dial, requests, connections, timeout_seconds, on_answer).open(due)
+    return _Loop(address, dial, requests, connections, timeout_seconds, on_answer).open(due, enough)
 
 
 def closed_loop(
@@ -148,12 +150,12 @@ class _Loop:
         self._errors: list[str] = []
         self._swept = 0.0
 
-    def open(self, due: Floats) -> Load:
+    def open(self, due: Floats, enough: Callable[[], bool] | None) -> Load:
         times = [float(value) for value in due]
         start = time.perf_counter()
 
         def dues(i: int, now: float) -> float | None:
-            return start + times[i] if i < len(times) else None
+            return start + times[i] if i < len(times) and not (enough and enough()) else None
 
         return self._run(dues, start)
 

@@ -81,7 +81,12 @@ class Side:
             ),
         )
 
-    def open(self, due: np.ndarray, on_answer: Callable[[int, Answer], None] | None = None) -> Load:
+    def open(
+        self,
+        due: np.ndarray,
+        on_answer: Callable[[int, Answer], None] | None = None,
+        enough: Callable[[], bool] | None = None,
+    ) -> Load:
         """Requests at their times; those that are turned away are told by the load."""
         return open_loop(
             self.address,
@@ -90,6 +95,7 @@ class Side:
             due,
             connections=128,
             on_answer=on_answer,
+            enough=enough,
         )
 
     def first_logit(self) -> float:
@@ -159,7 +165,10 @@ Call = Callable[[], Any]
 def in_process(bundle: Bundle, n: int) -> dict[str, Call]:
     """The calls without a server, on ready arrays: what no endpoint can beat by much. n rows each."""
     raw = raw_rows(n)
-    return {"in-process TensorFlow": partial(bundle.graph, raw)}
+    return {
+        "in-process TensorFlow": partial(bundle.graph, raw),
+        "in-process ONNX twin": partial(bundle.twin, raw),
+    }
 
 
 def repeated_rows(bundle: Bundle, n: int) -> Call:

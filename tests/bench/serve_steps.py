@@ -14,7 +14,7 @@ from serve_bundle import NAME, copy_as, raw_rows
 from serve_sides import Side, address_of, on_core
 
 from clickmill.bundle import Bundle
-from serving.load import Speech, constant, prepare
+from serving.load import Answer, Speech, constant, prepare
 from serving.load.http import header
 from serving.process import Endpoint, running_server
 
@@ -35,6 +35,8 @@ class Step:
     """Slowest of the first 50."""
     meanwhile_ms: float = float("nan")
     """p99 while the new bundle was being loaded."""
+    refused: float = 0
+    """Requests without a good answer."""
 
     @property
     def ratio(self) -> float:
@@ -58,9 +60,15 @@ def at_start(bundle: Bundle, core: int | None, times: int) -> Step:
         with on_core(core), running_server(bundle.path, model_name=NAME, wait=False) as endpoint:
             side = _side(bundle, endpoint)
             endpoint.wait_until_ready()
-            latency = side.open(constant(RATE, 400)).latency_ms
+            load = side.open(constant(RATE, 400))
+            latency = load.latency_ms
             found.append(
-                Step(_p(latency[:FIRST], 0.9), _p(latency[2 * FIRST :], 0.9), _p(latency[:FIRST], 1.0))
+                Step(
+                    _p(latency[:FIRST], 0.9),
+                    _p(latency[2 * FIRST :], 0.9),
+                    _p(latency[:FIRST], 1.0),
+                    refused=int((~load.ok).sum()),
+                )
             )
     return _median(found)
 
@@ -80,25 +88,33 @@ def at_reload(bundle: Bundle, core: int | None, times: int) -> Step:
 
 
 def _reload(side: Side, store: Path, ready: Path, version: int) -> Step:
-    count, appears = 900, 2.0
-    versions = [""] * count
+    appears, longest, after_it = 2.0, 60.0, 2.0
+    found: dict[int, bool] = {}
+    """By request: whether the new version answered."""
+
+    def heard(i: int, answer: Answer) -> None:
+        found[i] = header(answer.head, "x-clickmill-version") == str(version)
+
     appear = threading.Timer(appears, lambda: (ready / str(version)).rename(store / str(version)))
     appear.start()
     load = side.open(
-        constant(RATE, count),
-        lambda i, answer: versions.__setitem__(i, header(answer.head, "x-clickmill-version")),
+        constant(RATE, int(longest * RATE)), heard, lambda: sum(found.values()) >= after_it * RATE
     )
     appear.join()
-    after = [i for i, name in enumerate(versions) if name == str(version)]
-    if not load.ok.all() or len(after) < 2 * FIRST:
-        raise RuntimeError(f"reload to {version}: {load.first_errors}, {len(after)} answers of it")
+    after = [i for i, new in sorted(found.items()) if new]
+    if not after:
+        raise RuntimeError(f"version {version} did not take over within {longest:g} s: {load.first_errors}")
     latency, begins = load.latency_ms, int(appears * RATE)
     first = latency[after[0] : after[0] + FIRST]
     return Step(
-        _p(first, 0.9), _p(latency[:begins], 0.9), _p(first, 1.0), _p(latency[begins : after[0]], 0.99)
+        _p(first, 0.9),
+        _p(latency[:begins], 0.9),
+        _p(first, 1.0),
+        _p(latency[begins : after[0]], 0.99),
+        int((~load.ok).sum()),
     )
 
 
 def _median(found: list[Step]) -> Step:
-    parts = [(s.first_ms, s.steady_ms, s.worst_ms, s.meanwhile_ms) for s in found]
+    parts = [(s.first_ms, s.steady_ms, s.worst_ms, s.meanwhile_ms, s.refused) for s in found]
     return Step(*(statistics.median(values) for values in zip(*parts, strict=True)))

@@ -22,7 +22,7 @@ SLOW = """
 import json, sys, time
 from dataclasses import replace
 from serving.server import serve
-from serving.watcher import load_verified
+from serving.engines import load_verified
 
 class Slow:
     ranks = False

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from clickmill.capacity import Demand, Measured, Point, plan
+from clickmill.capacity import Demand, Loaded, Measured, Point, plan
 from clickmill.errors import UsageError
 
 STEADY = Measured(
@@ -53,6 +53,17 @@ def test_between_two_measured_numbers_time_is_on_the_line():
     assert replica.idle_seconds.tolist() == pytest.approx([0.007])
     assert replica.saturation == pytest.approx(1 / 0.0055)
     assert STEADY.replica(101).saturation == pytest.approx(100)
+
+
+def test_a_measured_load_is_never_planned_quicker_than_it_was():
+    point = STEADY.points[0]
+    slow = Loaded(per_second=700, p99_ms=20.0)
+    measured = STEADY.model_copy(update={"points": (point.model_copy(update={"loaded": (slow,)}),)})
+    assert measured.replica(1).latency(700, 0.99) == pytest.approx(0.02, rel=1e-3)
+    demand = Demand(qps=9000, p99_ms=20.0, most_utilization=1)
+    assert plan(demand, measured).replicas > plan(demand, STEADY).replicas
+    # 700 a second is what keeps 20 ms: ceil(9000 / 700) = 13, so 7 in each zone
+    assert plan(demand, measured).replicas == 21
 
 
 def test_beyond_what_was_measured_nothing_is_said():

@@ -127,3 +127,19 @@ def test_the_highest_rate_keeps_the_promise_and_a_little_more_breaks_it(idle, co
 
 def test_an_idle_replica_that_is_too_slow_takes_no_load():
     assert Replica(np.array([0.02]), 40.0, 1.0).most_rate(0.01, 0.99) == 0.0
+
+
+@given(idle=times, slower=st.floats(1.0, 20.0), share=st.floats(0.3, 0.9))
+def test_a_replica_fitted_to_a_load_has_its_p99_there_and_is_slower_elsewhere(idle, slower, share):
+    replica = Replica(idle, 1 / idle.mean(), 1.0)
+    rate = share * replica.saturation
+    seen = slower * replica.latency(rate, 0.99)
+    fitted = replica.fitted_to(rate, seen)
+    assert fitted.latency(rate, 0.99) == pytest.approx(seen, rel=1e-3)
+    assert fitted.latency(0.5 * rate, 0.99) >= replica.latency(0.5 * rate, 0.99) * (1 - 1e-9)
+    assert replica.fitted_to(rate, 0.5 * seen / slower) is replica
+
+
+def test_no_replica_is_fitted_to_what_it_cannot_carry():
+    with pytest.raises(UsageError, match="were not carried"):
+        Replica(np.array([0.01]), 100.0, 1.0).fitted_to(100.0, 1.0)

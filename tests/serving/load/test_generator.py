@@ -95,6 +95,20 @@ def test_requests_go_out_when_they_are_due_and_not_before(server):
     assert found.seconds >= due[-1]
 
 
+def test_an_open_loop_ends_early_when_there_is_enough(server):
+    answers: list[int] = []
+    found = open_loop(
+        server(patient(0.0)).address,
+        HttpExchange,
+        [REQUEST],
+        constant(200, 10_000),
+        on_answer=lambda i, _: answers.append(i),
+        enough=lambda: len(answers) >= 5,
+    )
+    assert found.ok.all()
+    assert 5 <= len(found.ok) == len(answers) < 1000
+
+
 def test_a_closed_loop_keeps_each_client_at_one_request(server):
     one = server(patient(0.01))
     found = closed_loop(one.address, HttpExchange, [REQUEST], clients=3, seconds=0.3)
