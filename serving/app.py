@@ -32,6 +32,19 @@ class BundleDataPlane(DataPlane):
         models = self.model_registry.get_models().values()
         return bool(models) and all([await model.healthy() for model in models])
 
+    def decode(self, *arguments: Any, **options: Any) -> Any:
+        """The payload of a CloudEvent and its attributes. Raises InvalidInput for one that cannot be read.
+
+        The stock reader raises whatever it stumbles over (no data, headers of half an event, JSON that breaks off): it reads nothing
+        but the request, so that the request is what is wrong.
+        """
+        try:
+            return super().decode(*arguments, **options)
+        except InvalidInput:
+            raise
+        except Exception as error:
+            raise InvalidInput(f"the CloudEvent cannot be read: {type(error).__name__}: {error}") from error
+
     def metadata(self) -> dict[str, Any]:
         """Server metadata; the binary tensor extension is what we add, the repository extension what we do not offer."""
         return {**super().metadata(), "extensions": ["binary_tensor_data"]}

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from clickmill.errors import UsageError
+from serving.grpc_messages import service_handler
 from serving.kserve_parts import (
     DataPlane,
     InferenceServicer,
@@ -18,7 +19,6 @@ from serving.kserve_parts import (
     ModelNotReady,
     ModelRepositoryExtension,
     pb,
-    pb_grpc,
 )
 from serving.predictor import HEADER_DIGEST, HEADER_VERSION, BundleModel
 from serving.refusals import (
@@ -66,7 +66,7 @@ class BundleServicer(InferenceServicer):
             refusal = refusal_of(error)
             if is_fault(error):
                 log.error("gRPC request failed", exc_info=error)
-            self._model.metrics.rejected.labels(self._model.name, "grpc", refusal.reason).inc()
+            self.count_refused(refusal.reason)
             await context.abort(grpc.StatusCode[refusal.grpc], details_of(error), metadata_of(error))
             raise  # abort raises; for the type checker
         finally:
@@ -79,6 +79,10 @@ class BundleServicer(InferenceServicer):
         )
         self._seconds.observe(time.perf_counter() - start)
         return response
+
+    def count_refused(self, reason: str) -> None:
+        """Note a message that did not come as far as a call."""
+        self._model.metrics.rejected.labels(self._model.name, "grpc", reason).inc()
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Whether the model answers; NOT_FOUND for a name not served."""
@@ -130,8 +134,8 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
             ]
         )
-        pb_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
-        self._server.add_generic_rpc_handlers(self._handlers)
+        inference = service_handler(self._servicer, self._servicer.count_refused)
+        self._server.add_generic_rpc_handlers((inference, *self._handlers))
         try:
             self._server.add_insecure_port(self._address)
         except RuntimeError as error:

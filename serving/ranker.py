@@ -16,7 +16,7 @@ from serving.fallback import HEADER_FALLBACK
 from serving.predictor import HEADER_DIGEST, HEADER_VERSION, Answer, BundleModel, InService, Scores
 from serving.ranker_features import RankerFeatures
 from serving.ranker_settings import RankerSettings
-from serving.ranking import Judged, Ranking, Source
+from serving.ranking import HOUSE_RULES, Judged, Ranking, Source
 from serving.recent_scores import RecentScores
 from serving.refusals import DeadlinePassed, is_fault
 from serving.remote_scorer import due
@@ -35,6 +35,10 @@ RESERVED_SHARE, RESERVED_MOST = 0.1, 0.02
 
 CANDIDATE_BYTES = 1024
 """What a candidate counts as where the lane of its scoring is chosen: one that names an id only costs as much as one with all fields."""
+
+
+HEADER_FEATURES = "x-clickmill-features"
+"""Of an answer for which the feature store was not heard, so that defaults stand in: what became of its read."""
 
 
 class _Course:
@@ -58,7 +62,7 @@ class Ranker:
         self._model, self._scheduler, self._features = model, scheduler, features
         self.settings = settings or RankerSettings()
         self._cache = self._score_cache() if self.settings.score_cache_seconds else None
-        self._rules = rules or AuctionRules(slots=10)
+        self._rules = rules or HOUSE_RULES
         self._recent = RecentScores(self.settings.recent_scores, self.settings.recent_seconds)
 
     @classmethod
@@ -160,7 +164,8 @@ class Ranker:
             reasons = ablation(asked.raw, form.shared, best, form.contract, served.scorer.predict)
             for shown, why in zip(found["ranked"], reasons, strict=False):
                 shown["logit_by_field"] = why
-        return Answer(orjson.dumps(found), served.headers)
+        marked = {HEADER_FEATURES: asked.store} if asked.store else {}
+        return Answer(orjson.dumps(found), served.headers | marked)
 
     def _remember(self, served: InService, asked: Ranking, scores: Scores) -> None:
         """What outlives the answer: the log's rows, and the scores for a fallback."""

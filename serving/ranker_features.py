@@ -10,6 +10,7 @@ from serving.features import (
     FeatureMetrics,
     FeatureStore,
     Lookup,
+    Outcome,
     process_feature_metrics,
     store_at,
 )
@@ -68,7 +69,8 @@ class RankerFeatures:
             budget = max(min(budget, OF_WHAT_IS_LEFT * left), 0.0)
         with timed(Stage.LOOKUP):
             found = await lookup.find(gaps.ids, deadline_s=budget, only=gaps.fields, run=run)
-        return replace(asked, raw=fields.filled(asked.raw, gaps, found))
+        store = None if found.outcome is Outcome.OK else found.outcome.value
+        return replace(asked, raw=fields.filled(asked.raw, gaps, found), store=store)
 
     async def close(self) -> None:
         """Close the stores."""

@@ -1,4 +1,4 @@
-"""`clickmill release`: what a release policy asks for, before it is used."""
+"""`clickmill release`: the group, and what a release policy asks for before it is used."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from clickmill.command import release_run, release_state
 from clickmill.command.console import AsJson, print_json, result, words
 from clickmill.command.settings import nested, typed
 
@@ -15,9 +16,13 @@ app = typer.Typer(no_args_is_help=True, help="Bundles on their way to traffic, a
 ERRORS = (0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
 
 
-@app.callback()
-def _group() -> None:
-    """Bundles on their way to traffic, and back."""  # keeps `power` a word of its own while it is the only one
+app.command("run")(release_run.run)
+app.command("status")(release_state.status)
+app.command("history")(release_state.history)
+app.command("propose")(release_state.propose)
+app.command("rollback")(release_state.rollback)
+app.command("freeze")(release_state.freeze)
+app.command("resume")(release_state.resume)
 
 
 @app.command()

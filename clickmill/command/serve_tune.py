@@ -68,7 +68,7 @@ def tune(path: Path, model_name: str | None, asked: Tuning) -> None:
     _keep(job, best, asked, stopped)
     if stopped:
         raise KeyboardInterrupt(
-            f"after {len(tried)} settings; the best of them is in {asked.out}. The same command begins anew"
+            f"after {len(tried)} of {tuning.ladders(job)} settings; the best of them is in {asked.out}. The same command begins anew"
         )
 
 
@@ -97,9 +97,14 @@ def _keep(job: Job, best: Trial, asked: Tuning, stopped: bool) -> None:
     serve_settings.write(asked.out, settings, measured)
     flags = " ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in settings.items())
     if not best.rate:
+        idle = best.idle_ms(0.99)
+        why = (
+            "an idle endpoint is slower: send fewer candidates, serve a smaller model, or promise more"
+            if idle > job.p99_ms
+            else f"already {tuning.SHARES[0]:.0%} of its most breaks it: is the machine busy with something else?"
+        )
         words.print(
-            f"[bold yellow]no setting keeps p99 within {job.p99_ms:g} ms[/]: an idle endpoint has {best.idle_ms(0.99):.3g} ms. Fewer candidates, a "
-            "smaller model or a looser promise.",
+            f"[bold yellow]no setting keeps p99 within {job.p99_ms:g} ms[/]; idle it has {idle:.3g} ms, and {why}",
             soft_wrap=True,
         )
     result.print(

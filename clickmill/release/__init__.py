@@ -13,6 +13,7 @@ from clickmill.release.journal import Entry, Journal
 from clickmill.release.machine import MACHINE, Decision, decide, freeze, propose, resume, roll_back
 from clickmill.release.release import Freeze, Phase, Quarantined, Release, Split
 from clickmill.release.release_policy import ReleasePolicy
+from clickmill.release.target import Seen, Target, TargetFailed
 
 __all__ = [
     "MACHINE",
@@ -34,9 +35,12 @@ __all__ = [
     "Release",
     "ReleasePolicy",
     "Scores",
+    "Seen",
     "Shadowed",
     "Smoke",
     "Split",
+    "Target",
+    "TargetFailed",
     "Traffic",
     "Verdict",
     "decide",

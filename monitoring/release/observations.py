@@ -10,9 +10,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from clickmill.disk import sync
 from clickmill.errors import DataError
-from clickmill.release import Phase, Release, Smoke, Traffic
+from clickmill.release import Phase, Release, Seen, Smoke, Traffic
 from clickmill.release.evidence import total
-from monitoring.release.target import Seen
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

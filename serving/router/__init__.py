@@ -5,6 +5,7 @@ May import `clickmill` and `serving`. On a cluster a Gateway's HTTPRoute does it
 
 from serving.router.counts import Counts
 from serving.router.door import HEADER_ANSWERED_BY, HEADER_USER, Door
+from serving.router.local_target import LocalTarget
 from serving.router.split import choose
 
-__all__ = ["HEADER_ANSWERED_BY", "HEADER_USER", "Counts", "Door", "choose"]
+__all__ = ["HEADER_ANSWERED_BY", "HEADER_USER", "Counts", "Door", "LocalTarget", "choose"]

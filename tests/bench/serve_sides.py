@@ -165,7 +165,10 @@ Call = Callable[[], Any]
 def in_process(bundle: Bundle, n: int) -> dict[str, Call]:
     """The calls without a server, on ready arrays: what no endpoint can beat by much. n rows each."""
     raw = raw_rows(n)
-    return {"in-process TensorFlow": partial(bundle.graph, raw)}
+    return {
+        "in-process TensorFlow": partial(bundle.graph, raw),
+        "in-process ONNX twin": partial(bundle.twin, raw),
+    }
 
 
 def repeated_rows(bundle: Bundle, n: int) -> Call:

@@ -95,8 +95,10 @@ def raw_rows(n: int, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def write_small_bundle(folder: Path, *, bias: float = -3.0, golden_shift: float = 0.0) -> Path:
-    """Write a bundle. `golden_shift` makes its golden predictions lie by that much."""
+def write_small_bundle(
+    folder: Path, *, bias: float = -3.0, golden_shift: float = 0.0, contract: FeatureContract = CONTRACT
+) -> Path:
+    """Write a bundle. `golden_shift` makes its golden predictions lie by that much. contract: `CONTRACT`, or one with the same inputs."""
     import tensorflow as tf
 
     from clickmill.features import tensors
@@ -133,11 +135,11 @@ def write_small_bundle(folder: Path, *, bias: float = -3.0, golden_shift: float 
     saved.parent.mkdir(parents=True)
     # Every term is summed by broadcasting, so that one formula answers rows and requests.
     forms = {
-        export.SIGNATURE: (raw_logit, tensors.signature(CONTRACT)),
-        export.RANKING: (raw_logit, request_signature(CONTRACT)),
+        export.SIGNATURE: (raw_logit, tensors.signature(contract)),
+        export.RANKING: (raw_logit, request_signature(contract)),
     }
-    export.save(module, forms, lambda logit: logit, CONTRACT, saved)
-    (folder / "contract.yaml").write_text(contracts.dumps(CONTRACT))
+    export.save(module, forms, lambda logit: logit, contract, saved)
+    (folder / "contract.yaml").write_text(contracts.dumps(contract))
     priors.write(folder, PRIORS)
     graph = tf.saved_model.load(str(saved)).signatures[export.SIGNATURE]
 
@@ -147,8 +149,8 @@ def write_small_bundle(folder: Path, *, bias: float = -3.0, golden_shift: float 
         return {"logit": logit, "pctr": 1 / (1 + np.exp(-logit))}
 
     raw = raw_rows(16)
-    golden.write(folder, raw, ["real"] * 16, CONTRACT, predict)
-    complete(folder, CONTRACT)
+    golden.write(folder, raw, ["real"] * 16, contract, predict)
+    complete(folder, contract)
     return folder
 
 

@@ -5,9 +5,19 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from clickmill.release import Journal, Phase, Release, ReleasePolicy, Smoke, Traffic, propose
+from clickmill.release import (
+    Journal,
+    Phase,
+    Release,
+    ReleasePolicy,
+    Seen,
+    Smoke,
+    TargetFailed,
+    Traffic,
+    propose,
+)
 from monitoring.live import Joined, LiveSettings
-from monitoring.release import Inbox, Observations, Runner, Seen, TargetFailed
+from monitoring.release import Inbox, Observations, Runner
 from tests.monitoring.live import logs
 from tests.monitoring.release.test_inbox import body, told
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from clickmill.errors import ClickmillError
-from clickmill.release import Smoke, Split, Traffic
+from clickmill.release.evidence import Smoke, Traffic
+from clickmill.release.release import Split
 
 
 class TargetFailed(ClickmillError):
@@ -16,7 +17,7 @@ class TargetFailed(ClickmillError):
 
 @dataclass(frozen=True)
 class Seen:
-    """What a bundle answered since the target began to count; counts only grow while `epoch` stays the same."""
+    """What a bundle answered since the target began to count."""
 
     live: Traffic = field(default_factory=Traffic)
     """On its share of the traffic."""
@@ -35,3 +36,6 @@ class Target(Protocol):
 
     def smoke(self, bundle: str) -> Smoke | None:
         """Golden predictions replayed on the bundle's own server; None while it is not up yet."""
+
+
+__all__ = ["Seen", "Target", "TargetFailed"]
