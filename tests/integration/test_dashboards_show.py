@@ -1,4 +1,5 @@
-"""Every panel of every dashboard, asked of a real Prometheus that watches a real endpoint, a real lookup and real live quality."""
+"""Every panel of every dashboard, asked of a real Prometheus that watches a real endpoint, a real lookup, real live quality
+and what the release machine exports (its traffic made up)."""
 
 from __future__ import annotations
 
@@ -29,6 +30,7 @@ from serving.ports import claim
 from serving.process import running_server
 from tests.integration import engine
 from tests.monitoring.live import logs
+from tests.monitoring.series import releases
 from tests.serving.features import online_folder
 from tests.serving.small_bundle import GOOD_ROW, write_small_bundle
 
@@ -152,6 +154,18 @@ def lookups(folder: Path, stop: threading.Event) -> Iterator[int]:
     serving.join()
 
 
+@contextlib.contextmanager
+def release_machine(folder: Path) -> Iterator[int]:
+    registry = CollectorRegistry()
+    (folder / "release").mkdir()
+    registry.register(releases(folder / "release"))
+    server, serving = start_http_server(0, addr="127.0.0.1", registry=registry)
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+    serving.join()
+
+
 def send(url: str, stop: threading.Event) -> None:
     """One client of many: rows, rankings, and what goes wrong: NaN, a broken body, no time left."""
     row = {**GOOD_ROW, "price": 3.0}
@@ -175,6 +189,7 @@ def test_every_panel_has_data(tmp_path):
         events = stack.enter_context(broker())
         live = stack.enter_context(live_quality(tmp_path, store, digest))
         features = stack.enter_context(lookups(tmp_path, stop))
+        machine = stack.enter_context(release_machine(tmp_path))
         stack.callback(stop.set)
         endpoint = stack.enter_context(
             running_server(
@@ -188,6 +203,7 @@ def test_every_panel_has_data(tmp_path):
             )
         )
         targets = {
+            "release": machine,
             "live-quality": live,
             "features": features,
             "endpoint": int(endpoint.url.rsplit(":", 1)[1]),
