@@ -79,6 +79,11 @@ def dashboard() -> Dashboard:
                     f"max by (instance, {model}, {names.VERSION}, {names.DIGEST}) ({names.BUNDLE_INFO})",
                 ),
                 rows(
+                    "What runs the graph",
+                    "By size of the request.",
+                    f"max by (instance, {names.SIZE}, {names.ENGINE}) ({names.ENGINE_INFO}) == 1",
+                ),
+                rows(
                     "Alerts that ask for a rollback",
                     "Empty is good.",
                     'ALERTS{alertstate="firing", action="rollback"}',

@@ -42,7 +42,7 @@ from dataclasses import replace
 import numpy as np
 from serving.prediction_log import LogSettings
 from serving.server import serve
-from serving.watcher import load_verified
+from serving.engines import load_verified
 
 class Moody:
     ranks = False
@@ -84,10 +84,12 @@ def broker() -> Iterator[str]:
     server.asked = 0
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @contextlib.contextmanager
@@ -120,9 +122,11 @@ def live_quality(folder: Path, store: Path, digest: str) -> Iterator[int]:
     where = (folder / "impressions", folder / "clicks", folder / "state.duckdb")
     thread = threading.Thread(target=watch, args=(settings, *where), kwargs=options)
     thread.start()
-    yield port
-    stop.set()
-    thread.join()
+    try:
+        yield port
+    finally:
+        stop.set()
+        thread.join()
 
 
 @contextlib.contextmanager
@@ -147,11 +151,14 @@ def lookups(folder: Path, stop: threading.Event) -> Iterator[int]:
     server, serving = start_http_server(0, addr="127.0.0.1", registry=registry)
     thread = threading.Thread(target=lambda: asyncio.run(look()))
     thread.start()
-    yield server.server_address[1]
-    thread.join()
-    server.shutdown()
-    server.server_close()
-    serving.join()
+    try:
+        yield server.server_address[1]
+    finally:
+        stop.set()
+        thread.join()
+        server.shutdown()
+        server.server_close()
+        serving.join()
 
 
 @contextlib.contextmanager
@@ -160,10 +167,12 @@ def release_machine(folder: Path) -> Iterator[int]:
     (folder / "release").mkdir()
     registry.register(releases(folder / "release"))
     server, serving = start_http_server(0, addr="127.0.0.1", registry=registry)
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
-    serving.join()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        serving.join()
 
 
 def send(url: str, stop: threading.Event) -> None:
@@ -190,7 +199,6 @@ def test_every_panel_has_data(tmp_path):
         live = stack.enter_context(live_quality(tmp_path, store, digest))
         features = stack.enter_context(lookups(tmp_path, stop))
         machine = stack.enter_context(release_machine(tmp_path))
-        stack.callback(stop.set)
         endpoint = stack.enter_context(
             running_server(
                 store,
