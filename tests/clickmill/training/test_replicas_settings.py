@@ -36,7 +36,7 @@ LINEAR = {"units": [8], "dropout": 0.0, "dim": 4}
 TRIALS = {
     "adagrad": Trial({}),
     "adam": Trial({"embedding_optimizer": "adam"}),
-    "table_adam": Trial({"embedding_optimizer": "table_adam", "l2": 1e-3}),
+    "table_adam": Trial({"embedding_optimizer": "table_adam", "l2": 1.0}),
     "ftrl": Trial({"linear_optimizer": "ftrl"}, "wide_deep", LINEAR),
     "xla": Trial({"xla": True}),
     "bfloat16": Trial({"precision": "bfloat16"}),
