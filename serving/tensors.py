@@ -143,9 +143,8 @@ def to_raw(
     if not tensors:
         raise RequestError(f"`inputs` is empty; send at least one of: {', '.join(inputs)}")
     if len(given) != len(tensors):
-        names = [tensor.name for tensor in tensors]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RequestError(f"field `{twice}` is given twice; keep one", field=twice)
+        twice = repeated([tensor.name for tensor in tensors])
+        raise RequestError(f"field `{twice:.100}` is given twice; keep one", field=twice)
     for name in given:
         if name not in inputs and name not in form.ignored:
             raise RequestError(
@@ -164,6 +163,12 @@ def to_raw(
         else:
             raw[name] = filled(field, rows)
     return raw, rows
+
+
+def repeated(names: Sequence[str]) -> str:
+    """The first name that has stood before; one of them does. In one pass: there may be hundreds of thousands of them in a message."""
+    seen: set[str] = set()
+    return next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
 
 
 def filled(field: ContractField, rows: int) -> np.ndarray:

@@ -29,7 +29,7 @@ from serving import places, tf_examples, tf_tensors
 from serving.predictor import BundleModel, InService, Question, Scores
 from serving.ranked_tensors import to_request
 from serving.refusals import MalformedRequest, UnknownModel, UnknownSignature
-from serving.tensors import DATATYPE, to_raw
+from serving.tensors import DATATYPE, repeated, to_raw
 from serving.tf_messages import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -229,8 +229,7 @@ def _describe(info: Any, name: str, datatype: str, shape: list[int]) -> None:
 def _filtered(names: list[str]) -> tuple[str, ...]:
     """Outputs a request asks for. Raises RequestError for an unknown one or one named twice, as TF Serving does."""
     if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RequestError(f"output `{twice}` is named twice in output_filter; keep one")
+        raise RequestError(f"output `{repeated(names):.100}` is named twice in output_filter; keep one")
     return requested(names)
 
 

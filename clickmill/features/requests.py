@@ -107,7 +107,9 @@ class _Form:
             hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else "remove it"
             told.append(f"field {_named(name)} is unknown; {hint}")
         more = f" (and {len(strangers) - 5} more)" if len(strangers) > 5 else ""
-        words = f"{where}{'; '.join(told)}{more}. Fields of a request: {', '.join(self.inputs)}"
+        problems = f"{where}{'; '.join(told)}{more}"
+        end = "" if problems.endswith("?") else "."
+        words = f"{problems}{end} Fields of a request: {', '.join(self.inputs)}"
         return RequestError(words, field=strangers[0], row=row)
 
 

@@ -83,6 +83,10 @@ def test_limits_and_reasons_are_those_of_the_endpoint():
     assert schemas["Rows"]["properties"]["instances"]["maxItems"] == 7
     assert schemas["Ranking"]["properties"]["candidates"]["maxItems"] == 7
     assert schemas["Row"]["properties"]["ad_id"]["maxLength"] == 33
+    rules = {
+        name: schemas["Ranking"]["properties"][name]["default"] for name in ("slots", "pricing", "reserve")
+    }
+    assert rules == {"slots": 10, "pricing": "second", "reserve": 0.0}
     answered = set(DOCUMENT["paths"][PREDICT]["post"]["responses"])
     # 501 is for the repository's routes, which are not offered
     assert answered == {"200"} | {str(refusal.http) for _, refusal in refusals()} - {"501"}
