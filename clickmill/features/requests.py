@@ -24,6 +24,7 @@ from clickmill.features.request_values import (
     integer_of,
     rule_of,
     shown,
+    text_of,
 )
 
 PAD_INT64 = int(np.iinfo(np.int64).min)
