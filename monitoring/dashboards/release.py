@@ -1,4 +1,4 @@
-"""Which bundle serves, since when, and how do two of them compare? What the release machine itself exports comes here when it does."""
+"""What does the release machine do, which bundle serves, since when, and how do two of them compare?"""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from clickmill import metric_names as names
 from monitoring.dashboards.panels import RATE, board, lines, rows
+
+
+def _door(metric: str) -> str:
+    return f"sum by ({names.BUNDLE}, {names.ROLE}) (rate({metric}_total[{RATE}]))"
 
 
 def dashboard() -> Dashboard:
@@ -18,11 +22,66 @@ def dashboard() -> Dashboard:
         "Clickmill: release",
         "The bundles that serve, side by side.",
         {
+            "The release under way": [
+                rows(
+                    "Phase",
+                    "clickmill release history says how it came there.",
+                    f"max by ({names.ENDPOINT}, {names.PHASE}) ({names.RELEASE_PHASE}) == 1",
+                ),
+                lines(
+                    "Share of live traffic",
+                    "percent",
+                    "By bundle.",
+                    {
+                        "{{endpoint}} {{bundle}}": f"max by ({names.ENDPOINT}, {bundle}) ({names.RELEASE_PERCENT})"
+                    },
+                    least=0,
+                ),
+                lines(
+                    "Requests at the door",
+                    "reqps",
+                    "Shadow requests are copies that nobody waits for.",
+                    {"{{bundle}} {{role}}": _door(names.RELEASE_REQUESTS)},
+                    least=0,
+                ),
+                lines(
+                    "Of them failed",
+                    "percentunit",
+                    "5xx, broken connections, timeouts.",
+                    {
+                        "{{bundle}} {{role}}": f"{_door(names.RELEASE_ERRORS)} / {_door(names.RELEASE_REQUESTS)}"
+                    },
+                    least=0,
+                ),
+                lines(
+                    "Of them slow",
+                    "percentunit",
+                    "Slower than the policy's p99_ms.",
+                    {"{{bundle}} {{role}}": f"{_door(names.RELEASE_SLOW)} / {_door(names.RELEASE_REQUESTS)}"},
+                    least=0,
+                ),
+                lines(
+                    "The machine itself",
+                    "short",
+                    "Seconds since its last step: ReleaseLoopStalled alerts after 60.",
+                    {
+                        "alerts with action rollback": f"max({names.RELEASE_ALERTS})",
+                        "frozen": f"max({names.RELEASE_FROZEN})",
+                        "seconds since its last step": f"time() - max({names.RELEASE_STEPPED})",
+                    },
+                    least=0,
+                ),
+            ],
             "In service": [
                 rows(
                     "Bundle of each replica",
                     "",
                     f"max by (instance, {model}, {names.VERSION}, {names.DIGEST}) ({names.BUNDLE_INFO})",
+                ),
+                rows(
+                    "What runs the graph",
+                    "By size of the request.",
+                    f"max by (instance, {names.SIZE}, {names.ENGINE}) ({names.ENGINE_INFO}) == 1",
                 ),
                 rows(
                     "Alerts that ask for a rollback",

@@ -44,6 +44,23 @@ def main() -> None:
     print(f"{os.cpu_count()} cores; servers on {server_core}, generator on {own_core} (None: anywhere)")
     _tell_noise(server_core)
     goals: list[Goal] = []
+    if set(options.parts) - {"steps"}:
+        goals += _beside_each_other(bundle, server_core, own_core, options)
+    if "steps" in options.parts:
+        with on_core(own_core):
+            start = at_start(bundle, server_core, options.starts)
+            goals += of_steps(start, at_reload(bundle, server_core, options.starts))
+    _tell_noise(server_core)
+    print(f"\n{'goals':86} {'got':>8} {'by cpu':>8}  {'goal':>8}")
+    for goal in goals:
+        print(goal.line())
+    print(f"{sum(goal.ok for goal in goals)} of {len(goals)} met; {time.monotonic() - began:.0f} s")
+
+
+def _beside_each_other(
+    bundle: Bundle, server_core: int | None, own_core: int | None, options: argparse.Namespace
+) -> list[Goal]:
+    goals: list[Goal] = []
     with (
         on_core(server_core),
         running_server(bundle.path, model_name=NAME, wait=False) as ours,
@@ -58,15 +75,7 @@ def main() -> None:
             goals += of_half(_half(bundle, ours, options))
         if "ranker" in options.parts:
             goals += of_ranker(_ranker(bundle, ours, options))
-    if "steps" in options.parts:
-        with on_core(own_core):
-            start = at_start(bundle, server_core, options.starts)
-            goals += of_steps(start, at_reload(bundle, server_core, options.starts))
-    _tell_noise(server_core)
-    print(f"\n{'goals':86} {'got':>8} {'by cpu':>8}  {'goal':>8}")
-    for goal in goals:
-        print(goal.line())
-    print(f"{sum(goal.ok for goal in goals)} of {len(goals)} met; {time.monotonic() - began:.0f} s")
+    return goals
 
 
 def _tell_noise(core: int | None) -> None:

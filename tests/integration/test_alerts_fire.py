@@ -102,3 +102,40 @@ def test_the_release_machine_is_told_which_bundle_and_nothing_of_the_good_one(
     assert (alert["status"], alert["labels"]["action"]) == ("firing", "rollback")
     assert (alert["labels"]["alertname"], alert["labels"]["bundle"]) == ("CalibrationRatioHigh", BAD[:12])
     assert alert["annotations"]["summary"].startswith(f"Bundle {BAD[:12]} predicts at least ")
+
+
+def test_a_stalled_click_log_holds_the_rollback_back_but_not_that_of_a_bundle_that_gives_nan(
+    tmp_path, receiver
+):
+    engine.installed("prometheus-alertmanager")
+    address = f"http://127.0.0.1:{receiver.server_address[1]}/alerts"
+    quality = {"subject": "quality", "action": "rollback", "severity": "critical", "bundle": BAD[:12]}
+    with engine.alertmanager(tmp_path, address) as port:
+        url = f"http://127.0.0.1:{port}/api/v2/alerts"
+
+        def fire(*alerts):
+            sent = [{"labels": labels, "annotations": {"summary": "x"}} for labels in alerts]
+            assert httpx.post(url, json=sent, trust_env=False).status_code == 200
+
+        def states():
+            found = httpx.get(url, trust_env=False).json()
+            return {alert["labels"]["alertname"]: alert["status"]["state"] for alert in found}
+
+        fire(
+            {
+                "alertname": "ClickLogStalled",
+                "subject": "labels",
+                "action": "page-data",
+                "severity": "critical",
+            }
+        )
+        engine.until(lambda: "ClickLogStalled" in states(), 20, states)
+        fire(
+            {"alertname": "CalibrationRatioHigh", **quality}, {"alertname": "NotFinitePredictions", **quality}
+        )
+        engine.until(lambda: receiver.told, 60, states)
+        engine.until(lambda: states().get("CalibrationRatioHigh") == "suppressed", 60, states)
+        assert states()["NotFinitePredictions"] == "active"
+    assert {a["labels"]["alertname"] for _, message in receiver.told for a in message["alerts"]} == {
+        "NotFinitePredictions"
+    }

@@ -1,4 +1,5 @@
-"""Every panel of every dashboard, asked of a real Prometheus that watches a real endpoint, a real lookup and real live quality."""
+"""Every panel of every dashboard, asked of a real Prometheus that watches a real endpoint, a real lookup, real live quality
+and what the release machine exports (its traffic made up)."""
 
 from __future__ import annotations
 
@@ -29,6 +30,7 @@ from serving.ports import claim
 from serving.process import running_server
 from tests.integration import engine
 from tests.monitoring.live import logs
+from tests.monitoring.series import releases
 from tests.serving.features import online_folder
 from tests.serving.small_bundle import GOOD_ROW, write_small_bundle
 
@@ -40,7 +42,7 @@ from dataclasses import replace
 import numpy as np
 from serving.prediction_log import LogSettings
 from serving.server import serve
-from serving.watcher import load_verified
+from serving.engines import load_verified
 
 class Moody:
     ranks = False
@@ -82,10 +84,12 @@ def broker() -> Iterator[str]:
     server.asked = 0
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @contextlib.contextmanager
@@ -118,9 +122,11 @@ def live_quality(folder: Path, store: Path, digest: str) -> Iterator[int]:
     where = (folder / "impressions", folder / "clicks", folder / "state.duckdb")
     thread = threading.Thread(target=watch, args=(settings, *where), kwargs=options)
     thread.start()
-    yield port
-    stop.set()
-    thread.join()
+    try:
+        yield port
+    finally:
+        stop.set()
+        thread.join()
 
 
 @contextlib.contextmanager
@@ -145,11 +151,28 @@ def lookups(folder: Path, stop: threading.Event) -> Iterator[int]:
     server, serving = start_http_server(0, addr="127.0.0.1", registry=registry)
     thread = threading.Thread(target=lambda: asyncio.run(look()))
     thread.start()
-    yield server.server_address[1]
-    thread.join()
-    server.shutdown()
-    server.server_close()
-    serving.join()
+    try:
+        yield server.server_address[1]
+    finally:
+        stop.set()
+        thread.join()
+        server.shutdown()
+        server.server_close()
+        serving.join()
+
+
+@contextlib.contextmanager
+def release_machine(folder: Path) -> Iterator[int]:
+    registry = CollectorRegistry()
+    (folder / "release").mkdir()
+    registry.register(releases(folder / "release"))
+    server, serving = start_http_server(0, addr="127.0.0.1", registry=registry)
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        serving.join()
 
 
 def send(url: str, stop: threading.Event) -> None:
@@ -175,7 +198,7 @@ def test_every_panel_has_data(tmp_path):
         events = stack.enter_context(broker())
         live = stack.enter_context(live_quality(tmp_path, store, digest))
         features = stack.enter_context(lookups(tmp_path, stop))
-        stack.callback(stop.set)
+        machine = stack.enter_context(release_machine(tmp_path))
         endpoint = stack.enter_context(
             running_server(
                 store,
@@ -188,6 +211,7 @@ def test_every_panel_has_data(tmp_path):
             )
         )
         targets = {
+            "release": machine,
             "live-quality": live,
             "features": features,
             "endpoint": int(endpoint.url.rsplit(":", 1)[1]),

@@ -1,5 +1,6 @@
 """Every alert is three files of one name that agree with each other, with the metrics there are, and with the docs."""
 
+import functools
 import re
 import shutil
 import subprocess
@@ -28,14 +29,20 @@ def tool(name):
     return found
 
 
+@functools.cache
+def unit_tests():
+    return [(path.name, yaml.safe_load(path.read_text())["tests"]) for path in ALERTS.glob("*.test.yaml")]
+
+
+@functools.cache
 def checks():
     """By alert: the files that test it, and (name of the test, second) of its checks, by whether it is silent or fires."""
     found = {}
-    for path in ALERTS.glob("*.test.yaml"):
-        for test in yaml.safe_load(path.read_text())["tests"]:
+    for file, tests in unit_tests():
+        for test in tests:
             for check in test["alert_rule_test"]:
                 one = found.setdefault(check["alertname"], {"files": set(), "silent": [], "firing": []})
-                one["files"].add(path.name.removesuffix(".test.yaml"))
+                one["files"].add(file.removesuffix(".test.yaml"))
                 fires = check.get("exp_alerts") or []
                 one["firing" if fires else "silent"].append(
                     (test["name"], promql.seconds(check["eval_time"]))
@@ -94,8 +101,8 @@ def test_an_alert_that_rolls_back_names_the_bundle_it_is_about(stem, rule):
     assert "$labels.bundle" in rule["annotations"]["summary"]
     firing = [
         alert
-        for path in ALERTS.glob("*.test.yaml")
-        for test in yaml.safe_load(path.read_text())["tests"]
+        for _, tests in unit_tests()
+        for test in tests
         for check in test["alert_rule_test"]
         if check["alertname"] == rule["alert"]
         for alert in check.get("exp_alerts") or []

@@ -134,6 +134,8 @@ def test_the_command_prints_what_the_bundle_was_on_its_test_data(tmp_path):
     assert "0.820" in found.output
     [row] = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["quality"]
     assert (row["bundle"], row["test_normalized_entropy"]) == (digest, 0.82)
+    empty = CliRunner().invoke(app, [*words, "--store", str(tmp_path / "clicks")])
+    assert "holds no bundle yet" in " ".join(empty.output.split())
     nowhere = CliRunner().invoke(app, [*words, "--store", str(tmp_path / "nowhere")])
     assert nowhere.exit_code == 2
     assert "--store" in nowhere.output
