@@ -111,9 +111,10 @@ class Ranker:
                 return self._read(served, body)
 
             asked = await step(len(body), read)
-            if self._features is not None:
-                asked = await self._features.fill(served, asked, self._scheduler.gate.left(deadline))
             size = max(len(body), asked.rows * CANDIDATE_BYTES)
+            if self._features is not None:
+                left = self._scheduler.gate.left(deadline)
+                asked = await self._features.fill(served, asked, left, partial(step, size))
             course = _Course()
             try:
                 return await step(size, self._judged, served, asked, explain, course)
