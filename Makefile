@@ -14,7 +14,7 @@ OUT ?= out
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export UV_LINK_MODE ?= copy
 
-.PHONY: help setup demo test test-integration lint format gen lock bench bench-train clean
+.PHONY: help setup demo test test-integration lint format gen lock images bench bench-serve bench-train clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -40,20 +40,34 @@ format: $(READY)  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-gen: $(READY)  ## write again what is generated: compiled pipelines, JSON Schema of the contract
+gen: $(READY)  ## write again what is generated: compiled pipelines, JSON Schema of the contract, dashboards
 	$(BIN)/python -m pipelines.compile
 	$(BIN)/clickmill contract schema > contracts/contract.schema.json
+	$(BIN)/python -m monitoring.dashboards.write
+
+# What an image installs: a part of requirements.lock, at its versions.
+IMAGE_LOCK = $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -c requirements.lock
 
 lock: $(UV)  ## resolve requirements.lock again after a change of pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
+	$(IMAGE_LOCK) pyproject.toml --extra serving -o serving/images/serving.lock
+	$(IMAGE_LOCK) pyproject.toml --extra pipelines --extra sweep -o serving/images/steps.lock
+	echo hatchling | $(IMAGE_LOCK) - -o serving/images/build.lock
+
+images:  ## container images by buildah; BASE=debootstrap where no registry is reached (docs/serving.md)
+	serving/images/build.sh
 
 bench: $(READY)  ## performance beside a peer or a roofline: preprocess, training, endpoint, feature store
 	$(BIN)/python tests/bench/world.py
 	$(BIN)/python tests/bench/preprocess.py
 	$(BIN)/python tests/bench/train.py --sides clickmill,tensorflow-tower --no-epoch
-	$(BIN)/python tests/bench/serve.py
+	$(BIN)/python tests/bench/serve.py --quick
 	$(BIN)/python tests/bench/features.py --ids 100000 --reads 500
+
+bench-serve: $(READY)  ## the endpoint beside stock KServe and the bare call, goals with what was got (six minutes)
+	$(BIN)/python tests/bench/serve.py $(ARGS)
+	$(BIN)/python tests/bench/serve_capacity.py
 
 bench-train: $(READY)  ## training speed beside DeepCTR, FuxiCTR and the roofline (makes their environments: a few GB; half an hour)
 	$(BIN)/python tests/bench/train.py $(ARGS)
@@ -66,6 +80,6 @@ $(CACHE)/uv/bin/uv:
 
 $(READY): requirements.lock pyproject.toml | $(UV)
 	test -x $(BIN)/python || $(UV) venv --quiet --python 3.11 .venv
-	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip sync --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@

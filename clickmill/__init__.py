@@ -10,7 +10,7 @@ rooms lazily, by subcommand). Sub-packages, top to bottom; an upper one may impo
     calibration, features, evaluation
     data
     contract
-    errors, progress
+    errors, metric_names, progress
 """
 
 from importlib.metadata import version

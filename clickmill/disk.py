@@ -1,9 +1,11 @@
-"""What must be on the disk before anyone is told that it is."""
+"""Writing to disk so that what went wrong is told, and what is told is there."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+import numpy as np
 
 
 def sync(path: Path) -> None:
@@ -13,3 +15,12 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as .npy. Of a full disk `numpy.save` says how many bytes it wrote; this raises the OSError that says why."""
+    form = np.lib.format
+    with path.open("wb") as file:
+        whole = np.ascontiguousarray(array).reshape(array.shape)
+        form.write_array_header_1_0(file, form.header_data_from_array_1_0(whole))
+        file.write(whole.reshape(-1).view(np.uint8).data)

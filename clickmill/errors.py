@@ -90,7 +90,23 @@ class GateRefused(ClickmillError):
 
 
 class RequestError(ClickmillError):
-    """A prediction request is malformed; names the field, the row and the rule."""
+    """A prediction request is malformed; names the field, the row and the rule.
+
+    For programs the place stands beside the words: `field`, `row` and `item` (of a list; both 0-based), and `path`, where that is in
+    the body as it was sent (`instances[3].user_id`), which only the protocol knows. None where the problem has no such place.
+    """
+
+    def __init__(
+        self,
+        words: str,
+        *,
+        field: str | None = None,
+        row: int | None = None,
+        item: int | None = None,
+        path: str | None = None,
+    ) -> None:
+        super().__init__(words)
+        self.field, self.row, self.item, self.path = field, row, item, path
 
 
 class RequestTooLarge(RequestError):

@@ -1,6 +1,6 @@
-"""What watches a served model: drift jobs, live metrics, alert rules, dashboards. May import `clickmill` only.
+"""What watches a served model: live quality, dashboards, the release machine at work, and the rules that alert (`alerts/`, `runbooks/`: no Python). May import `clickmill` only.
 
-Empty so far but for this line; docs/architecture.md says what is in place and what is not.
+docs/architecture.md says what is in place and what is not.
 """
 
 __all__: list[str] = []

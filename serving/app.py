@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from clickmill.errors import ClickmillError
+from serving import openapi
 from serving.kserve_parts import (
     DataPlane,
     InvalidInput,
@@ -31,6 +32,19 @@ class BundleDataPlane(DataPlane):
         models = self.model_registry.get_models().values()
         return bool(models) and all([await model.healthy() for model in models])
 
+    def decode(self, *arguments: Any, **options: Any) -> Any:
+        """The payload of a CloudEvent and its attributes. Raises InvalidInput for one that cannot be read.
+
+        The stock reader raises whatever it stumbles over (no data, headers of half an event, JSON that breaks off): it reads nothing
+        but the request, so that the request is what is wrong.
+        """
+        try:
+            return super().decode(*arguments, **options)
+        except InvalidInput:
+            raise
+        except Exception as error:
+            raise InvalidInput(f"the CloudEvent cannot be read: {type(error).__name__}: {error}") from error
+
     def metadata(self) -> dict[str, Any]:
         """Server metadata; the binary tensor extension is what we add, the repository extension what we do not offer."""
         return {**super().metadata(), "extensions": ["binary_tensor_data"]}
@@ -49,6 +63,8 @@ def build(data_plane: DataPlane) -> FastAPI:
     root = APIRouter()
     root.add_api_route("/", data_plane.live)
     root.add_api_route("/metrics", metrics_handler, methods=["GET"], response_model=None)
+    root.add_api_route("/openapi.json", lambda: JSONResponse(_described(data_plane)))
+    root.add_api_route("/docs", lambda: HTMLResponse(openapi.as_page(_described(data_plane))))
     app.include_router(root)
     repository = ModelRepositoryExtension(data_plane.model_registry)
     register_v1_endpoints(app, data_plane, repository)
@@ -63,6 +79,14 @@ def build(data_plane: DataPlane) -> FastAPI:
     ):
         app.add_exception_handler(kind, _answer)
     return app
+
+
+def _described(data_plane: DataPlane) -> dict[str, Any]:
+    """The OpenAPI document of the bundle in service. Raises NotReady before the first one."""
+    (model,) = data_plane.model_registry.get_models().values()
+    assert isinstance(model, BundleModel)
+    scorer = model.in_service.scorer
+    return openapi.describe(scorer.contract, model_name=model.name, limits=model.limits, digest=scorer.digest)
 
 
 async def _answer(request: Request, error: Exception) -> Response:

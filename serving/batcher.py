@@ -8,6 +8,7 @@ shared run is settled alone: the run is repeated request by request, and each ge
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from pydantic import BaseModel, Field
 
 from serving.grouping import Grouping
 from serving.predictor import BundleModel, Question, Raw, Reply, Scores
+from serving.stages import Stage, lap
 
 
 class BatchSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -38,6 +40,10 @@ class _Asked:
     question: Question[Any]
     begin: Callable[[], None]
     future: asyncio.Future[Any]
+    context: contextvars.Context
+    """Of the request: what is done for it on a thread runs in it, so that it is noted on its timeline."""
+    came: float
+    """When it was put into the queue, in seconds of `time.perf_counter`."""
 
 
 class Batcher:
@@ -59,8 +65,10 @@ class Batcher:
         Raises what `begin` raises, and NotFinite.
         """
         loop = asyncio.get_running_loop()
-        asked = _Asked(question, begin, loop.create_future())
-        self._grouping.add(asked, id(question.served), question.rows, loop.time())
+        asked = _Asked(question, begin, loop.create_future(), contextvars.copy_context(), time.perf_counter())
+        # a request of shared fields and candidates is one run of its own
+        alike = id(question) if question.ranks else id(question.served)
+        self._grouping.add(asked, alike, question.rows, loop.time())
         if not self._called:
             # not at once: whoever else came in this turn of the loop joins first
             self._called = True
@@ -109,37 +117,42 @@ class Batcher:
         for place, asked in enumerate(group):
             try:
                 asked.begin()
+                asked.context.run(lap, Stage.WAIT, asked.came, time.perf_counter())
             except Exception as error:  # noqa: BLE001 - it is the answer of this request
                 outcomes[place] = error
         started = [place for place in range(len(group)) if place not in outcomes]
-        questions = [group[place].question for place in started]
-        if questions:
-            self._rows.observe(sum(question.rows for question in questions))
-            self._requests.observe(len(questions))
-            for place, outcome in zip(started, self._answers(questions), strict=True):
+        if started:
+            begun = [group[place] for place in started]
+            self._rows.observe(sum(asked.question.rows for asked in begun))
+            self._requests.observe(len(begun))
+            for place, outcome in zip(started, self._answers(begun), strict=True):
                 outcomes[place] = outcome
         return [outcomes[place] for place in range(len(group))]
 
-    def _answers(self, questions: list[Question[Any]]) -> list[Any]:
-        if len(questions) > 1:
+    def _answers(self, group: list[_Asked]) -> list[Any]:
+        questions = [asked.question for asked in group]
+        if len(group) > 1:
             try:
                 start = time.perf_counter()
                 whole = questions[0].served.scorer.predict(
                     _together([question.raw for question in questions])
                 )
-                self._model.observe_run(time.perf_counter() - start)
+                end = time.perf_counter()
+                self._model.observe_run(end - start)
             except Exception:  # noqa: BLE001 - whose fault it is shows when each is asked alone
-                return [_outcome(self._model.answer, question) for question in questions]
+                return [_outcome(asked, self._model.answer) for asked in group]
+            for asked in group:
+                asked.context.run(lap, Stage.SCORE, start, end)
             return [
-                _outcome(self._model.reply, question, scores)
-                for question, scores in zip(questions, _apart(whole, questions), strict=True)
+                _outcome(asked, self._model.reply, scores)
+                for asked, scores in zip(group, _apart(whole, questions), strict=True)
             ]
-        return [_outcome(self._model.answer, question) for question in questions]
+        return [_outcome(asked, self._model.answer) for asked in group]
 
 
-def _outcome(work: Callable[..., Any], *arguments: Any) -> Any:
+def _outcome(asked: _Asked, work: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        return work(*arguments)
+        return asked.context.run(work, asked.question, *arguments)
     except Exception as error:  # noqa: BLE001 - the future of the request raises it
         return error
 

@@ -11,15 +11,18 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from clickmill.errors import RequestTooLarge
+from serving.fallback import wish_of
 from serving.gate import timeout_of
 from serving.limits import Limits
 from serving.predictor import Answer, BundleModel
 from serving.ranker import Ranker
 from serving.refusals import (
+    RETRY_AFTER_SECONDS,
     MalformedRequest,
     NotOffered,
     SlowRequest,
@@ -30,6 +33,7 @@ from serving.refusals import (
     refusal_of,
 )
 from serving.scheduler import Scheduler
+from serving.stages import failed, trace_context
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +56,11 @@ _BINARY = b"application/octet-stream"
 class Front:
     """ASGI application over `app`."""
 
-    def __init__(self, app: App, model: BundleModel, scheduler: Scheduler) -> None:
+    def __init__(
+        self, app: App, model: BundleModel, scheduler: Scheduler, ranker: Ranker | None = None
+    ) -> None:
         self.app, self.model, self.limits = app, model, model.limits
-        self._scheduler, self._ranker = scheduler, Ranker(model)
+        self._scheduler, self._ranker = scheduler, ranker or Ranker(model, scheduler)
         metrics, name = model.metrics, model.name
         self._seconds = {p: metrics.request_seconds.labels(name, p) for p in ("v1", "v2", "rank")}
         self._in_flight = metrics.in_flight.labels(name)
@@ -67,13 +73,13 @@ class Front:
         if scope["method"] == "POST":
             path = scope["path"]
             if (v1 := _PREDICT.match(path)) and not _is_cloudevent(scope["headers"]):
-                await self._predict("v1", scope, receive, send, v1[1], None)
+                await self._timed("v1", scope, receive, send, v1[1], None)
                 return
             if rank := _RANK.match(path):
-                await self._predict("rank", scope, receive, send, rank[1], None)
+                await self._timed("rank", scope, receive, send, rank[1], None)
                 return
             if v2 := _INFER.match(path):
-                await self._predict("v2", scope, receive, send, v2[1], v2[2])
+                await self._timed("v2", scope, receive, send, v2[1], v2[2])
                 return
             if _REPOSITORY.match(path):
                 error = NotOffered(
@@ -82,6 +88,11 @@ class Front:
                 await _refuse(send, error)
                 return
         await self.app(scope, _bounded(scope, receive, self.limits), send)
+
+    async def _timed(self, protocol: str, scope: Scope, *arguments: Any) -> None:
+        headers = scope["headers"]
+        with self._scheduler.stages.request(protocol, partial(trace_context, headers), _request_id(headers)):
+            await self._predict(protocol, scope, *arguments)
 
     async def _predict(
         self, protocol: str, scope: Scope, receive: Receive, send: Send, name: str, version: str | None
@@ -101,7 +112,8 @@ class Front:
                 answer = await schedule.answer(size, deadline, self.model.ask_v1, body, _request_id(headers))
             elif protocol == "rank":
                 explain = parse_qs(scope["query_string"].decode("latin-1")).get("explain") == ["1"]
-                answer = await schedule.run(size, deadline, self._ranker.answer, body, explain)
+                falls_back = wish_of(headers, self._ranker.settings.fallback)
+                answer = await self._ranker.answer(body, deadline, explain=explain, falls_back=falls_back)
             else:
                 length = _json_length(headers)
                 _check_content_type(headers, _JSON if length is None else _BINARY)
@@ -126,6 +138,7 @@ class Front:
     async def _fail(self, protocol: str, send: Send, error: Exception) -> None:
         if isinstance(error, _Gone):
             return
+        failed(error)
         refusal = refusal_of(error)
         if is_fault(error):
             log.error("%s request failed", protocol, exc_info=error)
@@ -237,7 +250,7 @@ async def _refuse(send: Send, error: Exception) -> None:
     if refusal.http in (408, 413):
         headers.append((b"connection", b"close"))  # the rest of the body is not wanted
     if refusal.http == 503:
-        headers.append((b"retry-after", b"1"))
+        headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
     await _send(send, refusal.http, body_of(error), headers)
 
 

@@ -54,6 +54,10 @@ class Gate:
         seconds = self._default if timeout_seconds is None else timeout_seconds
         return None if seconds is None else self._clock() + seconds
 
+    def left(self, deadline: float | None) -> float | None:
+        """Seconds until a deadline, below 0 when it is over; None for never."""
+        return None if deadline is None else deadline - self._clock()
+
     @contextmanager
     def admit(self, deadline: float | None) -> Iterator[Callable[[], None]]:
         """The time from a whole request to its answer. What it gives is called where scoring begins, on any thread: it notes

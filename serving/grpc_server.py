@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
 
 from clickmill.errors import UsageError
+from serving.grpc_messages import service_handler
 from serving.kserve_parts import (
     DataPlane,
     InferenceServicer,
@@ -17,11 +19,19 @@ from serving.kserve_parts import (
     ModelNotReady,
     ModelRepositoryExtension,
     pb,
-    pb_grpc,
 )
 from serving.predictor import HEADER_DIGEST, HEADER_VERSION, BundleModel
-from serving.refusals import NotOffered, NotReady, UnknownModel, is_fault, refusal_of, words_of
+from serving.refusals import (
+    NotOffered,
+    NotReady,
+    UnknownModel,
+    details_of,
+    is_fault,
+    metadata_of,
+    refusal_of,
+)
 from serving.scheduler import Scheduler
+from serving.stages import called_context, failed
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +47,10 @@ class BundleServicer(InferenceServicer):
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:  # noqa: N802
         """Score the inputs of a request."""
+        with self._scheduler.stages.request("grpc", partial(called_context, context), request.id or None):
+            return await self._infer(request, context)
+
+    async def _infer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
         start = time.perf_counter()
         self._in_flight.inc()
         try:
@@ -48,11 +62,12 @@ class BundleServicer(InferenceServicer):
             size = request.ByteSize()
             response = await self._scheduler.answer(size, deadline, self._model.ask_grpc, request)
         except Exception as error:  # the edge: every error becomes a status, bugs are logged
+            failed(error)
             refusal = refusal_of(error)
             if is_fault(error):
                 log.error("gRPC request failed", exc_info=error)
-            self._model.metrics.rejected.labels(self._model.name, "grpc", refusal.reason).inc()
-            await context.abort(grpc.StatusCode[refusal.grpc], words_of(error))
+            self.count_refused(refusal.reason)
+            await context.abort(grpc.StatusCode[refusal.grpc], details_of(error), metadata_of(error))
             raise  # abort raises; for the type checker
         finally:
             self._in_flight.dec()
@@ -64,6 +79,10 @@ class BundleServicer(InferenceServicer):
         )
         self._seconds.observe(time.perf_counter() - start)
         return response
+
+    def count_refused(self, reason: str) -> None:
+        """Note a message that did not come as far as a call."""
+        self._model.metrics.rejected.labels(self._model.name, "grpc", reason).inc()
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Whether the model answers; NOT_FOUND for a name not served."""
@@ -115,8 +134,8 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
             ]
         )
-        pb_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
-        self._server.add_generic_rpc_handlers(self._handlers)
+        inference = service_handler(self._servicer, self._servicer.count_refused)
+        self._server.add_generic_rpc_handlers((inference, *self._handlers))
         try:
             self._server.add_insecure_port(self._address)
         except RuntimeError as error:

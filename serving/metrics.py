@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
 import numpy as np
@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from serving import metric_names as names
+from clickmill import metric_names as names
 
 _BUNDLES_KEPT = 3
 """Bundles whose pCTR series stay exposed: the one in service, the one before, and one to compare. More is cardinality."""
@@ -78,6 +78,13 @@ class Metrics:
             buckets=names.LATENCY_EDGES,
             registry=registry,
         )
+        self.stage_seconds = Histogram(
+            names.STAGE_SECONDS,
+            "Time a request spent in a stage: parse, lookup, wait, score, reply.",
+            [model, names.STAGE],
+            buckets=names.STAGE_EDGES,
+            registry=registry,
+        )
         self.candidates = Histogram(
             names.CANDIDATES,
             "Candidates (rows) in a request.",
@@ -115,6 +122,12 @@ class Metrics:
         self.refused = Counter(
             names.REFUSED, "Bundles refused, by reason.", [model, names.REASON], registry=registry
         )
+        self.engine_info = Gauge(
+            names.ENGINE_INFO,
+            "1 for what runs the graph of the bundle in service, for small and for large requests.",
+            [model, names.SIZE, names.ENGINE],
+            registry=registry,
+        )
         self.waiting = Gauge(
             names.WAITING, "Requests inside that are not being scored yet.", [model], registry=registry
         )
@@ -146,6 +159,24 @@ class Metrics:
             registry=registry,
         )
         self.ready = Gauge(names.READY, "1 when warm and not draining.", [model], registry=registry)
+        self.cache_reads = Counter(
+            names.CACHE_READS,
+            "Rows of features and scores that were remembered (hit), waited for with others (shared), or not (miss).",
+            [model, names.CACHE, names.OUTCOME],
+            registry=registry,
+        )
+        self.fallbacks = Counter(
+            names.FALLBACKS,
+            "Rankings answered without the model, by the reason it was not asked or had no answer.",
+            [model, names.REASON],
+            registry=registry,
+        )
+        self.fallback_candidates = Counter(
+            names.FALLBACK_CANDIDATES,
+            "Candidates of those rankings by the source of their probability.",
+            [model, names.SOURCE],
+            registry=registry,
+        )
         self.log_rows = Counter(
             names.LOG_ROWS,
             "Rows offered to the prediction log: written, dropped for lack of room, or lost to a bug.",
@@ -164,6 +195,24 @@ class Metrics:
             [model],
             registry=registry,
         )
+        self.log_events = Counter(
+            names.LOG_EVENTS,
+            "CloudEvents of the log: sent, refused by the broker, dropped for lack of room or time, or lost to a bug.",
+            [model, names.OUTCOME],
+            registry=registry,
+        )
+        self.log_events_pending = Gauge(
+            names.LOG_EVENTS_PENDING, "CloudEvents that wait to be sent.", [model], registry=registry
+        )
+        self.log_event_retries = Counter(
+            names.LOG_EVENT_RETRIES, "CloudEvents sent again after a failure.", [model], registry=registry
+        )
+
+    def show_engines(self, model: str, engines: Mapping[str, str]) -> None:
+        """What runs the graph from now on, by size of request."""
+        for size, engine in engines.items():
+            for other in ("twin", "savedmodel"):
+                self.engine_info.labels(model, size, other).set(other == engine)
 
 
 @cache

@@ -83,9 +83,13 @@ class PredictionLog:
         """Start the writing thread."""
         self._thread.start()
 
+    def wants(self, request_id: str) -> bool:
+        """Whether a request belongs to the share: asked before its rows are made."""
+        return is_kept(request_id, self._settings.share)
+
     def offer(self, answer: Answered, contract: FeatureContract) -> None:
         """Log an answer if its request belongs to the share and there is room. Never waits, never raises."""
-        if not is_kept(answer.request_id, self._settings.share):
+        if not self.wants(answer.request_id):
             return
         with self._lock:
             room = self._pending + answer.rows <= self._settings.pending_rows

@@ -10,17 +10,16 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import orjson
 
-from clickmill.contract import FeatureContract, Role
 from clickmill.errors import RequestError
-from clickmill.features.tensors import from_rows
+from clickmill.features.sides import by_rows
 from clickmill.prediction_log import Answered
-from serving import ranking, tensors, v1, v2, v2_grpc
+from serving import ranked_tensors, tensors, v1, v2, v2_grpc
+from serving.in_service import HEADER_DIGEST, HEADER_VERSION, InService, Raw, Scorer, Scores
 from serving.kserve_parts import (
     PREDICT_HIST_TIME,
     InferOutput,
@@ -31,58 +30,16 @@ from serving.kserve_parts import (
     pb,
 )
 from serving.limits import Limits
+from serving.log_sinks import LogSink
 from serving.metrics import Metrics, process_metrics
-from serving.prediction_log import PredictionLog
 from serving.refusals import NotFinite, NotReady, UnknownModel
+from serving.stages import Stage, about, timed
+from serving.standby import Standby
 
-Raw = dict[str, np.ndarray]
-Scores = dict[str, np.ndarray]
+if TYPE_CHECKING:
+    from clickmill.bundle import Priors
+
 Reply = TypeVar("Reply")
-
-HEADER_DIGEST = "x-clickmill-bundle"
-HEADER_VERSION = "x-clickmill-version"
-
-
-class Scorer(Protocol):
-    """What the endpoint needs of a bundle; `clickmill.bundle.Bundle` has it."""
-
-    @property
-    def contract(self) -> FeatureContract: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def ranks(self) -> bool: ...
-    def predict(self, raw: Raw) -> Scores: ...
-    def rank(self, raw: Raw) -> Scores: ...
-
-
-@dataclass(frozen=True)
-class InService:
-    """A bundle as requests see it. `version` is its number in the store, or the first 12 digits of its digest."""
-
-    scorer: Scorer
-    version: str
-
-    @cached_property
-    def number(self) -> int:
-        """Version as a number, which is all TF Serving's protocol has: a bundle outside a store is 1, as in its `model/1`."""
-        return 1 if self.version == self.scorer.digest[:12] else int(self.version)
-
-    @cached_property
-    def headers(self) -> dict[str, str]:
-        return {HEADER_DIGEST: self.scorer.digest, HEADER_VERSION: self.version}
-
-    @cached_property
-    def form(self) -> tensors.Form:
-        return tensors.Form.of(self.scorer.contract)
-
-    @cached_property
-    def impression_id(self) -> str | None:
-        return self.scorer.contract.of_role(Role.IMPRESSION_ID)
-
-    @cached_property
-    def ranking_form(self) -> ranking.Form:
-        return ranking.Form.of(self.scorer.contract)
 
 
 @dataclass(frozen=True)
@@ -105,6 +62,8 @@ class Question(Generic[Reply]):
     request_id: str | None = None
     impression_ids: Sequence[str | None] | None = None
     """Of each row, where the caller sent them; they go to the prediction log and nowhere else."""
+    ranks: bool = False
+    """Whether `raw` has one row of the shared fields, and is scored by `Scorer.rank`."""
 
 
 class BundleModel(kserve.Model):
@@ -115,7 +74,9 @@ class BundleModel(kserve.Model):
         self.limits = limits or Limits()
         self.metrics = metrics or process_metrics()
         self.draining = False
-        self.log: PredictionLog | None = None
+        self.log: LogSink | None = None
+        self.standby: Standby | None = None
+        """What rankings fall back on; there before the first bundle is."""
         self._in_service: InService | None = None
         self._predictions = self.metrics.predictions.labels(name)
         self._candidates = self.metrics.candidates.labels(name)
@@ -132,10 +93,12 @@ class BundleModel(kserve.Model):
             )
         return served
 
-    def swap(self, scorer: Scorer, version: str) -> None:
-        """Put a verified and warm bundle in service. Raises nothing and blocks nobody."""
+    def swap(self, scorer: Scorer, version: str, priors: Priors | None = None) -> None:
+        """Put a verified and warm bundle in service, with its click rates. Raises nothing and blocks nobody."""
         former = self._in_service
-        self._in_service = InService(scorer, version)
+        if priors is not None:
+            self.standby = Standby.of(scorer.contract, priors, scorer.digest, version)
+        self._in_service = InService(scorer, version, priors)
         self.ready = True
         metrics = self.metrics
         if former is not None:
@@ -171,15 +134,30 @@ class BundleModel(kserve.Model):
 
     def answer(self, question: Question[Reply]) -> Reply:
         """Score a question and write its reply. Raises NotFinite."""
-        scores = self.score(question.served, question.raw, question.rows)
-        self.note(question.served, question.raw, scores, question.request_id, question.impression_ids)
-        return question.reply(scores)
+        score = self.rank if question.ranks else self.score
+        return self._replied(question, score(question.served, question.raw, question.rows))
 
     def reply(self, question: Question[Reply], scores: Scores) -> Reply:
         """Write the reply to a question whose scores come from a run shared with others. Raises NotFinite."""
         self._count(question.served, question.rows, scores)
-        self.note(question.served, question.raw, scores, question.request_id, question.impression_ids)
-        return question.reply(scores)
+        return self._replied(question, scores)
+
+    def _replied(self, question: Question[Reply], scores: Scores) -> Reply:
+        about(request_id=question.request_id)
+        served, request_id = question.served, question.request_id
+        with timed(Stage.REPLY):
+            if question.ranks:
+                self.note_ranking(served, question.raw, scores, request_id)
+            else:
+                self.note(served, question.raw, scores, request_id, question.impression_ids)
+            return question.reply(scores)
+
+    def note_ranking(self, served: InService, raw: Raw, scores: Scores, request_id: str | None) -> None:
+        """As `note`, for a request of shared fields and candidates; its rows are only made where they are logged."""
+        request_id = request_id or uuid.uuid4().hex
+        if self.log is not None and self.log.wants(request_id):
+            rows = by_rows(raw, served.ranking_form.shared, len(scores["pctr"]))
+            self.note(served, rows, scores, request_id)
 
     def note(
         self,
@@ -192,8 +170,11 @@ class BundleModel(kserve.Model):
         """Offer an answer to the prediction log, where there is one; a request that names no id gets one."""
         if self.log is None:
             return
+        request_id = request_id or uuid.uuid4().hex
+        if not self.log.wants(request_id):
+            return
         answered = Answered(
-            request_id=request_id or uuid.uuid4().hex,
+            request_id=request_id,
             time_us=time.time_ns() // 1000,
             model=self.name,
             bundle=served.scorer.digest,
@@ -207,7 +188,7 @@ class BundleModel(kserve.Model):
     def ask_v1(self, body: bytes, request_id: str | None = None) -> Question[Answer]:
         """Read and check a V1 JSON body. Raises RequestError and NotReady."""
         served = self.in_service
-        rows, raw = self._v1(served, v1.parse_json(body))
+        rows, raw = v1.read(v1.parse_json(body), served.scorer.contract, self.limits)
         name = served.impression_id
         ids = [_id(row.get(name)) for row in rows] if self.log is not None and name else None
 
@@ -220,7 +201,9 @@ class BundleModel(kserve.Model):
         """Read and check a V2 body, JSON or binary. Raises RequestError, NotReady and UnknownModel (version)."""
         served = self.of_version(version)
         request = v2.parse(body, json_length)
-        raw, rows = tensors.to_raw(request.tensors, served.form, self.limits)
+        ranks = ranked_tensors.is_ranking(request.signature)
+        form = served.sides if ranks else served.form
+        raw, rows = v2.checked(request.tensors, form, self.limits, data=".data")
 
         def reply(scores: Scores) -> Answer:
             text, length = v2.answer(
@@ -232,14 +215,16 @@ class BundleModel(kserve.Model):
             )
             return Answer(text, served.headers, length)
 
-        return Question(served, raw, rows, reply, request.id, self._ids(served, request.tensors))
+        ids = None if ranks else self._ids(served, request.tensors)
+        return Question(served, raw, rows, reply, request.id, ids, ranks)
 
     def ask_grpc(self, request: pb.ModelInferRequest) -> Question[pb.ModelInferResponse]:
         """Read and check a V2 gRPC message. Raises RequestError, NotReady and UnknownModel (version)."""
         served = self.of_version(request.model_version)
         v2.requested([output.name for output in request.outputs])
         named = v2_grpc.tensors_of(request)
-        raw, rows = tensors.to_raw(named, served.form, self.limits)
+        ranks = ranked_tensors.is_ranking(v2_grpc.signature_of(request))
+        raw, rows = v2.checked(named, served.sides if ranks else served.form, self.limits)
 
         def reply(scores: Scores) -> pb.ModelInferResponse:
             return v2_grpc.answer(
@@ -250,7 +235,8 @@ class BundleModel(kserve.Model):
                 digest=served.scorer.digest,
             )
 
-        return Question(served, raw, rows, reply, request.id or None, self._ids(served, named))
+        ids = None if ranks else self._ids(served, named)
+        return Question(served, raw, rows, reply, request.id or None, ids, ranks)
 
     async def predict(
         self,
@@ -265,7 +251,7 @@ class BundleModel(kserve.Model):
         try:
             if isinstance(payload, InferRequest):
                 return self._stock_v2(served, payload)
-            rows, raw = self._v1(served, payload)
+            rows, raw = v1.read(payload, served.scorer.contract, self.limits)
             scores = self.score(served, raw, len(rows))
             return v1.predictions(scores["pctr"], scores["logit"])
         except RequestError as error:
@@ -287,12 +273,6 @@ class BundleModel(kserve.Model):
             raise UnknownModel(f"model {self.name} serves version {served.version} now, not {version}")
         return served
 
-    def _v1(self, served: InService, payload: Any) -> tuple[list[dict[str, Any]], Raw]:
-        rows = v1.rows_of(payload, self.limits)
-        raw = from_rows(rows, served.scorer.contract)
-        v1.check_strings(raw, self.limits)
-        return rows, raw
-
     def _ids(self, served: InService, named: list[tensors.NamedTensor]) -> list[str | None] | None:
         """The impressions' ids among the tensors, for the log."""
         if self.log is None or served.impression_id is None:
@@ -305,16 +285,29 @@ class BundleModel(kserve.Model):
     ) -> Scores:
         """Scores of checked rows, counted and timed; `ask` stands in for the scorer's `predict`. Raises NotFinite."""
         start = time.perf_counter()
-        scores = (ask or served.scorer.predict)(raw)
+        with timed(Stage.SCORE):
+            scores = (ask or served.scorer.predict)(raw)
         self.observe_run(time.perf_counter() - start)
         self._count(served, rows, scores)
         return scores
+
+    def rank(self, served: InService, raw: Raw, rows: int) -> Scores:
+        """As `score`, for the n candidates of one request, whose shared fields have one row. Raises NotFinite.
+
+        A bundle that takes no request as such (it is older, or no field tells its candidates apart) is asked by rows.
+        """
+
+        def without_form(raw: Raw) -> Scores:
+            return served.scorer.predict(by_rows(raw, served.ranking_form.shared, rows))
+
+        return self.score(served, raw, rows, served.scorer.rank if served.scorer.ranks else without_form)
 
     def observe_run(self, seconds: float) -> None:
         """Note how long a run of the graph took."""
         self._predict_seconds.observe(seconds)
 
     def _count(self, served: InService, rows: int, scores: Scores) -> None:
+        about(bundle=served.scorer.digest, rows=rows)
         pctr = scores["pctr"]
         if not np.isfinite(pctr).all():
             broken = int((~np.isfinite(pctr)).sum())
@@ -336,7 +329,7 @@ class BundleModel(kserve.Model):
                 )
             else:
                 named.append(tensors.from_list(item.name, item.datatype, item.shape, data))
-        raw, rows = tensors.to_raw(named, served.form, self.limits)
+        raw, rows = v2.checked(named, served.form, self.limits)
         scores = self.score(served, raw, rows)
         outputs = [InferOutput(name, [len(scores[name])], "FP32", scores[name]) for name in v2.OUTPUTS]
         return InferResponse(
@@ -356,4 +349,14 @@ def _id(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-__all__ = ["HEADER_DIGEST", "HEADER_VERSION", "Answer", "BundleModel", "InService", "Question", "Scorer"]
+__all__ = [
+    "HEADER_DIGEST",
+    "HEADER_VERSION",
+    "Answer",
+    "BundleModel",
+    "InService",
+    "Question",
+    "Raw",
+    "Scorer",
+    "Scores",
+]

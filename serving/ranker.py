@@ -1,50 +1,202 @@
-"""Answers rankings: scores all candidates in one call, holds the auction, says why when asked."""
+"""Answers rankings: scores all candidates in one call, holds the auction, says why when asked; and has an answer when the model has none."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from functools import partial
+
+import numpy as np
 import orjson
 
 from clickmill.auction import AuctionRules, hold
-from clickmill.features.sides import by_rows
-from serving import ranking, v1
+from serving import fallback, ranking, v1
 from serving.explanation import ablation
-from serving.predictor import Answer, BundleModel, Raw, Scores
+from serving.fallback import HEADER_FALLBACK
+from serving.predictor import HEADER_DIGEST, HEADER_VERSION, Answer, BundleModel, InService, Scores
+from serving.ranker_features import RankerFeatures
+from serving.ranker_settings import RankerSettings
+from serving.ranking import HOUSE_RULES, Judged, Ranking, Source
+from serving.recent_scores import RecentScores
+from serving.refusals import DeadlinePassed, is_fault
+from serving.remote_scorer import due
+from serving.scheduler import Scheduler
+from serving.score_cache import ScoreCache
+from serving.stages import Stage, about, failed, timed
+from serving.standby import Standby
+
+log = logging.getLogger(__name__)
 
 EXPLAINED = 10
 """Candidates that are explained, the best ones: each costs a row per field."""
+
+RESERVED_SHARE, RESERVED_MOST = 0.1, 0.02
+"""Of a request's time, what is kept for a fallback: a tenth, and no more than 20 ms. Its way back to the caller is in it."""
+
+CANDIDATE_BYTES = 1024
+"""What a candidate counts as where the lane of its scoring is chosen: one that names an id only costs as much as one with all fields."""
+
+
+HEADER_FEATURES = "x-clickmill-features"
+"""Of an answer for which the feature store was not heard, so that defaults stand in: what became of its read."""
+
+
+class _Course:
+    """Of one scoring: whether its caller was answered otherwise meanwhile. Its thread can't be stopped, but leaves no trace then."""
+
+    given_up = False
 
 
 class Ranker:
     """Over the bundle that a model has in service; `rules` are the house's, which a request may override."""
 
-    def __init__(self, model: BundleModel, rules: AuctionRules | None = None) -> None:
-        self._model = model
-        self._rules = rules or AuctionRules(slots=10)
+    def __init__(
+        self,
+        model: BundleModel,
+        scheduler: Scheduler,
+        settings: RankerSettings | None = None,
+        rules: AuctionRules | None = None,
+        features: RankerFeatures | None = None,
+    ) -> None:
+        """`features` fills what requests leave out; without it they get the contract's defaults."""
+        self._model, self._scheduler, self._features = model, scheduler, features
+        self.settings = settings or RankerSettings()
+        self._cache = self._score_cache() if self.settings.score_cache_seconds else None
+        self._rules = rules or HOUSE_RULES
+        self._recent = RecentScores(self.settings.recent_scores, self.settings.recent_seconds)
 
-    def answer(self, body: bytes, explain: bool) -> Answer:
-        """Answer a ranking. Raises RequestError, NotReady and NotFinite.
+    @classmethod
+    def opened(
+        cls, model: BundleModel, scheduler: Scheduler, settings: RankerSettings, features: str | None
+    ) -> Ranker:
+        """With the feature store at an address, where there is one. Raises UsageError for an address that is none."""
+        store = RankerFeatures(features, settings, model.metrics, model.name) if features else None
+        return cls(model, scheduler, settings, features=store)
 
-        A bundle that takes no request as such (it is older, or no field tells its candidates apart) is asked by rows.
+    async def answer(
+        self, body: bytes, deadline: float | None, *, explain: bool = False, falls_back: bool | None = None
+    ) -> Answer:
+        """Answer a ranking; `deadline` is one of the gate's. With `falls_back` (as the settings say when None) what would be an error
+        of ours is answered without the model, before the deadline.
+
+        Raises RequestError; without fallback also NotReady, Overloaded, DeadlinePassed and NotFinite.
         """
-        model = self._model
-        served = model.in_service
-        form = served.ranking_form
-        asked = ranking.parse(v1.parse_json(body), form, model.limits, self._rules)
-        v1.check_strings(asked.raw, model.limits)
-        rows = len(asked.bids)
+        falls_back = self.settings.fallback if falls_back is None else falls_back
+        if not falls_back:
+            with due(self._scheduler.gate.left(deadline)):
+                return await self._scored(body, deadline, explain)
+        patience = self._patience(deadline)
+        try:
+            async with asyncio.timeout(patience):
+                with due(patience):
+                    return await self._scored(body, deadline, explain)
+        except TimeoutError:
+            return self._without_model(
+                body, DeadlinePassed("the request's time was over before it was scored")
+            )
+        except Exception as error:  # noqa: BLE001 - told apart in there: the caller's own are raised
+            return self._without_model(body, error)
 
-        def without_form(raw: Raw) -> Scores:
-            return served.scorer.predict(by_rows(raw, form.shared, rows))
+    def _patience(self, deadline: float | None) -> float | None:
+        left = self._scheduler.gate.left(deadline)
+        return None if left is None else left - min(RESERVED_SHARE * left, RESERVED_MOST)
 
-        ask = served.scorer.rank if served.scorer.ranks else without_form
-        scores = model.score(served, asked.raw, rows, ask)
-        if model.log is not None:
-            model.note(served, by_rows(asked.raw, form.shared, rows), scores, asked.request_id)
-        outcome = hold(scores["pctr"], asked.bids, asked.rules)
-        found = ranking.answer(asked, scores["pctr"], scores["logit"], outcome, digest=served.scorer.digest)
+    async def _scored(self, body: bytes, deadline: float | None, explain: bool) -> Answer:
+        served = self._model.in_service
+        step = self._scheduler.step
+        async with self._scheduler.inside(deadline) as begin:
+
+            def read() -> Ranking:
+                begin()
+                return self._read(served, body)
+
+            asked = await step(len(body), read)
+            size = max(len(body), asked.rows * CANDIDATE_BYTES)
+            if self._features is not None:
+                left = self._scheduler.gate.left(deadline)
+                asked = await self._features.fill(served, asked, left, partial(step, size))
+            course = _Course()
+            try:
+                return await step(size, self._judged, served, asked, explain, course)
+            except asyncio.CancelledError:
+                course.given_up = True
+                raise
+
+    def _read(self, served: InService, body: bytes) -> Ranking:
+        with timed(Stage.PARSE):
+            asked = ranking.parse(v1.parse_json(body), served.ranking_form, self._model.limits, self._rules)
+        about(request_id=asked.outline.request_id)
+        return asked
+
+    def _judged(self, served: InService, asked: Ranking, explain: bool, course: _Course) -> Answer:
+        """Scores, auction and answer of a checked request."""
+        if self._cache is None:
+            scores = self._model.rank(served, asked.raw, asked.rows)
+        else:
+            scores = self._cache.scores(
+                served.scorer.digest, served.ranking_form, asked.raw, partial(self._model.rank, served)
+            )
+        with timed(Stage.REPLY):
+            if not course.given_up:
+                self._remember(served, asked, scores)
+            return self._answer(served, asked, scores, explain)
+
+    def _score_cache(self) -> ScoreCache:
+        reads, name = self._model.metrics.cache_reads, self._model.name
+        return ScoreCache(
+            self.settings.score_cache_scores,
+            self.settings.score_cache_seconds,
+            lambda outcome, candidates: reads.labels(name, "scores", outcome).inc(candidates),
+        )
+
+    async def close(self) -> None:
+        """Close what the ranker opened."""
+        if self._features is not None:
+            await self._features.close()
+
+    def _answer(self, served: InService, asked: Ranking, scores: Scores, explain: bool) -> Answer:
+        outline, form = asked.outline, served.ranking_form
+        judged = Judged(scores["pctr"], scores["logit"], [Source.MODEL] * asked.rows)
+        outcome = hold(judged.pctr, outline.bids, outline.rules)
+        found = ranking.answer(outline, judged, outcome, digest=served.scorer.digest)
         if explain:
             best = outcome.candidates[:EXPLAINED].tolist()
             reasons = ablation(asked.raw, form.shared, best, form.contract, served.scorer.predict)
             for shown, why in zip(found["ranked"], reasons, strict=False):
                 shown["logit_by_field"] = why
-        return Answer(orjson.dumps(found), served.headers)
+        marked = {HEADER_FEATURES: asked.store} if asked.store else {}
+        return Answer(orjson.dumps(found), served.headers | marked)
+
+    def _remember(self, served: InService, asked: Ranking, scores: Scores) -> None:
+        """What outlives the answer: the log's rows, and the scores for a fallback."""
+        outline = asked.outline
+        self._model.note_ranking(served, asked.raw, scores, outline.request_id)
+        priors = served.priors
+        if priors is not None and priors.ad_field:
+            user, ads = fallback.user_of(outline, priors), outline.texts(priors.ad_field)
+            self._recent.note(served.scorer.digest, user, ads, scores["pctr"])
+
+    def _without_model(self, body: bytes, error: Exception) -> Answer:
+        """The answer in place of an error of ours; raises it where it is the caller's, or nothing stands by."""
+        reason, standby = fallback.reason_of(error), self._model.standby
+        if reason is None or standby is None:
+            raise error
+        failed(error)
+        outline = fallback.outline_of(body, standby, self._model.limits, self._rules)
+        if is_fault(error):
+            log.error("a ranking fell back", exc_info=error)
+        judged = fallback.judge(outline, standby, self._recent)
+        outcome = hold(judged.pctr, outline.bids, outline.rules)
+        self._count(reason, judged)
+        found = ranking.answer(outline, judged, outcome, digest=standby.digest, fallback=reason)
+        return Answer(orjson.dumps(found), {**_headers(standby), HEADER_FALLBACK: reason})
+
+    def _count(self, reason: str, judged: Judged) -> None:
+        metrics, name = self._model.metrics, self._model.name
+        metrics.fallbacks.labels(name, reason).inc()
+        for source, count in zip(*np.unique(judged.sources, return_counts=True), strict=True):
+            metrics.fallback_candidates.labels(name, str(source)).inc(int(count))
+
+
+def _headers(standby: Standby) -> dict[str, str]:
+    return {HEADER_DIGEST: standby.digest, HEADER_VERSION: standby.version}

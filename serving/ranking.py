@@ -12,7 +12,8 @@ the same slot, the contract's default (even where the prediction routes require 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,34 @@ from clickmill.contract import FeatureContract, Role
 from clickmill.errors import RequestError, RequestTooLarge
 from clickmill.features.sides import shared_fields
 from clickmill.features.tensors import from_rows
+from serving import places
 from serving.limits import Limits
 from serving.refusals import MalformedRequest
 from serving.tensors import filled
+from serving.v1 import check_strings
 
 Raw = dict[str, np.ndarray]
 
 _RULES = frozenset(AuctionRules.model_fields)
 _KEYS = frozenset({"request_id", "user", "context", "candidates"}) | _RULES
+HOUSE_RULES = AuctionRules(slots=10)
+"""What holds where a request names no rule of its own."""
+MOST_MONEY = 1e15
+"""Largest bid. Beyond it an eCPM could be infinite, which JSON has no word for."""
 _EXAMPLE = '{"user": {...}, "context": {...}, "candidates": [{"id": "ad 7", "bid": 1.2, ...}]}'
+
+
+class Source(StrEnum):
+    """Where a probability comes from, best first."""
+
+    MODEL = "model"
+    """The bundle, for this very request; or for an equal one some seconds ago, whose score it is."""
+    RECENT = "recent"
+    """The bundle, for this user and ad a while ago, perhaps in another context."""
+    AD_PRIOR = "ad_prior"
+    """The ad's own click rate in the bundle's training log."""
+    GLOBAL_PRIOR = "global_prior"
+    """The click rate of all ads: nothing is known of this one."""
 
 
 @dataclass(frozen=True)
@@ -58,66 +78,111 @@ class Form:
 
 
 @dataclass(frozen=True, eq=False)
-class Ranking:
-    """A checked request of n candidates."""
+class Outline:
+    """A request of n candidates, held to the shape of a ranking: all that an auction needs but the probabilities."""
 
-    raw: Raw
-    """Inputs of `Bundle.rank`: one row of the shared fields, n of the others."""
     bids: np.ndarray
     """(n,) float64, currency per click."""
     ids: Sequence[str | None]
     """What the caller calls each candidate."""
     rules: AuctionRules
-    request_id: str | None = None
-    given: Mapping[str, Any] = field(default_factory=dict)
-    """The shared fields that the caller sent itself."""
+    request_id: str | None
+    shared: Mapping[str, Any]
+    """The fields of user and context as they were sent, not yet held to the contract."""
+    candidates: Sequence[Mapping[str, Any]]
+    """Each with its fields as they were sent, and its id and bid."""
+
+    def texts(self, name: str) -> list[str | None]:
+        """(n,) values of an id field as text, None where it was not sent."""
+        return [None if (value := c.get(name)) is None else str(value) for c in self.candidates]
 
 
-def parse(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) -> Ranking:
-    """Hold a decoded body to the contract.
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """A request that keeps every rule of the contract."""
 
-    Raises MalformedRequest for another shape, RequestError naming part, candidate, field and rule, RequestTooLarge.
+    outline: Outline
+    raw: Raw
+    """Inputs of `Bundle.rank`: one row of the shared fields, n of the others."""
+    store: str | None = None
+    """Where defaults stand in for the feature store: what became of its read, `late`, `failed` or `skipped`."""
+
+    @property
+    def rows(self) -> int:
+        """How many candidates."""
+        return len(self.outline.bids)
+
+
+def outline(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) -> Outline:
+    """Hold a decoded body to the shape of a ranking, its bids and its rules; the fields are not looked at.
+
+    Raises MalformedRequest for another shape, RequestError naming part, candidate and rule, RequestTooLarge.
     """
     if not isinstance(payload, dict) or "candidates" not in payload:
         raise MalformedRequest(f"the body must be an object with `candidates`: {_EXAMPLE}")
     unknown = payload.keys() - _KEYS
     if unknown:
+        first = min(unknown)
         raise MalformedRequest(
-            f"unknown key `{sorted(unknown)[0]}`; a ranking has {', '.join(sorted(_KEYS))}"
+            f"unknown key `{first:.100}`; a ranking has {', '.join(sorted(_KEYS))}",
+            path=places.step(first).removeprefix("."),
         )
     request_id = payload.get("request_id")
     if request_id is not None and not isinstance(request_id, str):
-        raise MalformedRequest(f"`request_id` must be a string; got {type(request_id).__name__}")
+        raise MalformedRequest(
+            f"`request_id` must be a string; got {type(request_id).__name__}", path="request_id"
+        )
     shared = _shared(payload, form)
     candidates = _candidates(payload["candidates"], form, limits)
     ids = [_id(candidate, number) for number, candidate in enumerate(candidates)]
     bids = [_bid(candidate, number, form.bid) for number, candidate in enumerate(candidates)]
+    return Outline(np.array(bids, np.float64), ids, _rules(payload, defaults), request_id, shared, candidates)
+
+
+def parse(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) -> Ranking:
+    """Hold a decoded body to the contract. Raises what `outline` does, and RequestError naming part, candidate, field and rule."""
+    asked = outline(payload, form, limits, defaults)
     stripped = [
         {name: value for name, value in candidate.items() if name not in ("id", form.bid)}
-        for candidate in candidates
+        for candidate in asked.candidates
     ]
-    raw = _read("user and context", [shared], form, form.shared)
-    raw |= _read("candidates", stripped, form, form.candidate - {form.position})
+    raw = _read_shared(payload, asked.shared, form, limits)
+    raw |= _read_candidates(stripped, form, limits)
     if form.position is not None:
-        raw[form.position] = filled(form.contract.inputs[form.position], len(candidates))
-    return Ranking(raw, np.array(bids, np.float64), ids, _rules(payload, defaults), request_id, shared)
+        raw[form.position] = filled(form.contract.inputs[form.position], len(stripped))
+    return Ranking(asked, raw)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What every candidate of a request was found to be worth."""
+
+    pctr: np.ndarray
+    """(n,)."""
+    logit: np.ndarray
+    """(n,)."""
+    sources: Sequence[Source]
+    """Of each probability."""
 
 
 def answer(
-    ranking: Ranking, pctr: np.ndarray, logit: np.ndarray, outcome: Outcome, *, digest: str
+    asked: Outline, judged: Judged, outcome: Outcome, *, digest: str, fallback: str | None = None
 ) -> dict[str, Any]:
-    """The body of the answer: the candidates shown, best first. pctr, logit (n,) of all candidates."""
+    """The body of the answer: the candidates shown, best first. `fallback` is the reason why the model was not asked."""
+    pctr, logit = judged.pctr, judged.logit
     return {
-        "request_id": ranking.request_id,
+        "request_id": asked.request_id,
         "bundle_digest": digest,
+        "fallback": fallback,
         "ranked": [
             {
                 "candidate": at,
-                "id": ranking.ids[at],
+                "id": asked.ids[at],
                 "pctr": float(pctr[at]),
                 "logit": float(logit[at]),
                 "ecpm": ecpm,
                 "price": price,
+                "source": judged.sources[at],
             }
             for at, ecpm, price in zip(
                 outcome.candidates.tolist(), outcome.ecpm.tolist(), outcome.price.tolist(), strict=True
@@ -132,15 +197,21 @@ def _shared(payload: dict[str, Any], form: Form) -> dict[str, Any]:
         values = payload.get(part, {})
         if not isinstance(values, dict):
             raise MalformedRequest(
-                f"`{part}` must be an object of fields; got {type(values).__name__}: {_EXAMPLE}"
+                f"`{part}` must be an object of fields; got {type(values).__name__}: {_EXAMPLE}", path=part
             )
         for name in values:
             if name in form.candidate:
                 raise RequestError(
-                    f"`{part}`: field `{name}` belongs to a candidate; give it with each of them"
+                    f"`{part}`: field `{name}` belongs to a candidate; give it with each of them",
+                    field=name,
+                    path=part + places.step(name),
                 )
             if name in found:
-                raise RequestError(f"field `{name}` is given under `user` and under `context`; keep one")
+                raise RequestError(
+                    f"field `{name:.100}` is given under `user` and under `context`; keep one",
+                    field=name,
+                    path=part + places.step(name),
+                )
         found |= values
     return found
 
@@ -148,26 +219,34 @@ def _shared(payload: dict[str, Any], form: Form) -> dict[str, Any]:
 def _candidates(candidates: Any, form: Form, limits: Limits) -> list[dict[str, Any]]:
     if not isinstance(candidates, list):
         raise MalformedRequest(
-            f"`candidates` must be a list of objects; got {type(candidates).__name__}: {_EXAMPLE}"
+            f"`candidates` must be a list of objects; got {type(candidates).__name__}: {_EXAMPLE}",
+            path="candidates",
         )
     if not candidates:
-        raise RequestError("`candidates` is empty; send at least one")
+        raise RequestError("`candidates` is empty; send at least one", path="candidates")
     if len(candidates) > limits.max_rows:
-        raise RequestTooLarge(f"{len(candidates):,} candidates, the limit is {limits.max_rows:,} a request")
+        raise RequestTooLarge(
+            f"{len(candidates):,} candidates, the limit is {limits.max_rows:,} a request", path="candidates"
+        )
     for number, candidate in enumerate(candidates):
         if type(candidate) is not dict:
             raise RequestError(
-                f"candidate {number}: must be an object; got {type(candidate).__name__}: {_EXAMPLE}"
+                f"candidate {number}: must be an object; got {type(candidate).__name__}: {_EXAMPLE}",
+                row=number,
+                path=f"candidates[{number}]",
             )
         misplaced = candidate.keys() & form.shared
         if misplaced:
-            raise RequestError(
-                f"candidate {number}: field `{sorted(misplaced)[0]}` is the same for all candidates; "
-                "give it once, under `user` or `context`"
+            raise _of_candidate(
+                number,
+                first := min(misplaced),
+                f"field `{first}` is the same for all candidates; give it once, under `user` or `context`",
             )
         if form.position in candidate:
-            raise RequestError(
-                f"candidate {number}: field `{form.position}` is what a ranking decides; leave it out"
+            raise _of_candidate(
+                number,
+                str(form.position),
+                f"field `{form.position}` is what a ranking decides; leave it out",
             )
     return candidates
 
@@ -175,17 +254,17 @@ def _candidates(candidates: Any, form: Form, limits: Limits) -> list[dict[str, A
 def _id(candidate: dict[str, Any], number: int) -> str | None:
     value = candidate.get("id")
     if value is not None and not isinstance(value, str):
-        raise RequestError(f"candidate {number}: `id` must be a string; got {type(value).__name__}")
+        raise _of_candidate(number, "id", f"`id` must be a string; got {type(value).__name__}")
     return value
 
 
 def _bid(candidate: dict[str, Any], number: int, name: str) -> float:
     if name not in candidate:
-        raise RequestError(f"candidate {number}: `{name}` is missing; send what a click is worth to it")
+        raise _of_candidate(number, name, f"`{name}` is missing; send what a click is worth to it")
     value = candidate[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise RequestError(
-            f"candidate {number}: `{name}` must be a finite number of at least 0; got {value!r:.60}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_MONEY:
+        raise _of_candidate(
+            number, name, f"`{name}` must be a number of 0 to {MOST_MONEY:g}; got {value!r:.60}"
         )
     return float(value)
 
@@ -198,15 +277,38 @@ def _rules(payload: dict[str, Any], defaults: AuctionRules) -> AuctionRules:
         return AuctionRules.model_validate(defaults.model_dump() | wanted)
     except ValidationError as error:
         first = error.errors()[0]
-        raise RequestError(f"`{first['loc'][0]}`: {first['msg']}; got {first['input']!r:.60}") from None
+        name = str(first["loc"][0])
+        raise RequestError(f"`{name}`: {first['msg']}; got {first['input']!r:.60}", path=name) from None
 
 
-def _read(part: str, rows: list[dict[str, Any]], form: Form, names: frozenset[str]) -> Raw:
-    """The part's fields as raw tensors. The contract's words speak of rows; here they are candidates, or the one shared row."""
+def _of_candidate(number: int, name: str, words: str) -> RequestError:
+    path = f"candidates[{number}]{places.step(name)}"
+    return RequestError(f"candidate {number}: {words}", field=name, row=number, path=path)
+
+
+def _read_shared(payload: Mapping[str, Any], shared: Mapping[str, Any], form: Form, limits: Limits) -> Raw:
+    """The fields of user and context as raw tensors of one row. The contract's words speak of a row; there is none to the caller."""
     try:
-        return from_rows(rows, form.contract, only=names)
+        raw = from_rows([shared], form.contract, only=form.shared)
+        check_strings(raw, limits)
     except RequestError as error:
-        words = str(error)
-        if part == "candidates":
-            raise RequestError(words.replace("row ", "candidate ", 1)) from None
-        raise RequestError(f"{part}: {words.removeprefix('row 0, ')}") from None
+        name = error.field or ""
+        given = next((part for part in ("user", "context") if name in payload.get(part, {})), None)
+        known = form.contract.fields.get(name)
+        home = "user" if known is not None and known.role in (Role.USER, Role.SEQUENCE) else "context"
+        words = f"user and context: {str(error).removeprefix('row 0, ')}"
+        path = places.of_member(given or home, error)
+        raise type(error)(words, field=error.field, item=error.item, path=path) from None
+    return raw
+
+
+def _read_candidates(candidates: list[dict[str, Any]], form: Form, limits: Limits) -> Raw:
+    """The fields of the candidates as raw tensors. The contract's words speak of rows, which are candidates here."""
+    try:
+        raw = from_rows(candidates, form.contract, only=form.candidate - {form.position})
+        check_strings(raw, limits)
+    except RequestError as error:
+        words = str(error).replace("row ", "candidate ", 1)
+        path = places.of_row("candidates", error)
+        raise type(error)(words, field=error.field, row=error.row, item=error.item, path=path) from None
+    return raw

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from serving.batcher import Batcher, BatchSettings
@@ -11,6 +13,7 @@ from serving.concurrency import ShedPolicy
 from serving.gate import Gate
 from serving.lanes import Lanes
 from serving.predictor import BundleModel, Question, Reply
+from serving.stages import Record, Stage, Stages, lap, timed
 
 Result = TypeVar("Result")
 
@@ -26,8 +29,11 @@ class Scheduler:
         batch: BatchSettings | None = None,
         shed: ShedPolicy | None = None,
         timeout_seconds: float | None = None,
+        record: Record | None = None,
     ) -> None:
+        """`record` gets the timeline of each finished request: traces, where they are on."""
         self._model, self._lanes = model, lanes
+        self.stages = Stages(model.metrics, model.name, record)
         self.gate = Gate(model.metrics, model.name, shed, timeout_seconds)
         together = batch is not None and batch.rows > 0
         self._batcher = Batcher(model, batch, max(1, lanes.threads)) if batch and together else None
@@ -39,29 +45,59 @@ class Scheduler:
 
         Raises what `ask` raises, Overloaded, DeadlinePassed and NotFinite.
         """
+
+        def asked() -> Question[Reply]:
+            with timed(Stage.PARSE):
+                return ask(*arguments)
+
         batcher = self._batcher
         if batcher is None:
-            return await self.run(size, deadline, lambda: self._model.answer(ask(*arguments)))
+            return await self.run(size, deadline, lambda: self._model.answer(asked()))
         with self.gate.admit(deadline) as begin:
+            came = time.perf_counter()
             await asyncio.sleep(0)  # see `run`
             if self.gate.count == 1:  # nobody to share a run with, so no thread to change to
 
                 def alone() -> Reply:
                     begin()
-                    return self._model.answer(ask(*arguments))
+                    lap(Stage.WAIT, came, time.perf_counter())
+                    return self._model.answer(asked())
 
                 return await self._lanes.run(size, alone)
-            question = await self._lanes.run(size, ask, *arguments)
+            question = await self._lanes.run(size, asked)
             return await batcher.answer(question, begin)
+
+    @contextlib.asynccontextmanager
+    async def inside(self, deadline: float | None) -> AsyncIterator[Callable[[], None]]:
+        """For work in several steps, each of them on its lane by `step`: gives what is called where the first one begins.
+
+        Raises Overloaded, and what it gives DeadlinePassed.
+        """
+        with self.gate.admit(deadline) as begin:
+            came = time.perf_counter()
+
+            def begun() -> None:
+                begin()
+                lap(Stage.WAIT, came, time.perf_counter())
+
+            if self.gate.policy is not None:
+                await asyncio.sleep(0)  # see `run`
+            yield begun
+
+    async def step(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
+        """`work(*arguments)` on the lane of a request of `size` bytes that is inside. Raises what it raises."""
+        return await self._lanes.run(size, work, *arguments)
 
     async def run(
         self, size: int, deadline: float | None, work: Callable[..., Result], *arguments: Any
     ) -> Result:
         """`work(*arguments)` on its lane, alone. Raises what it raises, Overloaded and DeadlinePassed."""
         with self.gate.admit(deadline) as begin:
+            came = time.perf_counter()
 
             def begun() -> Result:
                 begin()
+                lap(Stage.WAIT, came, time.perf_counter())
                 return work(*arguments)
 
             if self.gate.policy is not None:

@@ -10,46 +10,51 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
-import shlex
 import signal
-import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 import uvicorn
 import uvloop
 
 from clickmill import contract as contracts
 from clickmill.contract import FeatureContract
 from clickmill.errors import BundleError, ClickmillError, UsageError
-from clickmill.prediction_log import LogFolder, Salt, check_salt
+from clickmill.prediction_log import Salt, check_salt
 from serving import app, ports
 from serving.batcher import BatchSettings
 from serving.concurrency import ShedPolicy
+from serving.engines import EngineChoice, loader
 from serving.front import Front
+from serving.greeting import greeting
 from serving.grpc_server import BundleServicer, GrpcServer
 from serving.http_protocol import BoundedHead
 from serving.kserve_parts import kserve
 from serving.lanes import Lanes
 from serving.limits import Limits
-from serving.prediction_log import LogSettings, PredictionLog
+from serving.log_sinks import open_sinks
+from serving.prediction_log import LogSettings
 from serving.predictor import BundleModel
-from serving.rows import example_row
+from serving.ranker import Ranker
+from serving.ranker_settings import RankerSettings
+from serving.remote import Predictor
 from serving.scheduler import Scheduler
+from serving.standby import first_standby
 from serving.tf_grpc import TfServices
-from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, load_verified, source_at
+from serving.traces import Traces
+from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, source_at
 
 log = logging.getLogger(__name__)
 
 Announce = Callable[[str], None]
 
 _LAST_WRITE_SECONDS = 10.0
-"""What the prediction log may take at the end."""
+"""What the logs of answers may take at the end."""
+_LAST_SPANS_SECONDS = 5.0
+"""What the last traces may take."""
 
 
 def _to_stderr(text: str) -> None:
@@ -70,13 +75,20 @@ def serve(
     batch_wait_us: float = 0.0,
     timeout_ms: float = 10_000.0,
     shed_wait_ms: float = 25.0,
+    features: str | None = None,
+    ranking: RankerSettings | Mapping[str, Any] | None = None,
+    predictor: Predictor | Mapping[str, Any] | None = None,
     prediction_log: Path | None = None,
+    log_events: str | None = None,
     log_settings: LogSettings | None = None,
     log_salt: Salt | None = None,
+    traces: str | None = None,
+    trace_share: float = 1.0,
     drain_seconds: float = 0.0,
     grace_seconds: float = 30.0,
     announce: Announce = _to_stderr,
-    load: Callable[[Path], Loaded] = load_verified,
+    engine: EngineChoice = "twin",
+    load: Callable[[Path], Loaded] | None = None,
 ) -> None:
     """Serve a bundle, or the newest good bundle of a store, until SIGTERM or SIGINT. Blocks.
 
@@ -93,11 +105,18 @@ def serve(
         batch_wait_us: microseconds a request waits for company while a thread is free.
         timeout_ms: time of a request that names none, within which its scoring must begin; 0 for endless.
         shed_wait_ms: mean wait before scoring above which requests are turned away; 0 for never.
-        prediction_log: folder to log answers in; None logs nothing. `log_settings` say what and how much, `log_salt` hashes
-            personal fields, without which such a contract is refused.
+        features: feature store that rankings look users and ads up in, a Redis URL or the path of a file; None fills with defaults.
+        ranking: caches and fallback of rankings.
+        predictor: whose graph scores, for a ranker in a process of its own; None runs the graph here.
+        prediction_log: folder to log answers in; None writes no files.
+        log_events: URL of a broker to send answers to as CloudEvents; None sends none. For both logs `log_settings` say what and how
+            much, `log_salt` hashes personal fields, without which such a contract is refused.
+        traces: where spans of requests go: `console`, or the URL of an OTLP/HTTP collector; None makes none.
+        trace_share: share of the requests that is traced, of those whose caller does not say.
         drain_seconds: how long to go on answering after SIGTERM while saying not ready, for load balancers to notice.
         grace_seconds: how long requests in flight may take to finish.
         announce: gets the lines for the person who started it.
+        engine: what runs the graph: the ONNX twin where the bundle has one, the SavedModel, or the quicker of the two (see `engines`).
         load: loads and proves a bundle; a seam for tests.
 
     Raises UsageError (port in use, no such folder, a store without a name) and BundleError when nothing there can be served.
@@ -107,42 +126,45 @@ def serve(
         raise UsageError(
             f"{path}: no such folder; give a bundle (with manifest.json in it) or a store of bundles"
         )
-    name = model_name or _contract_of(path).name
+    name = model_name or contract_of(path).name
     settings = log_settings or LogSettings()
-    if prediction_log is not None and source_at(path).candidates():
-        check_salt(_contract_of(path), settings.features, log_salt)
+    if (prediction_log or log_events) and source_at(path).candidates():
+        check_salt(contract_of(path), settings.features, log_salt)
     sock = ports.listen(host, http_port, "--http-port")
     model: BundleModel | None = None
+    spans = Traces(traces, name, share=trace_share) if traces else None
     try:
         grpc_number = ports.claim(host, grpc_port, "--grpc-port")
         model = BundleModel(name, limits=limits)
-        if prediction_log is not None:
-            folder = LogFolder(prediction_log, f"{socket.gethostname()}-{os.getpid()}")
-            model.log = PredictionLog(folder, name, settings=settings, salt=log_salt, metrics=model.metrics)
-            model.log.start()
+        model.log = open_sinks(name, prediction_log, log_events, settings, log_salt, model.metrics)
+        scorer = Predictor.model_validate(predictor) if predictor else None
         scheduler = Scheduler(
             model,
-            Lanes(threads),
+            scorer.lanes() if scorer else Lanes(threads),
             batch=BatchSettings(rows=batch_rows, wait_us=batch_wait_us),
             shed=ShedPolicy(target_wait_seconds=shed_wait_ms / 1e3) if shed_wait_ms else None,
             timeout_seconds=timeout_ms / 1e3 if timeout_ms else None,
+            record=spans.record if spans else None,
         )
+        ranker = Ranker.opened(model, scheduler, RankerSettings.model_validate(ranking or {}), features)
         server = BundleServer(
-            model, host, sock, grpc_number, grace_seconds, drain_seconds, scheduler, announce
+            model, host, sock, grpc_number, grace_seconds, drain_seconds, scheduler, ranker, announce
         )
         watcher = Watcher(
             model,
             source_at(path),
             every_seconds=watch_seconds,
-            load=_after_tuning(load),
+            load=scorer.loader() if scorer else _after_standby(load or loader(engine), model),
             on_first=lambda error: server.on_first_look(path, error),
         )
-        server.watcher = watcher
+        server.watcher, server.runs_the_graph = watcher, scorer is None
         server.start([model])
     finally:
         sock.close()
         if model is not None and model.log is not None:
             model.log.close(_LAST_WRITE_SECONDS)
+        if spans is not None:
+            spans.close(_LAST_SPANS_SECONDS)
         gc.unfreeze()  # what tune_process froze: the collector tidies up at exit, or nanobind reports leaks
 
 
@@ -150,6 +172,7 @@ class BundleServer(kserve.ModelServer):
     """KServe's ModelServer, for one model that becomes ready later, on one address, with a drain."""
 
     watcher: Watcher
+    runs_the_graph = True
 
     def __init__(
         self,
@@ -160,6 +183,7 @@ class BundleServer(kserve.ModelServer):
         grace_seconds: float,
         drain_seconds: float,
         scheduler: Scheduler,
+        ranker: Ranker,
         announce: Announce,
     ) -> None:
         super().__init__(
@@ -178,7 +202,7 @@ class BundleServer(kserve.ModelServer):
         self.dataplane = app.BundleDataPlane(model_registry=self.registered_models)
         self._model, self._host, self._sock = model, host, sock
         self._drain_seconds, self._announce = drain_seconds, announce
-        self._scheduler = scheduler
+        self._scheduler, self._ranker = scheduler, ranker
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._fatal: Exception | None = None
@@ -217,7 +241,7 @@ class BundleServer(kserve.ModelServer):
         self._loop = asyncio.get_running_loop()
         http = _Uvicorn(
             uvicorn.Config(
-                Front(app.build(self.dataplane), self._model, self._scheduler),
+                Front(app.build(self.dataplane), self._model, self._scheduler, self._ranker),
                 http=BoundedHead,
                 ws="none",
                 lifespan="off",
@@ -231,10 +255,9 @@ class BundleServer(kserve.ModelServer):
         )
         limits = self._model.limits
         servicer = BundleServicer(self.dataplane, self._model, self._scheduler)
-        tensorflow = TfServices(self._model, self._scheduler)
-        rpc = GrpcServer(
-            servicer, tensorflow.handlers(), self._host, self.grpc_port, max_bytes=limits.max_body_bytes
-        )
+        # its messages come with TensorFlow, which only a graph needs
+        tensorflow = TfServices(self._model, self._scheduler).handlers() if self.runs_the_graph else ()
+        rpc = GrpcServer(servicer, tensorflow, self._host, self.grpc_port, max_bytes=limits.max_body_bytes)
         with self._signals(http):
             await rpc.start()
             serving = asyncio.create_task(http.serve(sockets=[self._sock]))
@@ -247,6 +270,7 @@ class BundleServer(kserve.ModelServer):
                 await asyncio.sleep(self._drain_seconds)
             http.should_exit = True
             await asyncio.gather(serving, rpc.stop(self.grace_period))
+            await self._ranker.close()
             stopping.cancel()
             self.watcher.stop(timeout=0.1)
 
@@ -271,20 +295,10 @@ class BundleServer(kserve.ModelServer):
                 self._loop.remove_signal_handler(number)
 
     def _greeting(self) -> str:
-        served = self._model.in_service
-        url, name = f"http://{_in_url(self._host)}:{self.http_port}", self._model.name
-        path = self.watcher.path
-        example = (
-            orjson.dumps({"instances": [example_row(path, served.scorer.contract.inputs)]}).decode()
-            if path
-            else ""
-        )
-        return (
-            f"{name} is ready: version {served.version}, digest {served.scorer.digest[:12]}\n"
-            f"  REST  {url}/v1/models/{name}:predict and {url}/v2/models/{name}/infer\n"
-            f"  gRPC  {_in_url(self._host)}:{self.grpc_port} (inference.GRPCInferenceService, tensorflow.serving.PredictionService)\n"
-            f"  also  {url}/metrics, {url}/v2/health/ready\n"
-            f"try:\n  curl -s {url}/v1/models/{name}:predict -H 'Content-Type: application/json' -d {shlex.quote(example)}"
+        host, name = _in_url(self._host), self._model.name
+        url, target = f"http://{host}:{self.http_port}", f"{host}:{self.grpc_port}"
+        return greeting(
+            name, url, target, self._model.in_service, self.watcher.path, graph=self.runs_the_graph
         )
 
 
@@ -296,8 +310,8 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def _contract_of(path: Path) -> FeatureContract:
-    """The contract of the bundle, or of the newest version of a store that has a readable one."""
+def contract_of(path: Path) -> FeatureContract:
+    """The contract of the bundle, or of the newest version of a store that has a readable one. Raises BundleError and UsageError."""
     candidates = source_at(path).candidates()
     problem: Exception | None = None
     for candidate in candidates:
@@ -312,36 +326,18 @@ def _contract_of(path: Path) -> FeatureContract:
     )
 
 
-def _after_tuning(load: Callable[[Path], Loaded]) -> Callable[[Path], Loaded]:
-    tuned = False
+def _after_standby(load: Callable[[Path], Loaded], model: BundleModel) -> Callable[[Path], Loaded]:
+    """`load` that first takes what is read at once: click rates answer rankings while the engines are imported."""
+    first = True
 
-    def tuned_load(path: Path) -> Loaded:
-        nonlocal tuned
-        if not tuned:
-            tuned = True
-            tune_process()
+    def first_load(path: Path) -> Loaded:
+        nonlocal first
+        if first:
+            first = False
+            model.standby = first_standby(path)
         return load(path)
 
-    return tuned_load
-
-
-def tune_process() -> None:
-    """What the process needs before its first bundle: TensorFlow without pools of idle threads, and a quiet collector.
-
-    Bundles run on the thread that asks (see `bundle.load(in_caller_thread=True)`). What is imported by now lives as long as the
-    process: frozen, the garbage collector no longer walks it at some request (0.1 to 0.3 s with TensorFlow loaded).
-    """
-    import tensorflow as tf
-
-    import serving.tf_protocol  # noqa: F401 - imported here, with the bundle's parts, so that they are frozen too
-
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError as error:  # TensorFlow has run in this process before
-        log.warning("threads of TensorFlow stay as they are: %s", error)
-    gc.collect()
-    gc.freeze()
+    return first_load
 
 
 def _in_url(host: str) -> str:
@@ -350,4 +346,4 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-__all__ = ["BundleServer", "serve", "tune_process"]
+__all__ = ["BundleServer", "contract_of", "serve"]

@@ -73,7 +73,9 @@ def from_list(name: str, datatype: str, shape: Sequence[int], data: list[Any]) -
         width = max(math.prod(shape[1:]), 1)
         raise RequestError(
             f"row {row // width}, field `{name}`: must be {datatype}; got {_shown(flat[row])}. "
-            "A tensor has no null: leave the whole input out to use its default"
+            "A tensor has no null: leave the whole input out to use its default",
+            field=name,
+            row=row // width,
         )
     if datatype == "BYTES":
         return NamedTensor(name, datatype, tuple(shape), objects([text.encode() for text in flat]))
@@ -85,7 +87,7 @@ def from_list(name: str, datatype: str, shape: Sequence[int], data: list[Any]) -
         with np.errstate(over="ignore"):  # what overflows float32 is infinite and refused as such
             values = np.array(flat, dtype=_NUMPY[datatype])
     except OverflowError as error:
-        raise RequestError(f"field `{name}`: holds a number beyond 64 bits") from error
+        raise RequestError(f"field `{name}`: holds a number beyond 64 bits", field=name) from error
     return NamedTensor(name, datatype, tuple(shape), values)
 
 
@@ -141,12 +143,13 @@ def to_raw(
     if not tensors:
         raise RequestError(f"`inputs` is empty; send at least one of: {', '.join(inputs)}")
     if len(given) != len(tensors):
-        names = [tensor.name for tensor in tensors]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RequestError(f"field `{twice}` is given twice; keep one")
+        twice = repeated([tensor.name for tensor in tensors])
+        raise RequestError(f"field `{twice:.100}` is given twice; keep one", field=twice)
     for name in given:
         if name not in inputs and name not in form.ignored:
-            raise RequestError(f"field `{name}` is unknown; fields of a request: {', '.join(inputs)}")
+            raise RequestError(
+                f"field `{name:.100}` is unknown; fields of a request: {', '.join(inputs)}", field=name
+            )
     rows = _row_count(tensors, limits)
     raw = {}
     for name, field in inputs.items():
@@ -154,10 +157,18 @@ def to_raw(
         if tensor is not None:
             raw[name] = _checked(tensor, field, rows, limits, datatype_names)
         elif field.required:
-            raise RequestError(f"field `{name}`: is required and has no default; send it for every row")
+            raise RequestError(
+                f"field `{name}`: is required and has no default; send it for every row", field=name
+            )
         else:
             raw[name] = filled(field, rows)
     return raw, rows
+
+
+def repeated(names: Sequence[str]) -> str:
+    """The first name that has stood before; one of them does. In one pass: there may be hundreds of thousands of them in a message."""
+    seen: set[str] = set()
+    return next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
 
 
 def filled(field: ContractField, rows: int) -> np.ndarray:
@@ -184,19 +195,23 @@ def _row_count(tensors: Sequence[NamedTensor], limits: Limits) -> int:
     for tensor in tensors:
         if not tensor.shape or any(side < 0 for side in tensor.shape):
             raise RequestError(
-                f"field `{tensor.name}`: shape {list(tensor.shape)} has no rows; send [n] or [n, L]"
+                f"field `{tensor.name:.100}`: shape {_dims(tensor.shape)} has no rows; send [n] or [n, L]",
+                field=tensor.name,
             )
     first = tensors[0]
     rows = first.shape[0]
     for tensor in tensors:
         if tensor.shape[0] != rows:
             raise RequestError(
-                f"field `{tensor.name}` has {tensor.shape[0]} rows, `{first.name}` has {rows}; all inputs need the same n"
+                f"field `{tensor.name}` has {tensor.shape[0]} rows, `{first.name}` has {rows}; all inputs need the same n",
+                field=tensor.name,
             )
     if rows == 0:
         raise RequestError("all inputs have 0 rows; send at least one")
     if rows > limits.max_rows:
-        raise RequestTooLarge(f"{rows:,} rows, the limit is {limits.max_rows:,} a request; split it")
+        raise RequestTooLarge(
+            f"{rows:,} rows, the limit is {limits.max_rows:,} a request; split it", field=first.name
+        )
     return rows
 
 
@@ -209,15 +224,17 @@ def _checked(
     if tensor.datatype != expected:
         raise RequestError(
             f"field `{name}`: datatype must be {datatype_names.get(expected, expected)} ({field.dtype}); "
-            f"got {datatype_names.get(tensor.datatype, tensor.datatype)}"
+            f"got {datatype_names.get(tensor.datatype, tensor.datatype):.60}",
+            field=name,
         )
     if len(tensor.shape) != (2 if field.dtype.is_list else 1):
         shape = "[n, L]" if field.dtype.is_list else "[n]"
-        raise RequestError(f"field `{name}`: shape must be {shape}; got {list(tensor.shape)}")
+        raise RequestError(f"field `{name}`: shape must be {shape}; got {_dims(tensor.shape)}", field=name)
     size = math.prod(tensor.shape)
     if len(values) != size:
         raise RequestError(
-            f"field `{name}`: shape {list(tensor.shape)} needs {size:,} values; got {len(values):,}"
+            f"field `{name}`: shape {_dims(tensor.shape)} needs {size:,} values; got {len(values):,}",
+            field=name,
         )
     if expected == "BYTES":
         _check_text(name, values, size // rows or 1, limits)
@@ -264,8 +281,10 @@ def _check_text(name: str, values: np.ndarray, width: int, limits: Limits) -> No
     longest = max(lengths, default=0)
     if longest > limits.max_string_bytes:
         raise RequestTooLarge(
-            f"row {lengths.index(longest) // width}, field `{name}`: a string of {longest:,} bytes, "
-            f"the limit is {limits.max_string_bytes:,}"
+            f"row {(row := lengths.index(longest) // width)}, field `{name}`: a string of {longest:,} bytes, "
+            f"the limit is {limits.max_string_bytes:,}",
+            field=name,
+            row=row,
         )
     try:
         # the separator is ASCII, so a cut character cannot be completed by its neighbour
@@ -273,7 +292,7 @@ def _check_text(name: str, values: np.ndarray, width: int, limits: Limits) -> No
     except UnicodeDecodeError:
         row = next(i for i, text in enumerate(texts) if not _is_utf8(text)) // width
         raise RequestError(
-            f"row {row}, field `{name}`: is not UTF-8; encode the text before sending it"
+            f"row {row}, field `{name}`: is not UTF-8; encode the text before sending it", field=name, row=row
         ) from None
 
 
@@ -312,7 +331,12 @@ def _fail(name: str, values: np.ndarray, bad: np.ndarray, rule: str) -> None:
     row = int(bad.argmax())
     value = values[row]
     shown = value.decode(errors="replace") if isinstance(value, bytes) else value
-    raise RequestError(f"row {row}, field `{name}`: {rule}; got {_shown(shown)}")
+    raise RequestError(f"row {row}, field `{name}`: {rule}; got {_shown(shown)}", field=name, row=row)
+
+
+def _dims(shape: Sequence[int]) -> str:
+    text = str(list(shape))
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _shown(value: Any) -> str:
@@ -330,7 +354,9 @@ def _flatten(data: list[Any], depth: int) -> list[Any]:
 
 
 def _strings(name: str, buffer: bytes) -> list[bytes]:
-    texts, at, end = [], 0, len(buffer)
+    texts, at, end = _strings_at_once(buffer), 0, len(buffer)
+    if texts:
+        return texts
     while at < end:
         start = at + 4
         stop = start + int.from_bytes(buffer[at:start], "little")
@@ -342,3 +368,29 @@ def _strings(name: str, buffer: bytes) -> list[bytes]:
         texts.append(buffer[start:stop])
         at = stop
     return texts
+
+
+_MANY_BYTES = 256
+"""Size of a buffer from which it is worth a look whether its strings can be cut at once."""
+
+
+def _strings_at_once(buffer: bytes) -> list[bytes]:
+    """Strings of one length, or of up to 255 bytes and without three zeros in a row, three times as quick as one by one; none where
+    the buffer holds others. Either guess is proven by the lengths in the buffer, so what is cut is what a walk would find."""
+    end = len(buffer)
+    if end < _MANY_BYTES:
+        return []
+    length = int.from_bytes(buffer[:4], "little")
+    step = 4 + length
+    if end % step == 0:
+        lengths = np.frombuffer(buffer, np.uint8).reshape(-1, step)[:, :4]
+        if (lengths == lengths[0]).all():
+            return [buffer[at : at + length] for at in range(4, end, step)]
+    first, *parts = buffer.split(b"\0\0\0")
+    if len(first) != 1 or not parts or not all(parts):
+        return []
+    # each part is a text and the first byte of the length of the next
+    texts = [part[:-1] for part in parts[:-1]]
+    texts.append(parts[-1])
+    told = first + b"".join([part[-1:] for part in parts[:-1]])
+    return texts if list(map(len, texts)) == list(told) else []

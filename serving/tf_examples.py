@@ -67,7 +67,9 @@ def to_raw(
         for name in row:
             if name not in known:
                 raise RequestError(
-                    f"row {number}, field `{name}` is unknown; fields of a request: {', '.join(inputs)}"
+                    f"row {number}, field `{name:.100}` is unknown; fields of a request: {', '.join(inputs)}",
+                    field=name,
+                    row=number,
                 )
     columns = {}
     for name, field in inputs.items():
@@ -83,22 +85,23 @@ def _value(feature: Any, dtype: Dtype, number: int, name: str) -> Any:
     if kind is None:
         return None
     where = f"row {number}, field `{name}`"
+    place: dict[str, Any] = {"field": name, "row": number}
     if kind != LIST_OF[dtype]:
-        raise RequestError(f"{where}: must be in a {LIST_OF[dtype]} ({dtype}); got a {kind}")
+        raise RequestError(f"{where}: must be in a {LIST_OF[dtype]} ({dtype}); got a {kind}", **place)
     values: list[Any] = list(getattr(feature, kind).value)
     if kind == "bytes_list":
         try:
             values = [text.decode() for text in values]
         except UnicodeDecodeError:
-            raise RequestError(f"{where}: is not UTF-8; encode the text before sending it") from None
+            raise RequestError(f"{where}: is not UTF-8; encode the text before sending it", **place) from None
     if dtype.is_list:
         return values
     if len(values) > 1:
-        raise RequestError(f"{where}: must be one value; got {len(values)}")
+        raise RequestError(f"{where}: must be one value; got {len(values)}", **place)
     if not values:
         return None
     if dtype is Dtype.BOOL:
         if values[0] not in (0, 1):
-            raise RequestError(f"{where}: must be 0 or 1 (bool); got {values[0]}")
+            raise RequestError(f"{where}: must be 0 or 1 (bool); got {values[0]}", **place)
         return values[0] == 1
     return values[0]

@@ -1,7 +1,7 @@
 """tensorflow.serving.PredictionService and ModelService on the endpoint's gRPC port.
 
-The handlers take and give bytes: the message classes come with TensorFlow, whose import takes seconds, and the port must listen before.
-Until a bundle is warm (TensorFlow is loaded by then, beside the event loop) calls are refused without looking into them.
+The handlers take and give bytes, which are parsed where they are scored; the port must listen before anything slow is imported.
+Until a bundle is warm calls are refused without looking into them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from serving.predictor import BundleModel
-from serving.refusals import NotOffered, is_fault, refusal_of, words_of
+from serving.refusals import NotOffered, details_of, is_fault, metadata_of, refusal_of
 from serving.scheduler import Scheduler
+from serving.stages import called_context, failed
 
 if TYPE_CHECKING:
     from serving.tf_protocol import TfProtocol
@@ -83,7 +84,11 @@ class TfServices:
             self._seconds.observe(time.perf_counter() - start)
             return message.body
 
-        return call
+        async def timed(data: bytes, context: Any) -> bytes:
+            with self._scheduler.stages.request(PROTOCOL, partial(called_context, context)):
+                return await call(data, context)
+
+        return timed
 
     async def _metadata(self, data: bytes, context: Any) -> bytes:
         try:
@@ -113,11 +118,12 @@ class TfServices:
         return call
 
     async def _abort(self, error: Exception, context: Any) -> None:
+        failed(error)
         refusal = refusal_of(error)
         if is_fault(error):
             log.error("%s request failed", PROTOCOL, exc_info=error)
         self._model.metrics.rejected.labels(self._model.name, PROTOCOL, refusal.reason).inc()
-        await context.abort(grpc.StatusCode[refusal.grpc], words_of(error))
+        await context.abort(grpc.StatusCode[refusal.grpc], details_of(error), metadata_of(error))
 
 
 def _handler(service: str, calls: dict[str, Call]) -> Any:

@@ -5,10 +5,11 @@ Messages are bytes in and out: they are parsed where they are scored. The signat
     serving_default   Predict    the contract's inputs by name          pctr, logit
     classify          Classify   tf.Example (see `tf_examples`)         classes no_click and click, with their scores
     regress           Regress    tf.Example                             pctr
+    ranking           Predict    as serving_default, one row of the     pctr, logit
+                                 fields that all candidates share
 
-(`ranking`, which the SavedModel may have beside them, is not answered here and not among the metadata.)
 The rules are the contract's, as in V1 and V2, so a field left out takes its default; TF Serving itself wants every input of
-`serving_default`. This module imports TensorFlow's messages, and with them TensorFlow: it is imported where that is loaded already.
+`serving_default`.
 """
 
 from __future__ import annotations
@@ -18,22 +19,24 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from tensorflow_serving.apis import (
+
+from clickmill.bundle.examples import CLASSES, CLASSIFY, METHODS, REGRESS
+from clickmill.bundle.export import RANKING, SIGNATURE
+from clickmill.contract import FeatureContract
+from clickmill.errors import RequestError
+from clickmill.features.sides import shared_fields
+from serving import places, tf_examples, tf_tensors
+from serving.predictor import BundleModel, InService, Question, Scores
+from serving.ranked_tensors import to_request
+from serving.refusals import MalformedRequest, UnknownModel, UnknownSignature
+from serving.tensors import DATATYPE, repeated, to_raw
+from serving.tf_messages import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     predict_pb2,
     regression_pb2,
 )
-
-from clickmill.bundle.examples import CLASSES, CLASSIFY, METHODS, REGRESS
-from clickmill.bundle.export import SIGNATURE
-from clickmill.contract import FeatureContract
-from clickmill.errors import RequestError
-from serving import tf_examples, tf_tensors
-from serving.predictor import BundleModel, InService, Question, Scores
-from serving.refusals import MalformedRequest, UnknownModel, UnknownSignature
-from serving.tensors import DATATYPE, to_raw
 from serving.v2 import OUTPUTS, requested
 
 PREDICT_METHOD = "tensorflow/serving/predict"
@@ -58,27 +61,32 @@ class TfProtocol:
         """Read and check a PredictRequest. Raises RequestError, NotReady, UnknownModel and UnknownSignature."""
         request = _parsed(predict_pb2.PredictRequest, data)
         served = self._served(request)
-        if (signature := request.model_spec.signature_name or SIGNATURE) != SIGNATURE:
+        signature = request.model_spec.signature_name or SIGNATURE
+        ranks = signature == RANKING and served.scorer.ranks
+        if signature != SIGNATURE and not ranks:
             by = {CLASSIFY: ": ask it by Classify", REGRESS: ": ask it by Regress"}.get(signature, "")
-            raise UnknownSignature(
-                f"Predict has the signature `{SIGNATURE}`, not `{signature}`{by}; leave signature_name out"
-            )
+            has = f"`{SIGNATURE}`" + (f" and `{RANKING}`" if served.scorer.ranks else "")
+            raise UnknownSignature(f"Predict has {has}, not `{signature}`{by}; leave signature_name out")
         names = _filtered(list(request.output_filter))
-        raw, rows = to_raw(
-            tf_tensors.from_protos(request.inputs, self._model.limits),
-            served.form,
-            self._model.limits,
-            datatype_names=tf_tensors.DT_NAME,
-        )
+        limits = self._model.limits
+        try:
+            named = tf_tensors.from_protos(request.inputs, limits)
+            if ranks:
+                raw, rows = to_request(named, served.sides, limits, datatype_names=tf_tensors.DT_NAME)
+            else:
+                raw, rows = to_raw(named, served.form, limits, datatype_names=tf_tensors.DT_NAME)
+        except RequestError as error:
+            error.path = places.of_map(error)
+            raise
 
         def reply(scores: Scores) -> Message:
             response = predict_pb2.PredictResponse()
-            self._name_model(response.model_spec, served, SIGNATURE)
+            self._name_model(response.model_spec, served, signature)
             for name in names:
                 response.outputs[name].CopyFrom(tf_tensors.to_proto(scores[name]))
             return Message(response.SerializeToString(), served.headers)
 
-        return Question(served, raw, rows, reply)
+        return Question(served, raw, rows, reply, ranks=ranks)
 
     def ask_classify(self, data: bytes) -> Question[Message]:
         """Read and check a ClassificationRequest. Raises RequestError, NotReady and UnknownModel."""
@@ -122,7 +130,8 @@ class TfProtocol:
                 raise RequestError(f"metadata field `{name}` is not supported; there is `{SIGNATURE_DEF}`")
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         self._name_model(response.model_spec, served, "")
-        response.metadata[SIGNATURE_DEF].Pack(signatures(served.scorer.contract))
+        found = signatures(served.scorer.contract, ranks=served.scorer.ranks)
+        response.metadata[SIGNATURE_DEF].Pack(found)
         return Message(response.SerializeToString(), served.headers)
 
     def status(self, data: bytes) -> bytes:
@@ -175,25 +184,32 @@ class TfProtocol:
                 f"the signature `{asked}` is not of the method {METHODS[signature]}; set model_spec.signature_name to `{signature}`"
             )
         rows = tf_examples.examples_of(request.input)
-        return served, tf_examples.to_raw(rows, served.scorer.contract, self._model.limits), len(rows)
+        try:
+            raw = tf_examples.to_raw(rows, served.scorer.contract, self._model.limits)
+        except RequestError as error:
+            error.path = places.of_example(request.input.WhichOneof("kind"), error)
+            raise
+        return served, raw, len(rows)
 
     def _name_model(self, spec: Any, served: InService, signature: str) -> None:
         spec.name, spec.signature_name = self._model.name, signature
         spec.version.value = served.number
 
 
-def signatures(contract: FeatureContract) -> Any:
+def signatures(contract: FeatureContract, *, ranks: bool) -> Any:
     """SignatureDefMap of a bundle of this contract: names, types and shapes are those in its SavedModel, names of nodes are not."""
     found = get_model_metadata_pb2.SignatureDefMap()
-    predict = found.signature_def[SIGNATURE]
-    predict.method_name = PREDICT_METHOD
-    for name, field in contract.inputs.items():
-        assert field.dtype is not None, "inputs are never derived"
-        _describe(
-            predict.inputs[name], name, DATATYPE[field.dtype], [-1, -1] if field.dtype.is_list else [-1]
-        )
-    for name in OUTPUTS:
-        _describe(predict.outputs[name], name, "FP32", [-1])
+    one_row = {SIGNATURE: frozenset[str](), **({RANKING: shared_fields(contract)} if ranks else {})}
+    for signature, once in one_row.items():
+        predict = found.signature_def[signature]
+        predict.method_name = PREDICT_METHOD
+        for name, field in contract.inputs.items():
+            assert field.dtype is not None, "inputs are never derived"
+            rows = 1 if name in once else -1
+            shape = [rows, -1] if field.dtype.is_list else [rows]
+            _describe(predict.inputs[name], name, DATATYPE[field.dtype], shape)
+        for name in OUTPUTS:
+            _describe(predict.outputs[name], name, "FP32", [-1])
     classify, regress = found.signature_def[CLASSIFY], found.signature_def[REGRESS]
     classify.method_name, regress.method_name = METHODS[CLASSIFY], METHODS[REGRESS]
     for signature in (classify, regress):
@@ -213,8 +229,7 @@ def _describe(info: Any, name: str, datatype: str, shape: list[int]) -> None:
 def _filtered(names: list[str]) -> tuple[str, ...]:
     """Outputs a request asks for. Raises RequestError for an unknown one or one named twice, as TF Serving does."""
     if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RequestError(f"output `{twice}` is named twice in output_filter; keep one")
+        raise RequestError(f"output `{repeated(names):.100}` is named twice in output_filter; keep one")
     return requested(names)
 
 

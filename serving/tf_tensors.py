@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from clickmill.errors import RequestTooLarge
 from serving.limits import Limits
 from serving.refusals import MalformedRequest
 from serving.tensors import NamedTensor, objects
+from serving.tf_messages import tensor_pb2, types_pb2
 
 DT_NAME: dict[str, str] = {"BYTES": "DT_STRING", "INT64": "DT_INT64", "FP32": "DT_FLOAT", "BOOL": "DT_BOOL"}
 """What V2's datatypes are called here."""
@@ -46,7 +46,8 @@ def from_protos(inputs: Mapping[str, Any], limits: Limits) -> list[NamedTensor]:
         values += max(math.prod(max(side, 0) for side in shape), 1)
         if values > limits.max_body_bytes:
             raise RequestTooLarge(
-                f"input `{name}`: shape {list(shape)} repeats its values beyond {limits.max_body_bytes:,} in one request; split it"
+                f"input `{name}`: shape {list(shape)} repeats its values beyond {limits.max_body_bytes:,} in one request; split it",
+                field=name,
             )
     return [_tensor(name, proto) for name, proto in inputs.items()]
 
@@ -89,7 +90,8 @@ def _tensor(name: str, proto: Any) -> NamedTensor:
 def _numbers(name: str, content: bytes, size: int, dtype: Any) -> np.ndarray:
     if len(content) != size * dtype.itemsize:
         raise MalformedRequest(
-            f"input `{name}`: {len(content):,} bytes of tensor_content, its shape needs {size * dtype.itemsize:,}"
+            f"input `{name}`: {len(content):,} bytes of tensor_content, its shape needs {size * dtype.itemsize:,}",
+            field=name,
         )
     if dtype.kind == "b":
         return np.frombuffer(content, np.uint8) != 0  # numpy would keep a 2 as a bool that is neither
@@ -102,7 +104,9 @@ def _strings(name: str, content: bytes, size: int) -> np.ndarray:
         length, shift = 0, 0
         while True:
             if at >= len(content) or shift > 28:
-                raise MalformedRequest(f"input `{name}`: tensor_content does not begin with {size:,} lengths")
+                raise MalformedRequest(
+                    f"input `{name}`: tensor_content does not begin with {size:,} lengths", field=name
+                )
             byte = content[at]
             at += 1
             length |= (byte & 0x7F) << shift
@@ -112,7 +116,8 @@ def _strings(name: str, content: bytes, size: int) -> np.ndarray:
         lengths.append(length)
     if at + sum(lengths) != len(content):
         raise MalformedRequest(
-            f"input `{name}`: the strings of tensor_content take {at + sum(lengths):,} bytes; it has {len(content):,}"
+            f"input `{name}`: the strings of tensor_content take {at + sum(lengths):,} bytes; it has {len(content):,}",
+            field=name,
         )
     texts = []
     for length in lengths:

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import orjson
 
+from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError, RequestTooLarge
+from clickmill.features.tensors import from_rows
+from serving import places
 from serving.limits import Limits
 from serving.refusals import MalformedRequest
 
@@ -33,26 +36,52 @@ def rows_of(payload: Any, limits: Limits) -> list[dict[str, Any]]:
         raise MalformedRequest(f"the body must be an object with `instances`: {_EXAMPLE}")
     unknown = payload.keys() - _KEYS
     if unknown:
-        raise MalformedRequest(f"unknown key `{sorted(unknown)[0]}` beside `instances`; remove it")
+        first = min(unknown)
+        raise MalformedRequest(
+            f"unknown key `{first:.100}` beside `instances`; remove it",
+            path=places.step(first).removeprefix("."),
+        )
     if payload.get("signature_name", _SIGNATURE) != _SIGNATURE:
-        raise MalformedRequest(f"`signature_name` must be `{_SIGNATURE}` or absent; the bundle has no other")
+        raise MalformedRequest(
+            f"`signature_name` must be `{_SIGNATURE}` or absent; the bundle has no other",
+            path="signature_name",
+        )
     rows = payload["instances"]
     if not isinstance(rows, list):
         raise MalformedRequest(
-            f"`instances` must be a list of objects; got {type(rows).__name__}: {_EXAMPLE}"
+            f"`instances` must be a list of objects; got {type(rows).__name__}: {_EXAMPLE}", path="instances"
         )
     if not rows:
-        raise RequestError("`instances` is empty; send at least one")
+        raise RequestError("`instances` is empty; send at least one", path="instances")
     if len(rows) > limits.max_rows:
         raise RequestTooLarge(
-            f"{len(rows):,} instances, the limit is {limits.max_rows:,} a request; split it"
+            f"{len(rows):,} instances, the limit is {limits.max_rows:,} a request; split it", path="instances"
         )
     for index, row in enumerate(rows):
         if type(row) is not dict:
             raise RequestError(
-                f"row {index}: must be an object of fields; got {type(row).__name__}: {_EXAMPLE}"
+                f"row {index}: must be an object of fields; got {type(row).__name__}: {_EXAMPLE}",
+                row=index,
+                path=f"instances[{index}]",
             )
     return rows
+
+
+def read(
+    payload: Any, contract: FeatureContract, limits: Limits
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """The instances of a parsed body, and their inputs as raw tensors held to the contract.
+
+    Raises MalformedRequest, RequestError and RequestTooLarge, each with its path in the body.
+    """
+    rows = rows_of(payload, limits)
+    try:
+        raw = from_rows(rows, contract)
+        check_strings(raw, limits)
+    except RequestError as error:
+        error.path = places.of_row("instances", error)
+        raise
+    return rows, raw
 
 
 def check_strings(raw: dict[str, np.ndarray], limits: Limits) -> None:
@@ -69,7 +98,9 @@ def check_strings(raw: dict[str, np.ndarray], limits: Limits) -> None:
         if longest > limits.max_string_bytes:
             row = lengths.index(longest) // (len(texts) // len(values))
             raise RequestTooLarge(
-                f"row {row}, field `{name}`: a string of {longest:,} bytes, the limit is {limits.max_string_bytes:,}"
+                f"row {row}, field `{name}`: a string of {longest:,} bytes, the limit is {limits.max_string_bytes:,}",
+                field=name,
+                row=row,
             )
 
 

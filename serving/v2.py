@@ -17,12 +17,16 @@ import orjson
 
 from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError
+from serving import places
+from serving.limits import Limits
+from serving.ranked_tensors import Sides, to_request
 from serving.refusals import MalformedRequest
-from serving.tensors import DATATYPE, NamedTensor, from_buffer, from_list
+from serving.tensors import DATATYPE, Form, NamedTensor, from_buffer, from_list, to_raw
 from serving.v1 import parse_json
 
 OUTPUTS = ("pctr", "logit")
-_MOST_INPUTS = 10_000
+MOST_INPUTS = 10_000
+"""Tensors of one request; a contract has far fewer fields, a message of a few bytes each could have hundreds of thousands."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Inference:
     id: str | None
     tensors: list[NamedTensor]
     outputs: tuple[tuple[str, bool], ...]
+    signature: object = None
+    """As it was sent under `parameters.signature_name`."""
 
 
 def parse(body: bytes, json_length: int | None) -> Inference:
@@ -43,13 +49,19 @@ def parse(body: bytes, json_length: int | None) -> Inference:
     view = memoryview(body)
     payload = parse_json(view if json_length is None else view[:json_length])
     if not isinstance(payload, dict) or not isinstance(payload.get("inputs"), list):
-        raise MalformedRequest("the body must be an object with a list `inputs` of tensors")
-    if len(payload["inputs"]) > _MOST_INPUTS:
-        raise MalformedRequest(f"{len(payload['inputs']):,} inputs; the contract has far fewer")
+        raise MalformedRequest("the body must be an object with a list `inputs` of tensors", path="inputs")
+    if len(payload["inputs"]) > MOST_INPUTS:
+        raise MalformedRequest(
+            f"{len(payload['inputs']):,} inputs; the contract has far fewer", path="inputs"
+        )
     at = len(body) if json_length is None else json_length
     tensors = []
     for index, item in enumerate(payload["inputs"]):
-        tensor, at = _tensor(item, index, view, at)
+        try:
+            tensor, at = _tensor(item, index, view, at)
+        except RequestError as error:
+            error.path = f"inputs[{index}]" + ("" if error.row is None else f".data[{error.row}]")
+            raise
         tensors.append(tensor)
     if at != len(body):
         raise MalformedRequest(
@@ -57,16 +69,37 @@ def parse(body: bytes, json_length: int | None) -> Inference:
         )
     identity = payload.get("id")
     if identity is not None and not isinstance(identity, str):
-        raise MalformedRequest(f"`id` must be a string; got {type(identity).__name__}")
-    binary = _parameters(payload, "the request").get("binary_data_output", False) is True
-    return Inference(identity, tensors, _requested(payload.get("outputs"), binary))
+        raise MalformedRequest(f"`id` must be a string; got {type(identity).__name__}", path="id")
+    parameters = _parameters(payload, "the request")
+    binary = parameters.get("binary_data_output", False) is True
+    requested = _requested(payload.get("outputs"), binary)
+    return Inference(identity, tensors, requested, parameters.get("signature_name"))
+
+
+def checked(
+    tensors: list[NamedTensor], form: Form | Sides, limits: Limits, *, data: str = ""
+) -> tuple[dict[str, np.ndarray], int]:
+    """Raw tensors and the number of rows, by `tensors.to_raw`, or of candidates, by `to_request`; what they raise gets its path in the
+    request.
+
+    `data` is the key of a tensor's values there, ".data" where they are JSON.
+    """
+    try:
+        if isinstance(form, Sides):
+            return to_request(tensors, form, limits)
+        return to_raw(tensors, form, limits)
+    except RequestError as error:
+        error.path = places.of_tensor([tensor.name for tensor in tensors], error, data)
+        raise
 
 
 def requested(names: list[str]) -> tuple[str, ...]:
     """Names of the outputs asked for, all when none are named. Raises RequestError for an unknown one."""
     for name in names:
         if name not in OUTPUTS:
-            raise RequestError(f"output `{name}` is unknown; the bundle gives: {', '.join(OUTPUTS)}")
+            raise RequestError(
+                f"output `{name:.100}` is unknown; the bundle gives: {', '.join(OUTPUTS)}", path="outputs"
+            )
     return tuple(dict.fromkeys(names)) or OUTPUTS
 
 
@@ -121,20 +154,22 @@ def _tensor(item: Any, index: int, body: memoryview, at: int) -> tuple[NamedTens
     if not isinstance(name, str) or not isinstance(datatype, str):
         raise MalformedRequest(f"inputs[{index}] needs the strings `name` and `datatype`")
     if not isinstance(shape, list) or not all(type(side) is int for side in shape):
-        raise MalformedRequest(f"input `{name}`: `shape` must be a list of integers; got {str(shape)[:60]}")
+        raise MalformedRequest(
+            f"input `{name:.100}`: `shape` must be a list of integers; got {str(shape)[:60]}"
+        )
     data = item.get("data")
     if data is not None:
         if not isinstance(data, list):
-            raise MalformedRequest(f"input `{name}`: `data` must be a list; got {type(data).__name__}")
+            raise MalformedRequest(f"input `{name:.100}`: `data` must be a list; got {type(data).__name__}")
         return from_list(name, datatype, shape, data), at
     size = _parameters(item, f"input `{name}`").get("binary_data_size")
     if type(size) is not int or size < 0:
         raise MalformedRequest(
-            f"input `{name}` has neither `data` nor a `binary_data_size`; send one of them"
+            f"input `{name:.100}` has neither `data` nor a `binary_data_size`; send one of them"
         )
     if at + size > len(body):
         raise MalformedRequest(
-            f"input `{name}`: its buffer of {size:,} bytes runs past the end of the body; "
+            f"input `{name:.100}`: its buffer of {size:,} bytes runs past the end of the body; "
             "does Inference-Header-Content-Length fit the JSON?"
         )
     return from_buffer(name, datatype, shape, body[at : at + size]), at + size
@@ -155,7 +190,7 @@ def _requested(items: Any, binary: bool) -> tuple[tuple[str, bool], ...]:
     if not isinstance(items, list) or not all(
         isinstance(item, dict) and isinstance(item.get("name"), str) for item in items
     ):
-        raise MalformedRequest("`outputs` must be a list of objects with a `name`")
+        raise MalformedRequest("`outputs` must be a list of objects with a `name`", path="outputs")
     wish = {
         item["name"]: _parameters(item, f"output `{item['name']}`").get("binary_data", binary) is True
         for item in items

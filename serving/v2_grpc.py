@@ -9,7 +9,7 @@ import numpy as np
 from serving.kserve_parts import pb
 from serving.refusals import MalformedRequest
 from serving.tensors import NamedTensor, from_buffer, objects
-from serving.v2 import requested
+from serving.v2 import MOST_INPUTS, requested
 
 _CONTENTS: dict[str, tuple[str, Any]] = {
     "BYTES": ("bytes_contents", None),
@@ -24,6 +24,8 @@ def tensors_of(request: pb.ModelInferRequest) -> list[NamedTensor]:
 
     Raises MalformedRequest when buffers and typed contents are mixed or their number is not that of the inputs.
     """
+    if len(request.inputs) > MOST_INPUTS:
+        raise MalformedRequest(f"{len(request.inputs):,} inputs; the contract has far fewer", path="inputs")
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise MalformedRequest(
@@ -44,6 +46,13 @@ def tensors_of(request: pb.ModelInferRequest) -> list[NamedTensor]:
         array = objects(list(values)) if dtype is None else np.array(values, dtype=dtype)
         tensors.append(NamedTensor(item.name, item.datatype, shape, array))
     return tensors
+
+
+def signature_of(request: pb.ModelInferRequest) -> str | None:
+    """The parameter `signature_name`, None where it was not sent."""
+    # asked by name alone, a protobuf map would add it
+    sent = "signature_name" in request.parameters
+    return str(request.parameters["signature_name"].string_param) if sent else None
 
 
 def answer(

@@ -11,15 +11,18 @@ import gc
 import logging
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from clickmill.errors import BundleCorrupt, BundleError, ClickmillError, ContractError, GoldenMismatch
 from serving.predictor import BundleModel, Raw, Scorer
+
+if TYPE_CHECKING:
+    from clickmill.bundle import Priors
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,14 @@ class Loaded:
 
     scorer: Scorer
     rows: Raw
+    priors: Priors | None = None
+    engines: Mapping[str, str] = field(default_factory=dict)
+    """What runs the graph for small and for large requests."""
+
+
+def version_of(candidate: Candidate, digest: str) -> str:
+    """What requests see of a bundle: its number in the store, or the first 12 digits of its digest."""
+    return digest[:12] if candidate.version is None else str(candidate.version)
 
 
 class Source(Protocol):
@@ -100,26 +111,20 @@ def stamp_of(folder: Path) -> Stamp:
     return tuple(sorted(found))
 
 
-def load_verified(path: Path) -> Loaded:
-    """Load a bundle, all bytes verified and its golden predictions checked. Raises BundleError and its kinds."""
-    import pyarrow.parquet as pq
-
-    from clickmill import bundle as bundles
-    from clickmill.features.tensors import from_arrow
-
-    bundle = bundles.load(path, verify=True, in_caller_thread=True)
-    bundle.check_golden()
-    golden = pq.read_table(path / "golden.parquet", columns=list(bundle.contract.inputs))
-    return Loaded(bundle, from_arrow(golden, bundle.contract))
-
-
 def warm(loaded: Loaded, sizes: tuple[int, ...] = WARM_UP_ROWS, repeats: int = 3) -> None:
-    """Run every size a few times: the first run of a shape traces, plans buffers and picks kernels."""
+    """Run every size a few times, by rows and by request: the first run of a shape traces, plans buffers and picks kernels."""
+    from clickmill.bundle.requests import one_request
+
+    if not loaded.rows:  # whose graph is elsewhere
+        return
     have = len(next(iter(loaded.rows.values())))
     for size in sizes:
         rows = {name: values[np.arange(size) % have] for name, values in loaded.rows.items()}
+        asked = one_request(rows, loaded.scorer.contract) if loaded.scorer.ranks else None
         for _ in range(repeats):
             loaded.scorer.predict(rows)
+            if asked is not None:
+                loaded.scorer.rank(asked)
 
 
 class Watcher:
@@ -131,7 +136,7 @@ class Watcher:
         source: Source,
         *,
         every_seconds: float = 2.0,
-        load: Callable[[Path], Loaded] = load_verified,
+        load: Callable[[Path], Loaded],
         on_first: Callable[[Exception | None], None] = lambda error: None,
     ) -> None:
         self._model, self._source, self._load = model, source, load
@@ -179,12 +184,13 @@ class Watcher:
             self._refuse(candidate, error)
             return False
         digest = loaded.scorer.digest
-        self._model.swap(loaded.scorer, digest[:12] if candidate.version is None else str(candidate.version))
+        self._model.swap(loaded.scorer, version_of(candidate, digest), loaded.priors)
+        self._model.metrics.show_engines(self._model.name, loaded.engines)
         self._contract_name = loaded.scorer.contract.name
         self._serving = candidate
         self._refused.pop(candidate.path, None)
         self.last_error = None
-        log.info("in service: %s, digest %s", candidate.path, digest)
+        log.info("in service: %s, digest %s, run by %s", candidate.path, digest, dict(loaded.engines))
         del loaded
         gc.collect()  # a SavedModel is a web of cycles: the former one goes now, not at some request
         return True

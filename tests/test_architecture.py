@@ -39,13 +39,14 @@ def test_an_arrow_that_runs_up_breaks_the_build(tmp_path: Path) -> None:
         "training",
         "models",
         "auction",
+        "capacity",
         "prediction_log",
         "calibration",
         "features",
         "evaluation",
     ):
         (tmp_path / "clickmill" / f"{package}.py").touch()
-    for package in ("data", "contract", "disk", "errors", "progress"):
+    for package in ("data", "contract", "disk", "errors", "metric_names", "progress"):
         (tmp_path / "clickmill" / f"{package}.py").touch()
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     assert lint_imports(tmp_path).returncode == 0

@@ -1,6 +1,7 @@
 """A folder of published splits: which file is which, how they are written, which benchmark they are, and the contract they keep.
 
-    DIR[/one folder below]/train.csv  valid.csv  test.csv            first line: label and field names (reczoo's BARS)
+    DIR[/one folder below]/train.csv  valid.csv  test.csv            first line: label and field names (reczoo's BARS); without
+                                                                     such a line the label comes first
     DIR[/one folder below]/train.libsvm  valid.libsvm  test.libsvm   `label id:1 id:1 ...`, one id per field (the AFN repository)
 
 `validation` and `val` are names of valid too, a prefix before a dot is fine (frappe.train.libfm), and so is `.gz` behind. Where both
@@ -12,7 +13,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +50,11 @@ class Layout:
     label: str
     """The label column."""
     fields: tuple[str, ...]
-    """Names of the fields in order. libsvm has none: those of the benchmark, else f01, f02, ..."""
+    """Names of the fields in order. libsvm and a CSV without a header have none: those of the benchmark, else f01, f02, ..."""
     delimiter: str | None
     """Between the columns of a CSV."""
+    header: bool
+    """Whether a CSV's first line names the columns."""
     dataset: Dataset | None
     """The benchmark it is laid out as; None for one nobody has published figures on."""
 
@@ -75,7 +78,7 @@ class Layout:
         if self.format is Format.LIBSVM:
             source = Source(format=Format.LIBSVM, slots=len(self.fields))
         else:
-            source = Source(format=Format.CSV, delimiter=self.delimiter)
+            source = Source(format=Format.CSV, delimiter=self.delimiter, header=self.header)
         name = self.dataset.name if self.dataset else "benchmark"
         return FeatureContract(
             name=name, description="Derived from the columns.", source=source, fields=fields
@@ -85,37 +88,54 @@ class Layout:
 def recognize(folder: Path, dataset: str | None = None) -> Layout:
     """Look at the names in `folder` and at the first line of each split.
 
-    dataset: name of the benchmark, or `none`; default: by the names of the fields, in libsvm by their number.
+    dataset: name of the benchmark, or `none`; default: by the names of the fields, without names by their number.
     Raises UsageError when files are missing or two would do, UnreadableData when a first line is not of the layout.
     """
     if dataset is not None and dataset != "none" and dataset not in DATASETS:
         raise UsageError(f"no benchmark is called {dataset!r}; there are {', '.join(DATASETS)}, and none")
     files = _find(folder)
     heads = {split: _first_line(file) for split, file in files.items()}
+    format, delimiter, label, header = Format.LIBSVM, None, "label", False
     if _ACTIVE.search(heads["train"]):
-        format, delimiter, label = Format.LIBSVM, None, "label"
-        columns = [f"f{k:02d}" for k in range(1, len(heads["train"].split()))]
-        for split, head in heads.items():
-            if len(head.split()) - 1 != len(columns):
-                raise UnreadableData(
-                    f"{files[split]}, line 1: has {len(head.split()) - 1} ids after the label, {files['train'].name} has "
-                    f"{len(columns)}; each line must have one id per field, such as `1 17:1 204:1 5046:1`"
-                )
+        columns = _numbered({split: head.split() for split, head in heads.items()}, files)
     else:
         format, delimiter = Format.CSV, _delimiter(heads["train"])
-        header = _columns(heads["train"], delimiter, files["train"])
-        label = _label(header, files["train"])
-        columns = [column for column in header if column != label]
-        for split, head in heads.items():
-            if set(_columns(head, delimiter, files[split])) != set(header):
-                raise UnreadableData(
-                    f"{files[split]}, line 1: the columns are {head.strip()[:120]!r}, but those of {files['train'].name} are "
-                    f"{heads['train'].strip()[:120]!r}; all splits must have the same"
-                )
-    found = _dataset(columns, format, dataset, files["train"])
-    if found is not None and format is Format.LIBSVM:
-        columns = list(found.fields)
-    return Layout(files, format, label, tuple(columns), delimiter, found)
+        cells = {split: _cells(head, delimiter) for split, head in heads.items()}
+        header = not _is_row(cells["train"])
+        if header:
+            names = _columns(heads["train"], delimiter, files["train"])
+            label = _label(names, files["train"])
+            columns = [column for column in names if column != label]
+            for split, found in cells.items():
+                if set(found) != set(names):
+                    raise UnreadableData(
+                        f"{files[split]}, line 1: the columns are {heads[split].strip()[:120]!r}, but those of {files['train'].name} "
+                        f"are {heads['train'].strip()[:120]!r}; all splits must have the same"
+                    )
+        else:
+            columns = _numbered(cells, files)
+    benchmark = _dataset(columns, header, dataset, files["train"])
+    if benchmark is not None and not header:
+        columns = list(benchmark.fields)
+    return Layout(files, format, label, tuple(columns), delimiter, header, benchmark)
+
+
+def _is_row(cells: Sequence[str]) -> bool:
+    """Whether a first line is a row already: numbers only, and the first of them a label."""
+    numbers = [re.fullmatch(r"[-+0-9.]*", cell) is not None for cell in cells]
+    return len(cells) > 1 and all(numbers) and re.fullmatch(r"[01](\.0*)?", cells[0]) is not None
+
+
+def _numbered(rows: Mapping[str, Sequence[str]], files: Mapping[str, Path]) -> list[str]:
+    """f01, f02, ... for what follows the label; raises UnreadableData when the splits do not agree in how many there are."""
+    there = {split: len(cells) - 1 for split, cells in rows.items()}
+    for split, ids in there.items():
+        if ids != there["train"]:
+            raise UnreadableData(
+                f"{files[split]}, line 1: has {ids} ids after the label, {files['train'].name} has "
+                f"{there['train']}; each line must have one id per field, such as `1 17:1 204:1 5046:1` or `1,17,204,5046`"
+            )
+    return [f"f{k:02d}" for k in range(1, there["train"] + 1)]
 
 
 def _find(folder: Path) -> dict[str, Path]:
@@ -173,12 +193,16 @@ def _delimiter(line: str) -> str:
     return max((",", "\t", ";"), key=line.count)
 
 
+def _cells(line: str, delimiter: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
+
+
 def _columns(line: str, delimiter: str, file: Path) -> list[str]:
-    columns = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+    columns = _cells(line, delimiter)
     if len(columns) < 2 or any(re.fullmatch(r"[-+0-9.]*", name) for name in columns):
         raise UnreadableData(
-            f"{file}, line 1: {line.strip()[:120]!r} is neither a header of column names nor a libsvm line such as "
-            "`1 17:1 204:1 5046:1`; add the header, such as `label,user,item`"
+            f"{file}, line 1: {line.strip()[:120]!r} is neither a header of column names nor a row that begins with "
+            "its label, such as `1,17,204` or `1 17:1 204:1`; add the header, such as `label,user,item`"
         )
     repeated = next((name for name in columns if columns.count(name) > 1), None)
     if repeated is not None:
@@ -196,14 +220,12 @@ def _label(columns: Sequence[str], file: Path) -> str:
     )
 
 
-def _dataset(columns: Sequence[str], format: Format, asked: str | None, file: Path) -> Dataset | None:
+def _dataset(columns: Sequence[str], named: bool, asked: str | None, file: Path) -> Dataset | None:
     if asked == "none":
         return None
     if asked is not None:
         wanted = DATASETS[asked]
-        fits = len(columns) == len(wanted.fields) and (
-            format is Format.LIBSVM or set(columns) == set(wanted.fields)
-        )
+        fits = len(columns) == len(wanted.fields) and (not named or set(columns) == set(wanted.fields))
         if not fits:
             raise UnreadableData(
                 f"{file}, line 1: is not laid out as {wanted.name}, whose fields are {', '.join(wanted.fields)}; "
@@ -213,6 +235,6 @@ def _dataset(columns: Sequence[str], format: Format, asked: str | None, file: Pa
     for known in DATASETS.values():
         if set(columns) == set(known.fields):
             return known
-        if format is Format.LIBSVM and len(columns) == len(known.fields):
+        if not named and len(columns) == len(known.fields):
             return known
     return None

@@ -6,7 +6,7 @@ loaded by the functions that need them: reading a manifest and verifying stay qu
 
 from clickmill.bundle.calibration_report import CalibrationReport, CalibrationStep
 from clickmill.bundle.candidate import build_bundle, calibrate
-from clickmill.bundle.load import Bundle, load
+from clickmill.bundle.load import Bundle, Engine, load
 from clickmill.bundle.manifest import (
     ExportFacts,
     FileEntry,
@@ -17,6 +17,7 @@ from clickmill.bundle.manifest import (
     verify,
 )
 from clickmill.bundle.manifest import read as read_manifest
+from clickmill.bundle.priors import Priors
 from clickmill.bundle.score import evaluate_bundle, evaluate_predictions, score
 from clickmill.bundle.store import Deployed, Store
 from clickmill.bundle.stored_rows import ExportConfig
@@ -27,12 +28,14 @@ __all__ = [
     "CalibrationReport",
     "CalibrationStep",
     "Deployed",
+    "Engine",
     "ExportConfig",
     "ExportFacts",
     "FileEntry",
     "Lineage",
     "Manifest",
     "ModelFacts",
+    "Priors",
     "SplitFacts",
     "Store",
     "build_bundle",

@@ -25,6 +25,7 @@ _FULL_WORDS = {
     "No space left on device": errno.ENOSPC,
     "Disk quota exceeded": errno.EDQUOT,
     "File too large": errno.EFBIG,
+    " requested and ": errno.ENOSPC,  # NumPy, of an array that went in part only; it keeps no errno
 }
 
 

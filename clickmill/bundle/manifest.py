@@ -64,6 +64,8 @@ class ExportFacts(_Record):
     """NE on the test split with float32 rows; None where the rows are float32."""
     relative_ne_loss: float | None = None
     """NE of the rows as stored over that of float32 rows, minus 1."""
+    no_twin: str | None = None
+    """Why there is no ONNX twin; None where there is one."""
 
 
 class SplitFacts(_Record):

@@ -34,18 +34,24 @@ def novelty(dataset: PreparedDataset, split: str, *, least_values: int) -> dict[
     """
     found = {}
     for role in (Role.USER, Role.AD):
-        counts = {
-            name: pc.count_distinct(dataset.columns(split, [name])[name]).as_py()
-            for name, field in dataset.contract.inputs.items()
-            if field.role is role and _is_id(field)
-        }
-        name = max(counts, key=lambda name: counts[name], default=None)
-        if name is None or counts[name] <= least_values:
+        name = id_field(dataset, split, role, least_values=least_values)
+        if name is None:
             continue
         labels = _labels(dataset, split, name)
         if (labels != KNOWN).any():
             found[name + SUFFIX] = labels
     return found
+
+
+def id_field(dataset: PreparedDataset, split: str, role: Role, *, least_values: int = 0) -> str | None:
+    """The field that says which user or ad it is: of the role's ids the one with the most values in the split, more than `least_values`."""
+    counts = {
+        name: pc.count_distinct(dataset.columns(split, [name])[name]).as_py()
+        for name, field in dataset.contract.inputs.items()
+        if field.role is role and _is_id(field)
+    }
+    name = max(counts, key=lambda name: counts[name], default=None)
+    return None if name is None or counts[name] <= least_values else name
 
 
 def _is_id(field: ContractField) -> bool:

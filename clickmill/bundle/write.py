@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clickmill.bundle import card, golden, reference, requests, warmup
+from clickmill.bundle import card, golden, priors, reference, requests, warmup
 from clickmill.bundle import manifest as manifests
 from clickmill.bundle.calibration_report import REPORT, CalibrationReport
 from clickmill.bundle.card_words import CardFacts
@@ -23,6 +23,7 @@ from clickmill.bundle.graph import ClickGraph
 from clickmill.bundle.load import CALIBRATION, CONTRACT, METRICS, SAVED_MODEL, TRAINING, Bundle, load
 from clickmill.bundle.manifest import ExportFacts, Lineage, Manifest, ModelFacts, SplitFacts
 from clickmill.bundle.stored_rows import ServedModel, served
+from clickmill.bundle.twin_export import write_twin
 from clickmill.contract import dumps
 from clickmill.errors import BundleError, UsageError
 from clickmill.evaluation import Evaluation
@@ -83,11 +84,13 @@ def write(
         (temp / REPORT).write_text(_json(report))
         (temp / METRICS).write_text(_json(evaluation))
         (temp / HISTORY).write_text(json.dumps(trained.meta["history"], indent=2) + "\n")
+        priors.write(temp, priors.of_dataset(dataset))
         trained.save(temp / TRAINING)
         export(model, calibration, temp / SAVED_MODEL)
         graph = ClickGraph(temp / SAVED_MODEL)
         progress.advance()
         _write_rows(temp, model.trained, calibration, dataset, graph, seed)
+        no_twin = write_twin(model, calibration, temp, SAVED_MODEL, graph)
         progress.advance()
         facts = _facts(
             trained,
@@ -96,7 +99,7 @@ def write(
             dataset,
             parent,
             created,
-            _export_facts(model, evaluation, ne_float32),
+            _export_facts(model, evaluation, ne_float32, no_twin),
         )
         drawn = card.draw(evaluation, trained.meta) if plots is None else plots
         (temp / card.PLOTS).mkdir()
@@ -205,7 +208,9 @@ def _facts(
     )
 
 
-def _export_facts(model: ServedModel, evaluation: Evaluation, ne_float32: float | None) -> ExportFacts:
+def _export_facts(
+    model: ServedModel, evaluation: Evaluation, ne_float32: float | None, no_twin: str | None
+) -> ExportFacts:
     ne = evaluation.normalized_entropy.value
     return ExportFacts(
         rows=model.rows,
@@ -213,6 +218,7 @@ def _export_facts(model: ServedModel, evaluation: Evaluation, ne_float32: float 
         float32_bytes=model.float32_bytes,
         ne_float32=ne_float32,
         relative_ne_loss=None if ne_float32 is None else ne / ne_float32 - 1,
+        no_twin=no_twin,
     )
 
 

@@ -12,14 +12,18 @@ from typer.core import TyperGroup
 from clickmill.command import (
     benchmark,
     bundle,
+    capacity,
     contract,
     data,
     demo,
     features,
     model,
+    monitor,
     predict,
+    release,
     run,
     serve,
+    serve_ranker,
     sweep,
     train,
 )
@@ -58,8 +62,12 @@ app = typer.Typer(
 app.command("demo", rich_help_panel="Start here")(demo.demo)
 app.command("run", rich_help_panel="Start here")(run.run)
 app.command("serve", rich_help_panel="Endpoint")(serve.serve)
+app.command("serve-ranker", rich_help_panel="Endpoint")(serve_ranker.serve_ranker)
+app.command("capacity", rich_help_panel="Endpoint")(capacity.capacity)
 app.command("predict", rich_help_panel="Endpoint")(predict.predict)
 app.add_typer(features.app, name="features", rich_help_panel="Endpoint")
+app.add_typer(monitor.app, name="monitor", rich_help_panel="Endpoint")
+app.add_typer(release.app, name="release", rich_help_panel="Endpoint")
 app.add_typer(contract.app, name="contract", rich_help_panel="Inputs")
 app.add_typer(data.app, name="data", rich_help_panel="Inputs")
 app.command("train", rich_help_panel="Models")(train.train)

@@ -45,7 +45,7 @@ def benchmark(
 ) -> None:
     """Train the zoo on published splits and print AUC and log loss beside the published figures.
 
-    DIR is laid out as Frappe_x1 or MovielensLatest_x1: train, valid and test as CSV with a header (label, then the fields) or as
+    DIR is laid out as Frappe_x1 or MovielensLatest_x1: train, valid and test as CSV (label, then the fields, also without a header) or as
     libsvm (`1 17:1 204:1 ...`, one id per field). Any other data in this layout is trained too, without figures to compare.
 
     Early stopping sees the validation split; the test split is scored once. Ctrl-C saves: the same command goes on from there, and

@@ -89,6 +89,32 @@ def schema() -> None:
 
 
 @app.command()
+def openapi(
+    contract: Annotated[Path, typer.Argument(help="Contract YAML.")],
+    model_name: Annotated[
+        str | None, typer.Option(help="Model name in URLs; default: the contract's.")
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Write it as a page of HTML to this file instead; it needs no network."),
+    ] = None,
+) -> None:
+    """Print the OpenAPI 3.1 of an endpoint that serves a bundle of this contract, with the default limits.
+
+    A running endpoint has its own at /openapi.json, with its bundle and limits.
+    """
+    from clickmill import contract as contracts
+    from serving import openapi as openapis
+
+    found = openapis.describe(contracts.load(contract), model_name=model_name)
+    if page is None:
+        print_json(found)
+        return
+    page.write_text(openapis.as_page(found))
+    words.print(f"{page}: written; open it in a browser", soft_wrap=True)
+
+
+@app.command()
 def init(
     file: Annotated[Path, typer.Argument(help="Parquet or CSV file, or a folder of them.")],
     out: Annotated[

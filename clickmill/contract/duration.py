@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any
 
-import pandas as pd
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 
 def _parse(value: Any) -> Any:
     if isinstance(value, str):
+        import pandas as pd
+
         try:
             return pd.Timedelta(value).to_pytimedelta()
         except ValueError:

@@ -26,7 +26,7 @@ class DelayedClicks(StrEnum):
 
     IGNORE = "ignore"  # a label of 0 is believed
     WEIGHTS = "delay_weights"  # a known click stands for 1 / F(age) clicks, and for as many non-clicks less
-    FAKE_NEGATIVES = "fake_negatives"  # an impression enters as a non-click when it is shown, and its click as a row more when it is heard of
+    FAKE_NEGATIVES = "fake_negatives"  # every impression is a non-click, a known click is a row more, and stands for 1 / F(age)
 
 
 class DelayCurve(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

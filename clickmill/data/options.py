@@ -26,7 +26,7 @@ class PrepareOptions(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     split of a short log. The report counts the impressions whose window is open in any case."""
     delayed_clicks: DelayedClicks = DelayedClicks.IGNORE
     """What is done about clicks still to come: `ignore`; `delay_weights`, known clicks weighted by the estimated distribution of the delay; or
-    `fake_negatives`, for training that goes on: train and validation are the stream of what is heard of, non-clicks and later clicks."""
+    `fake_negatives`, the same weights where a clicked impression is a non-click besides, which the loss takes back."""
     fractions: Fractions = Fractions()
     """Shares of the rows per split, in order of time."""
     cut_times: CutTimes | None = None

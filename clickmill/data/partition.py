@@ -15,7 +15,7 @@ from clickmill.data.delay import DelayedClicks, Ripeness
 from clickmill.data.formats import ROW, TEST
 from clickmill.data.options import PrepareOptions
 from clickmill.data.prepared import SplitInfo
-from clickmill.data.ripening import HEARD, stream_splits
+from clickmill.data.ripening import with_fake_negatives
 from clickmill.data.sampling import keep_negatives
 from clickmill.data.splits import SPLITS, starts_by_share
 from clickmill.errors import DataError, DegenerateLabels, UsageError
@@ -35,7 +35,7 @@ def write_splits(
 ) -> dict[str, SplitInfo]:
     """Write a folder of Parquet per split below `dataset`; `rows` is about how many there are, for the progress.
 
-    ripeness: with fake negatives, train and validation are written as the stream of what was heard of when.
+    ripeness: with fake negatives, clicked impressions of train and validation are written twice (`with_fake_negatives`).
     in_order: the rows come in order of time, so that no sort is needed; believed only when the written file shows it.
 
     Raises DegenerateLabels for a split without clicks or without anything else, DataError when test begins before calibration
@@ -50,20 +50,16 @@ def write_splits(
     splits: dict[str, SplitInfo] = {}
     parts = _split_tables(good, contract, clock, options)
     progress.start("writing", rows, "rows")
-    streams = (
-        stream_splits(good, contract, parts, ripeness, options)
-        if ripeness is not None and ripeness.treatment is DelayedClicks.FAKE_NEGATIVES
-        else {}
-    )
-    for name, part in {**parts, **streams}.items():
+    twice = ripeness is not None and ripeness.treatment is DelayedClicks.FAKE_NEGATIVES
+    for name, part in parts.items():
+        doubled = twice and name in ("train", "validation")
+        if doubled:
+            part = with_fake_negatives(part, contract)
         share = options.negatives_kept if name in ("train", "validation") else 1.0
         kept_rows = keep_negatives(part, label, part[key], share, options.seed)
         path = dataset / name / "part-00000.parquet"
         path.parent.mkdir()
-        if name in streams:
-            written = write_in_order(kept_rows, columns, HEARD, path, in_order=False)
-        else:
-            written = write_in_order(kept_rows, columns, clock, path, in_order=in_order)
+        written = write_in_order(kept_rows, columns, clock, path, in_order=in_order and not doubled)
         kept = share * _kept_by_source(name, contract, separate_test=TEST in good.columns)
         splits[name] = describe_split(good.get_backend(), path, label, event_time, kept)
         progress.advance(written)

@@ -1,8 +1,7 @@
-"""Labelled impressions as they were known at a moment: who is too young, how fast clicks come in, and the stream of what was heard of."""
+"""Labelled impressions as they were known at a moment: who is too young, how fast clicks come in, and rows with fake negatives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -11,15 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from clickmill.contract import FeatureContract, Role
-from clickmill.data import engine
 from clickmill.data.aggregates import CLICKED_AT
 from clickmill.data.attribution import JoinReport, label_of
 from clickmill.data.delay import DelayedClicks, Ripeness, fit_delays
+from clickmill.data.formats import ROW
 from clickmill.data.options import PrepareOptions
 from clickmill.errors import DataError, UsageError
-
-HEARD = "__heard_of__"
-"""Column of a stream: when the platform heard of the row, the showing of an impression or its click."""
 
 
 def refuse_without_clicks(options: PrepareOptions) -> None:
@@ -80,41 +76,19 @@ def waited(
     return labelled.filter(ripe)
 
 
-def stream_splits(
-    labelled: ibis.Table,
-    contract: FeatureContract,
-    parts: Mapping[str, ibis.Table],
-    ripeness: Ripeness,
-    options: PrepareOptions,
-) -> dict[str, ibis.Table]:
-    """Train and validation as the stream of what was heard of, with `__heard_of__`: each impression as a non-click when it was shown, and
-    again as a click when its click came (Ktena et al., "Addressing Delayed Feedback for Continuous Training with Neural Networks
-    in CTR Prediction", RecSys 2019, section 4).
+def with_fake_negatives(part: ibis.Table, contract: FeatureContract) -> ibis.Table:
+    """Every impression of `part` as a non-click, and the clicked ones once more as a click (Ktena et al., "Addressing Delayed Feedback for
+    Continuous Training with Neural Networks in CTR Prediction", RecSys 2019, section 4).
 
-    parts: the splits by time of the impression; the stream is cut where they are. It begins one attribution window after the log, so
-    that every click it hears of has its impression in the log: the clicks of older impressions are as many as those still to come.
-    Raises DataError when the log is too short for that.
+    Both rows stand at the time of the impression, the non-click first, not when they were heard of as in the paper: of young impressions
+    few clicks are known, which the loss knows how to weigh, while clicks of older impressions that come in their stead would bring the
+    features of an earlier day.
     """
-    label, shown, clicked = label_of(contract), _clock(contract), _click_time(contract)
-    first = engine.one_row(labelled.aggregate(t=labelled[shown].min()))["t"] + options.window
-    starts = {name: engine.one_row(part.aggregate(t=part[shown].min()))["t"] for name, part in parts.items()}
-    if not first < starts["validation"]:
-        raise DataError(
-            f"delayed_clicks: fake_negatives needs a log longer than the attribution window: train would begin at {first:%Y-%m-%d %H:%M} "
-            f"UTC and end at {starts['validation']:%Y-%m-%d %H:%M}. Give a longer log, a shorter window, or delayed_clicks: delay_weights"
-        )
-    no, yes = (ibis.literal(value).cast(labelled[label].type()) for value in (0, 1))
-    everything = labelled.mutate(**{HEARD: labelled[shown], label: no})
-    clicks = labelled.filter(labelled[clicked].notnull())
-    stream = everything.union(clicks.mutate(**{HEARD: clicks[clicked], label: yes}))
-    bounds = {
-        "train": (first, starts["validation"]),
-        "validation": (starts["validation"], starts["calibration"]),
-    }
-    return {
-        name: stream.filter((stream[HEARD] >= ibis.literal(begin)) & (stream[HEARD] < ibis.literal(end)))
-        for name, (begin, end) in bounds.items()
-    }
+    label = label_of(contract)
+    no = ibis.literal(0).cast(part[label].type())
+    everything = part.mutate(**{label: no, ROW: 2 * part[ROW]})
+    clicks = part.filter(part[label].cast("int64") == 1)
+    return everything.union(clicks.mutate(**{ROW: 2 * clicks[ROW] + 1}))
 
 
 def _clock(contract: FeatureContract) -> str:

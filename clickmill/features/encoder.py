@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from clickmill.contract import (
@@ -24,12 +25,9 @@ from clickmill.contract import (
     Weekday,
 )
 from clickmill.features.sides import numeric_sides, shared_fields, slot_sides
-from clickmill.features.space import EMPTY_LINE, FeatureSpace, ListSlot, Slot, vocabulary_text
+from clickmill.features.space import EMPTY_LINE, FARTHEST, FeatureSpace, ListSlot, Slot, vocabulary_text
 from clickmill.features.tensors import PAD_INT64, signature
 
-_FARTHEST = 1e4
-"""Deviations from the mean beyond which a number counts as this far. No row of a train split of up to 1e8 rows lies farther
-(|z| <= sqrt(n - 1), Samuelson 1968), so training is untouched; a request may, and its crosses would overflow to NaN."""
 Raw = dict[str, tf.Tensor]
 Lookup = Callable[[tf.Tensor], tf.Tensor]
 
@@ -209,7 +207,7 @@ class Encoder(tf.Module):
             assert isinstance(f.encoding, Standardize)
         moments = self._space.moments[name]
         z = (x - moments.mean) / moments.deviation
-        return tf.cast(tf.clip_by_value(z, -_FARTHEST, _FARTHEST), tf.float32)
+        return tf.cast(tf.clip_by_value(z, -FARTHEST, FARTHEST), tf.float32)
 
 
 def _unseen(encoding: Vocabulary, values: tf.Tensor, attributes: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -227,8 +225,14 @@ def _text(values: tf.Tensor) -> tf.Tensor:
     if values.dtype == tf.string:
         return values
     if values.dtype == tf.float32:
-        return tf.strings.as_string(tf.bitcast(values + 0.0, tf.int32))  # + 0.0: -0.0 and 0.0 are one value
+        return tf.strings.as_string(tf.bitcast(_flushed(values), tf.int32))
     return tf.strings.as_string(values)
+
+
+def _flushed(values: tf.Tensor) -> tf.Tensor:
+    """float32 with -0.0 and subnormal numbers as 0.0. Some of TensorFlow's threads see subnormals as zero and some do not; and adding 0.0
+    would not do for -0.0, since a graph leaves that out."""
+    return tf.where(tf.abs(values) < np.finfo(np.float32).tiny, 0.0, values)
 
 
 def _joined(parts: list[tf.Tensor]) -> tf.Tensor:
@@ -248,7 +252,8 @@ def _interval(values: tf.Tensor, edges: tuple[float, ...]) -> tf.Tensor:
     dtype = tf.float32 if values.dtype == tf.float32 else tf.float64
     if not edges:
         return tf.zeros_like(values, tf.int32)
-    return tf.searchsorted(tf.constant(edges, dtype), tf.cast(values, dtype), side="right")
+    values = _flushed(values) if dtype is tf.float32 else tf.cast(values, dtype)
+    return tf.searchsorted(tf.constant(edges, dtype), values, side="right")
 
 
 def _last(rows: tf.Tensor, length: int) -> tf.Tensor:

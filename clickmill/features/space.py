@@ -41,6 +41,9 @@ from clickmill.errors import UnreadableData
 
 EMPTY_LINE = "\x00"
 """Stands for the empty string in a vocabulary file: TensorFlow's table initializer refuses empty lines."""
+FARTHEST = 1e4
+"""Deviations from the mean beyond which a number counts as this far. No row of a train split of up to 1e8 rows lies farther
+(|z| <= sqrt(n - 1), Samuelson 1968), so training is untouched; a request may, and its crosses would overflow to NaN."""
 _FORMAT = 1
 
 
@@ -179,7 +182,7 @@ class FeatureSpace:
     @cached_property
     def digest(self) -> str:
         """sha256 over contract and everything learned: spaces of one digest encode alike."""
-        whole = hashlib.sha256(json.dumps(self._document(), sort_keys=True).encode())
+        whole = hashlib.sha256(json.dumps(self.document(), sort_keys=True).encode())
         for name in sorted(self.vocabularies):
             whole.update(name.encode() + b"\0" + vocabulary_text(self.vocabularies[name]).encode())
         return whole.hexdigest()
@@ -197,7 +200,7 @@ class FeatureSpace:
             (directory / file).write_text(
                 vocabulary_text(self.vocabularies[name]), encoding="utf-8", newline=""
             )
-        (directory / "space.json").write_text(json.dumps(self._document(), indent=1, ensure_ascii=False))
+        (directory / "space.json").write_text(json.dumps(self.document(), indent=1, ensure_ascii=False))
 
     @classmethod
     def load(cls, directory: Path) -> FeatureSpace:
@@ -231,6 +234,20 @@ class FeatureSpace:
                 f"{path}: not a readable feature space ({error}); fit and save it again"
             ) from error
 
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> FeatureSpace:
+        """The space of a `document`, its vocabularies as many nulls: all that is known of them but their values. Raises KeyError,
+        TypeError or ValueError for another thing, UnreadableData for another format."""
+        if document["format"] != _FORMAT:
+            raise UnreadableData(f"format {document['format']}, this version reads {_FORMAT}; refit")
+        return cls(
+            FeatureContract.model_validate(document["contract"]),
+            {name: pa.nulls(entry["rows"]) for name, entry in document["vocabularies"].items()},
+            {name: tuple(edges) for name, edges in document["edges"].items()},
+            {name: Moments(*pair) for name, pair in document["moments"].items()},
+            document["positions"],
+        )
+
     def vocabulary_files(self) -> dict[str, str]:
         """File name of each vocabulary; field names may hold characters a file name can't."""
         return {
@@ -238,7 +255,8 @@ class FeatureSpace:
             for i, name in enumerate(self.vocabularies)
         }
 
-    def _document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
+        """All but the values of the vocabularies, as `space.json` holds it."""
         files = self.vocabulary_files()
         return {
             "format": _FORMAT,

@@ -1,11 +1,52 @@
-"""Whether a model may serve: the gate between champion and challenger, its policy and its decision.
+"""Whether a model may serve, and how it comes to: the gate between champion and challenger, and the release machine that gives a
+bundle traffic step by step and takes it back.
 
 May import `clickmill.models`, `calibration`, `features`, `evaluation`, `data`, `contract` and `errors`; so far `evaluation` and
 `errors` only.
 """
 
+from clickmill.release.evidence import Alert, Arm, Evidence, Labelled, Period, Shadowed, Smoke, Traffic
 from clickmill.release.gate import Scores, judge
 from clickmill.release.gate_decision import Basis, Check, GateDecision, Verdict
 from clickmill.release.gate_policy import GatePolicy
+from clickmill.release.journal import Entry, Journal
+from clickmill.release.machine import MACHINE, Decision, decide, freeze, propose, resume, roll_back
+from clickmill.release.release import Freeze, Phase, Quarantined, Release, Split
+from clickmill.release.release_policy import ReleasePolicy
+from clickmill.release.target import Seen, Target, TargetFailed
 
-__all__ = ["Basis", "Check", "GateDecision", "GatePolicy", "Scores", "Verdict", "judge"]
+__all__ = [
+    "MACHINE",
+    "Alert",
+    "Arm",
+    "Basis",
+    "Check",
+    "Decision",
+    "Entry",
+    "Evidence",
+    "Freeze",
+    "GateDecision",
+    "GatePolicy",
+    "Journal",
+    "Labelled",
+    "Period",
+    "Phase",
+    "Quarantined",
+    "Release",
+    "ReleasePolicy",
+    "Scores",
+    "Seen",
+    "Shadowed",
+    "Smoke",
+    "Split",
+    "Target",
+    "TargetFailed",
+    "Traffic",
+    "Verdict",
+    "decide",
+    "freeze",
+    "judge",
+    "propose",
+    "resume",
+    "roll_back",
+]

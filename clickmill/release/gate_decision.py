@@ -46,6 +46,8 @@ class Check(BaseModel):
     """What it was held against."""
     reason: str
     """The verdict in words, with numbers."""
+    needs: int | None = None
+    """Impressions or requests that would settle an UNKNOWN check, if what comes is like what came; none when it cannot be said."""
 
 
 class GateDecision(BaseModel):

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clickmill.contract import FeatureContract, Role
-from clickmill.data.delay import DelayedClicks
 from clickmill.errors import TrainingError, UnreadableData
 from clickmill.features import tensors
 from clickmill.progress import SILENT, Progress
@@ -144,7 +143,7 @@ def labels_and_weights(table: pa.Table, contract: FeatureContract, label: str) -
 
 def _known(table: pa.Table, dataset: PreparedDataset) -> Batch:
     ripeness = dataset.meta.ripeness
-    if ripeness is None or ripeness.treatment is not DelayedClicks.WEIGHTS:
+    if ripeness is None:
         return {}
     shown = table.column(str(dataset.contract.of_role(Role.EVENT_TIME)))
     microseconds = shown.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()

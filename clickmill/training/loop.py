@@ -138,8 +138,8 @@ class Loop:
         return state
 
     def _believed(self, logit: np.ndarray) -> np.ndarray:
-        """P(label = 1) (n,) of validation's rows. They are sampled like train's, so that only w+ is taken back, but in a stream the
-        odds of a click are p itself."""
+        """P(label = 1) (n,) of validation's rows. They are sampled like train's, so that only w+ is taken back; but where clicked
+        impressions are non-clicks too, the odds of a click are p itself."""
         loss = self.step.loss
         log_odds = (logit + prior_shift(self.config.positive_weight)).astype(np.float64)
         if loss.fake_negatives:
@@ -149,14 +149,14 @@ class Loop:
 
     def _validation_weight(self) -> np.ndarray | None:
         """The contract's weight, times what makes labels ripe that are not yet."""
-        arrays = self.validation.arrays
+        arrays, loss = self.validation.arrays, self.step.loss
         if "known" not in arrays:
             return arrays.get("weight")
-        ripening = delay.weights(
-            np.asarray(arrays["label"]) == 1,
-            np.asarray(arrays["known"], np.float64),
-            negatives_kept=self.step.loss.negatives_kept,
-        )
+        clicked, known = np.asarray(arrays["label"]) == 1, np.asarray(arrays["known"], np.float64)
+        if loss.fake_negatives:
+            ripening = np.where(clicked, 1 / known, 1.0)
+        else:
+            ripening = delay.weights(clicked, known, negatives_kept=loss.negatives_kept)
         return ripening * arrays.get("weight", np.float32(1))
 
     def _finished(self, state: RunState) -> bool:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+LEAST_SHARE = 1e-6
+"""For `known`: rows that only fill up a batch, of weight 0, have 0 there."""
+
 
 def weighted_bce(
     label: tf.Tensor,
@@ -34,7 +37,7 @@ def weighted_bce(
     """
     others = 1.0 - label
     if known is not None:
-        known = tf.maximum(known, 1e-6)  # rows that only fill up a batch, of weight 0, have 0 here
+        known = tf.maximum(known, LEAST_SHARE)
         others += negatives_kept * (1.0 - 1.0 / known) * label
         label = label / known
     # -log p = softplus(-logit). TensorFlow's own weighted_cross_entropy_with_logits is built on |logit| and relu, whose
@@ -52,18 +55,26 @@ def prior_shift(positive_weight: float) -> float:
     return -math.log(positive_weight)
 
 
-def fake_negative_weight(label: tf.Tensor, logit: tf.Tensor, log_prior: float) -> tf.Tensor:
-    """Weights (b,) that make a stream in which every impression is first a non-click, and its click a row more, one of true labels.
+def fake_negative_weight(
+    label: tf.Tensor, logit: tf.Tensor, log_prior: float, known: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Weights (b,) that make rows in which every impression is a non-click, and its click a row more, ones of true labels.
 
-        clicks 1 + p,    non-clicks (1 - p) (1 + p)
+        clicks (1 + p) / F,    non-clicks (1 - p) (1 + p)
 
-    p is the model's own probability, not differentiated: in the stream b = P(click | row) = p / (1 + p), and the weights are the ratios
+    p is the model's own probability, not differentiated: among such rows b = P(click | row) = p / (1 + p), and the weights are the ratios
     of the true distribution to that. Ktena et al., "Addressing Delayed Feedback for Continuous Training with Neural Networks in CTR
     Prediction", RecSys 2019, eq. 7 to 9 (fake negative weighted). log_prior: how far the log-odds of the training rows are above those
     of traffic, for which p is meant.
+
+    F is `known` (b,), 1 without it: the share of the clicks of such impressions that is known yet. The paper has none, and counts on
+    clicks of older impressions to come in for those still to come. Then what drifts from one day to the next (how much a user has
+    seen, which ads are new) tells clicks from non-clicks. With F the expected gradient of a logit z is (1 - p^2) (p - p*) in every
+    impression, p* its true probability: zero at the truth whatever the features are.
     """
     p = tf.stop_gradient(tf.sigmoid(logit - log_prior))
-    return (1.0 + p) * tf.where(label > 0, 1.0, 1.0 - p)
+    clicks = 1.0 if known is None else 1.0 / tf.maximum(known, LEAST_SHARE)
+    return (1.0 + p) * tf.where(label > 0, clicks, 1.0 - p)
 
 
 @dataclass(frozen=True)
@@ -75,19 +86,16 @@ class ClickLoss:
     negatives_kept: float = 1.0
     """Share of the non-clicks that is left in the rows."""
     fake_negatives: bool = False
-    """Whether the rows are a stream, in which a clicked impression is a non-click too."""
+    """Whether a clicked impression is among the rows twice, as a non-click too."""
 
     def __call__(
         self, label: tf.Tensor, logit: tf.Tensor, weight: tf.Tensor | None, known: tf.Tensor | None
     ) -> tf.Tensor:
         """A scalar; all (b,) float32."""
+        if not self.fake_negatives:
+            return weighted_bce(
+                label, logit, weight, self.positive_weight, known=known, negatives_kept=self.negatives_kept
+            )
         log_prior = math.log(self.positive_weight) - math.log(self.negatives_kept)
-        return weighted_bce(
-            label,
-            logit,
-            weight,
-            self.positive_weight,
-            known=known,
-            negatives_kept=self.negatives_kept,
-            factor=fake_negative_weight(label, logit, log_prior) if self.fake_negatives else None,
-        )
+        factor = fake_negative_weight(label, logit, log_prior, known)
+        return weighted_bce(label, logit, weight, self.positive_weight, factor=factor)

@@ -120,7 +120,8 @@ def _train(
             split: encode(dataset, split, encoder, work / "encoded" / split, progress=progress)
             for split in ("train", "validation")
         }
-    base_odds = {split: _odds(split, encoded, dataset.negatives_kept) for split, encoded in splits.items()}
+    loss = _loss_of(dataset, config)
+    base_odds = {split: _odds(split, encoded, loss) for split, encoded in splits.items()}
     log_prior = math.log(config.positive_weight) - math.log(dataset.negatives_kept)
     with team.variables():
         keras_model = build(model, space, typed, seed=config.seed)
@@ -128,10 +129,10 @@ def _train(
             _start_at(keras_model, math.log(base_odds["train"] * config.positive_weight), prior=log_prior)
         else:
             inherit(keras_model, space, start, log_prior=log_prior)
-        _tell_slot_shares(keras_model, splits["train"], dataset.negatives_kept)
+        _tell_slot_shares(keras_model, splits["train"], loss)
         curve = position_curve.hold(keras_model, dataset) if config.position_curve == "propensities" else None
         stepper = team.step(keras_model, config, next(splits["train"].batches(1)), splits["train"])
-        stepper.loss = _loss_of(dataset, config)
+        stepper.loss = loss
         if start is not None:
             inherit_row_state(stepper.row_state, space, start, config)
 
@@ -210,13 +211,14 @@ def _loss_of(dataset: PreparedDataset, config: TrainingConfig) -> ClickLoss:
     )
 
 
-def _tell_slot_shares(model: keras.Model, train: EncodedSplit, negatives_kept: float) -> None:
+def _tell_slot_shares(model: keras.Model, train: EncodedSplit, loss: ClickLoss) -> None:
     """Where the contract asks for the average slot: how often each slot was shown in traffic, dropped non-clicks counted."""
     from clickmill.models.logit import EXAMINATION, POSITION_BIAS
 
     for layer in model.layers:
         if layer.name in (EXAMINATION, POSITION_BIAS) and layer.average:
-            stands_for = np.where(train.arrays["label"] == 1, 1.0, 1.0 / negatives_kept)
+            clicks = 1.0 - loss.fake_negatives  # their impressions are among the non-clicks then
+            stands_for = np.where(train.arrays["label"] == 1, clicks, 1.0 / loss.negatives_kept)
             # the row behind the last is that of slots not logged
             shown = np.bincount(train.arrays["position"], stands_for, minlength=layer.positions)[
                 : layer.positions
@@ -232,12 +234,14 @@ def _tell_size(size: SizeEstimate, progress: Progress) -> None:
     progress.finish()
 
 
-def _odds(split: str, encoded: EncodedSplit, negatives_kept: float) -> float:
+def _odds(split: str, encoded: EncodedSplit, loss: ClickLoss) -> float:
+    """Odds of a click among the rows, had their labels known all and stood each impression there once."""
     y = np.asarray(encoded.arrays["label"], np.float64)
     weight = np.asarray(encoded.arrays.get("weight", np.ones_like(y)), np.float64)
-    still_to_come = 1 / np.asarray(encoded.arrays.get("known", np.ones_like(y)), np.float64) - 1
-    clicks = float(weight @ (y * (1 + still_to_come)))
-    others = float(weight @ (1 - y - negatives_kept * still_to_come * y))
+    clicked = y / np.asarray(encoded.arrays.get("known", np.ones_like(y)), np.float64)
+    among_others = clicked if loss.fake_negatives else clicked - y
+    clicks = float(weight @ clicked)
+    others = float(weight @ (1 - y - loss.negatives_kept * among_others))
     if clicks <= 0 or others <= 0:
         lacking = "clicks" if clicks <= 0 else "non-clicks"
         raise DegenerateLabels(

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from clickmill.disk import write_array
+
 
 def save(variables: Sequence[Any], folder: Path) -> None:
     """Write each variable (or array); what stood in `folder` under the same names is replaced."""
@@ -19,7 +21,7 @@ def save(variables: Sequence[Any], folder: Path) -> None:
     for i, variable in enumerate(variables):
         # By name: to NumPy a variable with a copy per device is not an array.
         value = variable if isinstance(variable, np.ndarray) else variable.numpy()
-        np.save(folder / f"{i:03d}.npy", value, allow_pickle=False)
+        write_array(folder / f"{i:03d}.npy", value)
 
 
 def read(folder: Path) -> tuple[np.ndarray, ...]:

@@ -1,9 +1,10 @@
 """The online feature store: latest values of users and ads, in Redis or a file; loading it, and reading it within a deadline.
 
-May import `clickmill`, `serving.metrics` and `serving.metric_names`. Redis is imported when a store there is opened.
+May import `clickmill` and `serving.metrics`. Redis is imported when a store there is opened.
 """
 
 from serving.features.breaker import BreakerPolicy
+from serving.features.cached_store import CachedStore
 from serving.features.lookup import Found, Lookup, Outcome
 from serving.features.metrics import FeatureMetrics, process_feature_metrics
 from serving.features.publication import Publication, encoded, publication_of
@@ -20,6 +21,7 @@ from serving.features.store import (
 
 __all__ = [
     "BreakerPolicy",
+    "CachedStore",
     "FeatureMetrics",
     "FeatureStore",
     "Found",

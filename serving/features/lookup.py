@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,14 @@ from serving.features.rows import Column, Reason, columns_of, nothing
 from serving.features.store import FeatureStore, Stored, StoreUnreachable
 
 Id = str | bytes | int | None
+
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs work and gives what it returns."""
+
+
+async def at_once(work: Callable[[], Any]) -> Any:
+    """Where one is."""
+    return work()
 
 
 class Outcome(StrEnum):
@@ -78,8 +87,16 @@ class Lookup:
         self._pending: set[asyncio.Task[Stored]] = set()
         self._seen: Publication | None = None
 
-    async def find(self, ids: Mapping[str, Sequence[Id]], *, deadline_s: float) -> Found:
-        """Values for many ids of several kinds, {name of the id field: ids}; None for an id that the request lacks.
+    async def find(
+        self,
+        ids: Mapping[str, Sequence[Id]],
+        *,
+        deadline_s: float,
+        only: Container[str] | None = None,
+        run: Run = at_once,
+    ) -> Found:
+        """Values for many ids of several kinds, {name of the id field: ids}; None for an id that the request lacks. Of all fields kept
+        under them, or of those in `only`. `run` decodes what was read, on a thread where that is long for an event loop.
 
         Takes at most about `deadline_s` seconds and never raises for what the store does. Raises KeyError for an id field under
         which the contract keeps nothing.
@@ -90,18 +107,7 @@ class Lookup:
         )
         self._metrics.reads.labels(outcome).inc()
         publication = stored.publication if stored else None
-        now = self._clock()
-        raw: Raw = {}
-        reasons: dict[str, np.ndarray] = {}
-        for entity, wanted in texts.items():
-            fields = self._entities[entity]
-            if stored is None:
-                columns = nothing(fields, wanted, _REASONS[outcome])
-            else:
-                columns = columns_of(fields, self._definitions, entity, wanted, stored, now)
-            for name, column in columns.items():
-                raw[name], reasons[name] = column.values, column.reasons
-                self._count(name, column)
+        raw, reasons = await run(lambda: self._decoded(texts, stored, outcome, only))
         self._note(publication)
         return Found(
             raw,
@@ -110,6 +116,29 @@ class Lookup:
             publication.version if publication else None,
             publication.as_of if publication else None,
         )
+
+    def _decoded(
+        self,
+        texts: Mapping[str, Sequence[str | None]],
+        stored: Stored | None,
+        outcome: Outcome,
+        only: Container[str] | None,
+    ) -> tuple[Raw, dict[str, np.ndarray]]:
+        now = self._clock()
+        raw: Raw = {}
+        reasons: dict[str, np.ndarray] = {}
+        for entity, wanted in texts.items():
+            fields = self._entities[entity]
+            if only is not None:
+                fields = {name: f for name, f in fields.items() if name in only}
+            if stored is None:
+                columns = nothing(fields, wanted, _REASONS[outcome])
+            else:
+                columns = columns_of(fields, self._definitions, entity, wanted, stored, now)
+            for name, column in columns.items():
+                raw[name], reasons[name] = column.values, column.reasons
+                self._count(name, column)
+        return raw, reasons
 
     async def close(self) -> None:
         """Drop what is still under way and close the store."""
@@ -137,7 +166,7 @@ class Lookup:
             return None, Outcome.LATE
         try:
             stored = task.result()
-        except StoreUnreachable:
+        except (StoreUnreachable, asyncio.CancelledError):  # cancelled: the store is being closed
             self._breaker.failed(end)
             return None, Outcome.FAILED
         self._breaker.succeeded()

@@ -6,7 +6,7 @@ from functools import cache
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from serving import metric_names as names
+from clickmill import metric_names as names
 from serving.metrics import ArrayHistogram
 
 _FIELDS_KEPT = 256

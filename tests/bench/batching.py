@@ -12,22 +12,18 @@ import argparse
 import contextlib
 import os
 import statistics
-import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import httpx
-import numpy as np
+from serve_bundle import NAME, contract, raw_rows, write_bundle
+from serve_reading import cpu_seconds
+from serve_sides import Side, address_of
 
-from serving.client import tensor_body
+from serving.load import Speech, prepare
 from serving.process import Endpoint, running_server
-
-sys.path.insert(0, str(Path(__file__).parent))
-from serve import NAME, Http, cpu_seconds, raw_rows, write_bundle
 
 SETTINGS: dict[str, dict[str, float]] = {
     "alone": {},
@@ -38,34 +34,13 @@ SETTINGS: dict[str, dict[str, float]] = {
 
 def crowd(endpoint: Endpoint, rows: int, clients: int, seconds: float) -> tuple[float, float, float, float]:
     """Requests a second, p50 and p99 in ms, and the endpoint's processor time in ms a request."""
-    body, headers = tensor_body(raw_rows(rows), binary=True)
-    times: list[float] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        connection = Http(endpoint.url)
-        while not stop.is_set():
-            start = time.perf_counter()
-            connection.ask(f"/v2/models/{NAME}/infer", body, headers)
-            times.append(time.perf_counter() - start)
-
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    time.sleep(seconds / 4)
-    before, start = cpu_seconds(endpoint.process.pid), time.perf_counter()
-    times.clear()
-    time.sleep(seconds)
-    spent, passed, found = (
-        cpu_seconds(endpoint.process.pid) - before,
-        time.perf_counter() - start,
-        list(times),
-    )
-    stop.set()
-    for thread in threads:
-        thread.join()
-    p50, p99 = np.quantile(found, [0.5, 0.99]) * 1e3
-    return len(found) / passed, float(p50), float(p99), spent / len(found) * 1e3
+    prepared = prepare(raw_rows(rows), contract(20_000), Speech.V2, rows, model_name=NAME)
+    side = Side("V2 binary", address_of(endpoint, prepared), prepared, endpoint.process.pid)
+    side.closed(seconds / 4, clients)
+    before = cpu_seconds(endpoint.process.pid)
+    load = side.closed(seconds, clients)
+    spent = cpu_seconds(endpoint.process.pid) - before
+    return load.rate, load.quantile_ms(0.5), load.quantile_ms(0.99), spent / len(load.ok) * 1e3
 
 
 def requests_a_run(endpoint: Endpoint) -> float:
@@ -87,7 +62,7 @@ def main() -> None:
     parser.add_argument("--rows", default="1,8,32", help="candidates in a request, by commas")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temp, contextlib.ExitStack() as stack:
-        path = write_bundle(Path(temp) / NAME, 20_000)
+        path = write_bundle(Path(temp), 20_000)
         endpoints = {
             name: stack.enter_context(
                 running_server(path, model_name=NAME, wait=False, **{"shed_wait_ms": 0, **settings})

@@ -1,19 +1,24 @@
 """Delayed clicks on the market with known truth: who forecasts the clicks of tomorrow, when many of today's are not known yet?
 
-    python tests/bench/delay.py [--impressions 1000000] [--seeds 7,8,9] [--models lr]
+    python tests/bench/delay.py [--impressions 1000000] [--seeds 11,12,13,14] [--models lr]
 
-A market whose clicks come slowly (three quarters of them after two days or so); attribution window five days. Learned as of day 13 of 14:
-of earlier impressions only what was known then. Judged on day 14: against the clicks it will have within the window, and against as
-many of them as the market expects (its true probabilities times the share of clicks within the window), which leaves out the chance
-in which impressions were clicked. Each seed is a market of its own.
+The protocol, written down before it was run. A market whose clicks come slowly (three quarters of them after two days or so), attribution
+window five days, two weeks learned, the first two days after them forecast. Delay is all there is to overcome: nothing in
+what people like drifts from day to day (no trend, no weekend; the weekday is no feature), since of that no treatment of labels knows.
+Learned as of the end of day 14: of earlier impressions only what was known then. Each seed is a market of its own.
 
     hindsight        labels that know all clicks: what no learner has, the mark for the others
     naive            labels as they are known
     waiting window   impressions of less than five days left out (`wait`)
     delay weights    known clicks weighted by the estimated distribution of the delay (`delayed_clicks: delay_weights`)
-    fake negatives   the stream of non-clicks and later clicks, weighted (`delayed_clicks: fake_negatives`)
+    fake negatives   the same where a clicked impression is a non-click too (`delayed_clicks: fake_negatives`)
 
-The weekday is no feature here. Models are raw: their prior corrected, no calibrator. Intervals per seed are 95 % by bootstrap over rows.
+What is judged is the calibration ratio on the fresh days: forecast clicks to those the market expects, its true probabilities times the share of
+clicks within the window. A count of clicks in place of that sum would have a standard error of 1.5 %, half of what is to be shown; it is
+printed beside. Per treatment the mean over the markets and its 95 % interval (Student's): the goal is 0.97 to 1.03 where naive is off by
+more than 0.10. Models are raw: their prior corrected, no calibrator. But the intercept is moved to where the treatment's own loss on the
+train split is least (`settled`): NE hardly tells a level 4 % off, so early stopping keeps the weights of any step, at worst by what a hundred
+clicks of the youngest day say. That is the optimizer's affair; what is asked here is where the optimum of each loss lies.
 """
 
 from __future__ import annotations
@@ -29,11 +34,14 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+import pyarrow as pa
+from ladder import over_seeds
 
 from clickmill.calibration import Calibration
 from clickmill.contract import FeatureContract, load
 from clickmill.data import Fractions, PreparedDataset, PrepareOptions, prepare
-from clickmill.data.world import ClickDelay, DelayComponent, WorldConfig, write
+from clickmill.data.delay import DelayedClicks
+from clickmill.data.world import ClickDelay, DelayComponent, Effects, WorldConfig, write
 from clickmill.evaluation import calibration_ratio, normalized_entropy
 from clickmill.features import fit
 from clickmill.training import TrainingConfig, train
@@ -48,7 +56,11 @@ SLOW = ClickDelay(
     max_s=10 * 86_400,
 )
 WINDOW = timedelta(days=5)
-DAYS, LEARNED = 14, 13
+DAYS, LEARNED = 16, 14
+NO_DRIFT = Effects(trend_per_day=0, weekend_category=0)
+IMPRESSIONS_A_STEP = 1024
+"""Before non-clicks are sampled, so that sampling changes neither the clicks in a step nor the number of steps."""
+RECIPE = TrainingConfig(epochs=3, linear_l2=1.0)
 
 
 def contract_of_the_bench() -> FeatureContract:
@@ -107,12 +119,30 @@ def share_within_window() -> float:
     )
 
 
-def interval(y: np.ndarray, p: np.ndarray, seed: int) -> tuple[float, float]:
-    """95 % interval of sum p / sum y, rows drawn with replacement (their counts as Poisson)."""
-    rng = np.random.default_rng(seed)
-    drawn = [rng.poisson(1.0, len(y)).astype(np.float64) for _ in range(200)]
-    low, high = np.quantile([w @ p / (w @ y) for w in drawn], [0.025, 0.975])
-    return float(low), float(high)
+def settled(dataset: PreparedDataset, logits: np.ndarray) -> float:
+    """What to add to all logits (n,) of the train split so that the loss of the dataset's treatment is least."""
+    import tensorflow as tf
+    from scipy.optimize import brentq
+
+    from clickmill.training.loss import ClickLoss
+
+    ripeness, known = dataset.meta.ripeness, None
+    columns = dataset.columns("train", [dataset.label, "event_time"])
+    if ripeness is not None:
+        shown = columns["event_time"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+        known = tf.constant(ripeness.share_known(shown), tf.float32)
+    fake = ripeness is not None and ripeness.treatment is DelayedClicks.FAKE_NEGATIVES
+    loss = ClickLoss(negatives_kept=dataset.negatives_kept, fake_negatives=fake)
+    label, logit = tf.constant(columns[dataset.label].to_numpy(), tf.float32), tf.constant(logits, tf.float32)
+
+    def slope(shift: float) -> float:
+        b = tf.constant(shift, tf.float32)
+        with tf.GradientTape() as tape:
+            tape.watch(b)
+            value = loss(label, logit + b, None, known)
+        return float(tape.gradient(value, b))
+
+    return float(brentq(slope, -1.0, 1.0, xtol=1e-4))
 
 
 def main() -> None:
@@ -120,59 +150,67 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--impressions", type=int, default=1_000_000, help="rows of each impression log")
-    parser.add_argument("--seeds", default="7,8,9", help="one market each, comma-separated")
+    parser.add_argument("--seeds", default="11,12,13,14", help="one market each, comma-separated")
     parser.add_argument("--models", default="lr", help="comma-separated")
     parser.add_argument(
         "--negatives-kept", type=float, default=1.0, help="share of the non-clicks learned from"
     )
-    parser.add_argument("--epochs", type=int, default=4, help="most passes over the train split")
     args = parser.parse_args()
-    tally: dict[tuple[str, str], list[tuple[float, float, float]]] = defaultdict(list)
+    tally: dict[tuple[str, str], list[tuple[float, float, float, float]]] = defaultdict(list)
     for seed in map(int, args.seeds.split(",")):
-        world = WorldConfig(impressions=args.impressions, days=DAYS, seed=seed, click_delay=SLOW)
+        world = WorldConfig(
+            impressions=args.impressions, days=DAYS, seed=seed, click_delay=SLOW, effects=NO_DRIFT
+        )
         with tempfile.TemporaryDirectory() as temporary:
             logs, folder = Path(temporary) / "world", Path(temporary)
             write(world, logs)
             kept = args.negatives_kept
-            treatments = ("naive", "waiting window", "delay weights", "fake negatives")
             datasets = {
                 name: prepare(
                     [logs / "impressions"], contract_of_the_bench(), folder / name.replace(" ", "-"), clicks=[logs / "clicks"], truth=[logs / "truth"],
                     options=options_of(name, world, kept),
                 )
-                for name in treatments
+                for name in ("naive", "waiting window", "delay weights", "fake negatives")
             }  # fmt: skip
-            datasets["hindsight"] = hindsight(logs, folder / "hindsight", world, datasets["naive"], kept)
+            datasets = {
+                "hindsight": hindsight(logs, folder / "hindsight", world, datasets["naive"], kept),
+                **datasets,
+            }
             for model in args.models.split(","):
-                for name in ("hindsight", *treatments):
-                    began, dataset = time.perf_counter(), datasets[name]
-                    config = TrainingConfig(epochs=args.epochs, seed=seed)
-                    out = folder / "out" / f"{model}-{name}"
-                    trained = train(dataset, fit(dataset), model, config=config, out=out)
+                at_best = 1.0
+                settings = {"seed": seed, "batch_size": round(IMPRESSIONS_A_STEP * kept)}
+                for name, dataset in datasets.items():
+                    began = time.perf_counter()
+                    trained = train(
+                        dataset, fit(dataset), model, config=RECIPE.model_copy(update=settings), out=folder / "out" / f"{model}-{name}"
+                    )  # fmt: skip
+                    moved = settled(dataset, trained.raw_logits_of(dataset, "train"))
                     p = Calibration(negatives_kept=dataset.negatives_kept, positive_weight=1.0).pctr(
-                        trained.raw_logits_of(dataset, "test")
+                        trained.raw_logits_of(dataset, "test") + moved
                     )
-                    y = dataset.columns("test", [dataset.label])[dataset.label].to_numpy().astype(np.float64)
-                    ratio, ne = calibration_ratio(y, p), normalized_entropy(y, p)
-                    low, high = interval(y, p, seed)
-                    truth = dataset.columns("test", ["true_pctr"])["true_pctr"].to_numpy().astype(np.float64)
-                    expected = p.sum() / (truth.sum() * share_within_window())
+                    test = dataset.columns("test", [dataset.label, "true_pctr"])
+                    y = test[dataset.label].to_numpy().astype(np.float64)
+                    expected = test["true_pctr"].to_numpy().astype(np.float64).sum() * share_within_window()
+                    ratio, to_clicks, ne = (
+                        p.sum() / expected,
+                        calibration_ratio(y, p),
+                        normalized_entropy(y, p),
+                    )
+                    at_best = ratio if name == "hindsight" else at_best
+                    tally[model, name].append((ratio, to_clicks, ratio / at_best, ne))
                     info = dataset.meta.splits["train"]
-                    tally[model, name].append((ratio, expected, ne))
                     print(
-                        f"seed {seed} {model:7s} {name:15s} calibration ratio {ratio:.4f} ({low:.4f} to {high:.4f}), to expected clicks {expected:.4f}  NE {ne:.4f}  "
-                        f"train {info.rows:,} rows, {info.clicks:,} clicks; test {len(y):,} rows, {int(y.sum()):,} clicks  "
-                        f"epoch {trained.meta['best_epoch']:g}  {time.perf_counter() - began:.0f} s",
+                        f"seed {seed} {model:7s} {name:15s} calibration ratio {ratio:.4f}, to clicks {to_clicks:.4f}, to hindsight {ratio / at_best:.4f}  "
+                        f"NE {ne:.4f}  train {info.rows:,} rows, {info.clicks:,} clicks; test {len(y):,} rows, {int(y.sum()):,} clicks  "
+                        f"epoch {trained.meta['best_epoch']:g}, intercept {moved:+.4f}  {time.perf_counter() - began:.0f} s",
                         flush=True,
                     )
-    print("over seeds, mean and range:")
-    for (model, name), found in tally.items():
-        told = [
-            f"{column.mean():.4f} ({column.min():.4f} to {column.max():.4f})" for column in np.array(found).T
-        ]
         print(
-            f"  {model:7s} {name:15s} calibration ratio {told[0]}, to expected clicks {told[1]}  NE {told[2]}"
+            "| model | learned from | calibration ratio | to clicks | to hindsight | NE |\n|---|---|---|---|---|---|"
         )
+        for (model, name), found in tally.items():
+            told = " | ".join(over_seeds(column, ".4f") for column in np.array(found).T)
+            print(f"| {model} | {name} | {told} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""Models on one test split, each beside the one before it, with intervals: what the benches of quality share.
+"""Models on one test split, each beside the one before it, and means over markets, with intervals: what the benches of quality share.
 
 Their settings on the command line are `model.setting=value` and `setting=value`, values as JSON, or else as words.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,20 @@ def trial(
     )
 
 
+def kept_or(train_anew: Callable[[], Trial], path: Path | None) -> Trial:
+    """The trial kept at `path`, or else a new one, which is kept there unless path is None."""
+    if path is not None and path.exists():
+        with np.load(path) as kept:
+            return Trial(**{name: kept[name] if name == "p" else kept[name].item() for name in kept.files})
+    done = train_anew()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, **dataclasses.asdict(done))
+        partial.replace(path)
+    return done
+
+
 def report(
     y: np.ndarray, cluster: np.ndarray, models: Mapping[str, Sequence[np.ndarray]], *, seed: int = 0
 ) -> list[str]:
@@ -114,6 +129,17 @@ def report(
         )
         before = name
     return lines
+
+
+def over_seeds(values: Sequence[float], form: str) -> str:
+    """Mean and 95 % interval of Student's t over the seeds."""
+    from scipy.stats import t
+
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return f"{mean:{form}}"
+    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    return f"{mean:{form}} ({mean - half:{form}} to {mean + half:{form}}; {n} seeds)"
 
 
 def parsed(pairs: Sequence[str]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from ladder import over_seeds
 
 from clickmill.contract import Role, load
 from clickmill.data import PreparedDataset, prepare
@@ -105,17 +106,6 @@ def curve(model: TrainedModel, treatment: str) -> Floats | None:
         shift = np.asarray(model.keras_model.get_layer("position_bias").shift, np.float64)
         return np.exp(shift - shift[0])
     return np.asarray(model.keras_model.get_layer("examination").curve, np.float64)
-
-
-def over_seeds(values: Sequence[float], form: str) -> str:
-    """Mean and 95 % interval of Student's t over the seeds."""
-    from scipy.stats import t
-
-    n, mean = len(values), float(np.mean(values))
-    if n < 2:
-        return f"{mean:{form}}"
-    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    return f"{mean:{form}} ({mean - half:{form}} to {mean + half:{form}}; {n} seeds)"
 
 
 def one_market(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ladder import by_model, parsed, report
+from ladder import Trial, by_model, kept_or, over_seeds, parsed, report
 
 from clickmill.errors import UsageError
 from clickmill.evaluation import auc, bootstrap, paired_bootstrap
@@ -53,3 +53,25 @@ def test_settings_of_the_command_line_are_json_or_words_and_unknown_ones_are_ref
     assert by_model(["din.dim=4", "din.softmax=true"]) == {"din": {"dim": 4, "softmax": True}}
     with pytest.raises(UsageError, match="softmaxx"):
         by_model(["din.softmaxx=true"])
+
+
+def test_a_kept_training_is_not_made_again(tmp_path):
+    made = []
+
+    def train_anew():
+        made.append(1)
+        return Trial("lr", np.array([0.25, 0.5]), 0.8, 1.5, 1000.0, 12.0)
+
+    path = tmp_path / "trials" / "lr.npz"
+    first, again = kept_or(train_anew, path), kept_or(train_anew, path)
+    assert made == [1]
+    assert str(again) == str(first)
+    assert again.p.tolist() == [0.25, 0.5]
+    kept_or(train_anew, None)
+    assert made == [1, 1]
+
+
+def test_the_interval_over_markets_is_students():
+    # t(0.975, 2) = 4.303, standard deviation 1: 4.303 / sqrt(3) = 2.484
+    assert over_seeds([1.0, 2.0, 3.0], ".2f") == "2.00 (-0.48 to 4.48; 3 seeds)"
+    assert over_seeds([1.5], ".2f") == "1.50"

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from clickmill.bundle import Store
-from serving.client import Client
+from serving.client import Client, RetryPolicy
 from serving.process import Endpoint, running_server
 from tests.serving.small_bundle import GOOD_ROW, logit_of, write_small_bundle
 
@@ -22,7 +22,7 @@ SLOW = """
 import json, sys, time
 from dataclasses import replace
 from serving.server import serve
-from serving.watcher import load_verified
+from serving.engines import load_verified
 
 class Slow:
     ranks = False
@@ -111,7 +111,9 @@ def test_too_many_clients_are_turned_away_until_the_limit_fits_and_the_rest_is_a
         for _, logit in crowd.scored:
             assert logit == pytest.approx(logit_of(GOOD_ROW), abs=1e-4)
         assert metric(endpoint, "clickmill_requests_rejected_total") >= 30
-        with Client(endpoint.url, model_name="small", retries=0) as client:  # and it is as before
+        with Client(
+            endpoint.url, model_name="small", policy=RetryPolicy(retries=0)
+        ) as client:  # and it is as before
             assert client.predict([GOOD_ROW]).logit[0] == pytest.approx(logit_of(GOOD_ROW), abs=1e-4)
 
 

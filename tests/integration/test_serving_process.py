@@ -31,13 +31,13 @@ from tensorflow_serving.apis import (
 from clickmill.bundle import Store
 from clickmill.bundle.warmup import predict_request
 from clickmill.errors import BundleCorrupt, RequestError, RequestTooLarge, UsageError
-from serving.client import Client, GrpcClient, tensor_body
+from serving.client import Client, GrpcClient, RetryPolicy, tensor_body
+from serving.client.tensorflow import PredictionClient
 from serving.kserve_parts import pb, pb_grpc
 from serving.ports import listen
 from serving.process import Endpoint, running_server
 from serving.refusals import UnknownModel
 from serving.server import serve
-from serving.tf_client import PredictionClient
 from serving.traffic import replay
 from tests.serving.small_bundle import CONTRACT, GOOD_ROW, logit_of, pctr_of, write_small_bundle
 
@@ -127,7 +127,7 @@ def test_all_protocols_give_the_formula_and_name_the_bundle(endpoint, client, st
         ]
         for pctr in (tf_client.classify([row]), tf_client.regress([row])):
             assert pctr.tolist() == pytest.approx([pctr_of(row)], abs=1e-6)
-        assert set(tf_client.signatures()) == {"serving_default", "classify", "regress"}
+        assert set(tf_client.signatures()) == {"serving_default", "classify", "regress", "ranking"}
         with pytest.raises(RequestError, match="field `ad_id`: is required"):
             tf_client.predict([{"price": 1.0}])
         with pytest.raises(UnknownModel, match="serves version 1 now, not 7"):
@@ -334,7 +334,7 @@ def test_replayed_traffic_brings_its_predictions_back(endpoint):
     found = replay(
         pa.Table.from_pylist(rows), endpoint.url, model_name="small", rate_per_second=200, concurrency=4
     )
-    assert (found.count, found.errors) == (100, 0), found.first_errors
+    assert (found.count, found.errors) == (100, 0), found.load.first_errors
     assert found.pctr.tolist() == pytest.approx([pctr_of(row) for row in rows], abs=1e-6)
     assert 0 < found.p50_ms <= found.p99_ms
 
@@ -460,7 +460,7 @@ def test_three_reloads_and_two_refusals_under_load_fail_no_request(
 
 def test_sigterm_says_not_ready_answers_on_and_ends_clean(bundles):
     with running_server(bundles[0], model_name="small", drain_seconds=5.0) as endpoint:
-        with Client(endpoint.url, model_name="small", retries=0) as client:
+        with Client(endpoint.url, model_name="small", policy=RetryPolicy(retries=0)) as client:
             before = client.predict([GOOD_ROW])
             assert before.version == before.digest[:12]
             endpoint.process.terminate()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.watcher import load_verified
+from serving.engines import load_verified
 from tests.serving.small_bundle import write_small_bundle
 
 

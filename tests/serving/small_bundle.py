@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from clickmill import contract as contracts
-from clickmill.bundle import export, golden
+from clickmill.bundle import Priors, export, golden, priors
 from clickmill.bundle import manifest as manifests
 from clickmill.contract import FeatureContract
 
@@ -36,6 +36,9 @@ fields:
   clicked: {role: label, dtype: int64, allowed: [0, 1]}
 """
 )
+
+PRIORS = Priors(0.03, "ad_id", {"a1": 0.06, "a2": 0.01}, user_field="user_id", strength=20.0)
+"""Not what the formula says, so that an answer shows which of the two it is."""
 
 ADS = {"a1": 0.5, "a2": -0.5, "ü3": 1.0}
 
@@ -92,8 +95,10 @@ def raw_rows(n: int, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def write_small_bundle(folder: Path, *, bias: float = -3.0, golden_shift: float = 0.0) -> Path:
-    """Write a bundle. `golden_shift` makes its golden predictions lie by that much."""
+def write_small_bundle(
+    folder: Path, *, bias: float = -3.0, golden_shift: float = 0.0, contract: FeatureContract = CONTRACT
+) -> Path:
+    """Write a bundle. `golden_shift` makes its golden predictions lie by that much. contract: `CONTRACT`, or one with the same inputs."""
     import tensorflow as tf
 
     from clickmill.features import tensors
@@ -130,11 +135,12 @@ def write_small_bundle(folder: Path, *, bias: float = -3.0, golden_shift: float 
     saved.parent.mkdir(parents=True)
     # Every term is summed by broadcasting, so that one formula answers rows and requests.
     forms = {
-        export.SIGNATURE: (raw_logit, tensors.signature(CONTRACT)),
-        export.RANKING: (raw_logit, request_signature(CONTRACT)),
+        export.SIGNATURE: (raw_logit, tensors.signature(contract)),
+        export.RANKING: (raw_logit, request_signature(contract)),
     }
-    export.save(module, forms, lambda logit: logit, CONTRACT, saved)
-    (folder / "contract.yaml").write_text(contracts.dumps(CONTRACT))
+    export.save(module, forms, lambda logit: logit, contract, saved)
+    (folder / "contract.yaml").write_text(contracts.dumps(contract))
+    priors.write(folder, PRIORS)
     graph = tf.saved_model.load(str(saved)).signatures[export.SIGNATURE]
 
     def predict(raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -143,8 +149,8 @@ def write_small_bundle(folder: Path, *, bias: float = -3.0, golden_shift: float 
         return {"logit": logit, "pctr": 1 / (1 + np.exp(-logit))}
 
     raw = raw_rows(16)
-    golden.write(folder, raw, ["real"] * 16, CONTRACT, predict)
-    complete(folder, CONTRACT)
+    golden.write(folder, raw, ["real"] * 16, contract, predict)
+    complete(folder, contract)
     return folder
 
 

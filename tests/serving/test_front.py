@@ -48,10 +48,13 @@ class Edge:
     def ask(
         self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None
     ) -> httpx.Response:
+        return self.send(httpx.Request(method, f"http://edge{path}", content=content, headers=headers))
+
+    def send(self, request: httpx.Request) -> httpx.Response:
         async def once() -> httpx.Response:
             transport = httpx.ASGITransport(self.front, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
-                return await client.request(method, path, content=content, headers=headers)
+            async with httpx.AsyncClient(transport=transport) as client:
+                return await client.send(request)
 
         return asyncio.run(once())
 

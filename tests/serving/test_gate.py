@@ -253,7 +253,7 @@ class Call:
     def time_remaining(self) -> float:
         return 0.0
 
-    async def abort(self, code: Any, words: str) -> None:
+    async def abort(self, code: Any, words: str, metadata: Any) -> None:
         raise Aborted(code.name, words)
 
 

@@ -6,12 +6,14 @@ import asyncio
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import uvicorn
 
+from serving import http_protocol
 from serving.http_protocol import MAX_HEAD_BYTES, BoundedHead
 from serving.ports import listen
 
@@ -97,3 +99,49 @@ def test_pipelined_requests_are_all_answered(port):
             assert part, received
             received += part
     assert received.count(b"HTTP/1.1 200") == 5
+
+
+def trickle(port: int, data: bytes, answer_to: bytes = b"") -> bytes:
+    """Everything the server says to a client that sends `data` a byte at a time, after a first request."""
+    said = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+        if answer_to:
+            raw.sendall(answer_to)
+            said += raw.recv(65536)
+        raw.settimeout(0.05)
+        for byte in data:
+            try:
+                raw.sendall(bytes([byte]))
+                if not (part := raw.recv(65536)):
+                    return said
+                said += part
+            except TimeoutError:
+                continue
+            except OSError:
+                return said
+    raise AssertionError(f"the server listened to all of it and said {said!r}")
+
+
+@pytest.mark.parametrize("first", [b"", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"])
+def test_a_head_that_trickles_in_is_answered_408_on_a_new_and_on_a_used_connection(port, first, monkeypatch):
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.3)
+    said = trickle(port, b"GET / HTTP/1.1\r\nX-Slow: " + b"x" * 200, first)
+    assert b"HTTP/1.1 408 " in said
+    assert said.count(b"HTTP/1.1 200 ") == bool(first)
+
+
+def test_a_connection_that_says_nothing_is_hung_up_on(port, monkeypatch):
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+        assert raw.recv(100) == b""
+
+
+def test_a_slow_body_after_a_whole_head_is_not_taken_for_a_slow_head(port, monkeypatch):
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.2)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+        raw.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n")
+        time.sleep(0.6)
+        raw.sendall(b"hi")
+        said = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.endswith(b"\r\n\r\n2")

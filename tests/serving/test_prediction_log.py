@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -23,10 +24,12 @@ from clickmill.command.serve import serve
 from clickmill.contract import ContractField, Dtype, Role
 from clickmill.features.tensors import from_rows
 from clickmill.prediction_log import Answered, Kept, LogFolder, log_files
+from serving.lanes import Lanes
 from serving.metrics import Metrics
 from serving.prediction_log import LogSettings, PredictionLog
 from serving.predictor import BundleModel
 from serving.ranker import Ranker
+from serving.scheduler import Scheduler
 from tests.serving.small_bundle import CONTRACT, GOOD_ROW
 
 NOON = 1_764_000_000_000_000
@@ -238,7 +241,8 @@ def test_a_ranking_is_logged_candidate_by_candidate(small_scorer: Any, tmp_path:
         "candidates": [{"ad_id": "a1", "bid": 1}, {"ad_id": "a2", "bid": 9}],
         "slots": 1,
     }
-    Ranker(model).answer(orjson.dumps(body), explain=True)
+    ranker = Ranker(model, Scheduler(model, Lanes(0)))
+    asyncio.run(ranker.answer(orjson.dumps(body), None, explain=True))
     rows = logged_rows(model, tmp_path)
     assert [row["candidate"] for row in rows] == [0, 1], "all that were scored, and no row of the explanation"
     assert [row["features"]["ad_id"] for row in rows] == ["a1", "a2"]

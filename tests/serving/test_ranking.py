@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import Any
 
@@ -13,12 +14,14 @@ from prometheus_client import CollectorRegistry
 from clickmill.auction import AuctionRules, Pricing, hold
 from clickmill.errors import RequestError, RequestTooLarge
 from serving.explanation import ablation
+from serving.lanes import Lanes
 from serving.limits import Limits
 from serving.metrics import Metrics
 from serving.predictor import BundleModel
 from serving.ranker import Ranker
-from serving.ranking import Form, answer, parse
+from serving.ranking import Form, Judged, Source, answer, parse
 from serving.refusals import MalformedRequest
+from serving.scheduler import Scheduler
 from tests.serving.small_bundle import CONTRACT, logit_of, pctr_of
 
 FORM = Form.of(CONTRACT)
@@ -61,9 +64,9 @@ def test_shared_fields_have_one_row_and_candidates_n() -> None:
     }  # fmt: skip
     assert ranking.raw["position"].tolist() == [1, 1, 1]
     assert ranking.raw["price"].tolist() == [3.5, 2.0, 2.0]
-    assert ranking.bids.tolist() == [1.0, 4.0, 0.5]
-    assert ranking.ids == ["first", None, "third"]
-    assert ranking.rules == AuctionRules(slots=2)
+    assert ranking.outline.bids.tolist() == [1.0, 4.0, 0.5]
+    assert ranking.outline.ids == ["first", None, "third"]
+    assert ranking.outline.rules == AuctionRules(slots=2)
 
 
 def test_a_ranking_is_scored_as_its_rows_are(small_scorer: Any) -> None:
@@ -74,8 +77,10 @@ def test_a_ranking_is_scored_as_its_rows_are(small_scorer: Any) -> None:
 def test_the_answer_is_the_auction_of_the_probabilities(small_scorer: Any) -> None:
     ranking = parse(GOOD, FORM, Limits(), RULES)
     scores = small_scorer.rank(ranking.raw)
-    outcome = hold(scores["pctr"], ranking.bids, ranking.rules)
-    body = answer(ranking, scores["pctr"], scores["logit"], outcome, digest="d")
+    outline = ranking.outline
+    outcome = hold(scores["pctr"], outline.bids, outline.rules)
+    judged = Judged(scores["pctr"], scores["logit"], [Source.MODEL] * 3)
+    body = answer(outline, judged, outcome, digest="d")
     p = [pctr_of(row) for row in rows_of(GOOD)]
     worth = [1000 * p[0] * 1.0, 1000 * p[1] * 4.0, 1000 * p[2] * 0.5]
     best = sorted(range(3), key=lambda i: -worth[i])
@@ -88,9 +93,9 @@ def test_the_answer_is_the_auction_of_the_probabilities(small_scorer: Any) -> No
 def test_the_rules_of_the_house_hold_where_a_request_names_none() -> None:
     house = AuctionRules(slots=5, pricing=Pricing.FIRST, reserve=2.0)
     request = {k: v for k, v in GOOD.items() if k != "slots"}
-    assert parse(request, FORM, Limits(), house).rules == house
+    assert parse(request, FORM, Limits(), house).outline.rules == house
     named = parse({**request, "pricing": "second"}, FORM, Limits(), house)
-    assert named.rules == AuctionRules(slots=5, pricing=Pricing.SECOND, reserve=2.0)
+    assert named.outline.rules == AuctionRules(slots=5, pricing=Pricing.SECOND, reserve=2.0)
 
 
 @pytest.mark.parametrize(
@@ -119,9 +124,9 @@ def test_the_rules_of_the_house_hold_where_a_request_names_none() -> None:
          "candidate 2, field `ad_id`: is required and has no default"),
         (broken("candidates", 0, "id", value=3), RequestError, "candidate 0: `id` must be a string; got int"),
         (broken("candidates", 1, value={"ad_id": "a1"}), RequestError, "candidate 1: `bid` is missing"),
-        (broken("candidates", 1, "bid", value=-1), RequestError, "`bid` must be a finite number of at least 0; got -1"),
-        (broken("candidates", 1, "bid", value=True), RequestError, "at least 0; got True"),
-        (broken("candidates", 1, "bid", value="9"), RequestError, "at least 0; got '9'"),
+        (broken("candidates", 1, "bid", value=-1), RequestError, "`bid` must be a number of 0 to 1e+15; got -1"),
+        (broken("candidates", 1, "bid", value=True), RequestError, "of 0 to 1e+15; got True"),
+        (broken("candidates", 1, "bid", value="9"), RequestError, "of 0 to 1e+15; got '9'"),
         (broken("slots", value=0), RequestError, "`slots`: Input should be greater than or equal to 1; got 0"),
         (broken("pricing", value="third"), RequestError, "`pricing`: Input should be 'first' or 'second'; got 'third'"),
         (broken("reserve", value=-2), RequestError, "`reserve`: Input should be greater than or equal to 0; got -2"),
@@ -172,12 +177,11 @@ class Served:
         self.registry = CollectorRegistry()
         self.model = BundleModel("small", metrics=Metrics(self.registry))
         self.model.swap(scorer, "7")
-        self.ranker = Ranker(self.model)
+        self.ranker = Ranker(self.model, Scheduler(self.model, Lanes(0)))
 
     def ranked(self, explain: bool = False) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = orjson.loads(self.ranker.answer(orjson.dumps(GOOD), explain).body)[
-            "ranked"
-        ]
+        answer = asyncio.run(self.ranker.answer(orjson.dumps(GOOD), None, explain=explain))
+        found: list[dict[str, Any]] = orjson.loads(answer.body)["ranked"]
         return found
 
 

@@ -23,14 +23,15 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from clickmill.bundle.requests import one_request
 from clickmill.bundle.warmup import predict_request
 from clickmill.errors import RequestError, RequestTooLarge
 from clickmill.features.tensors import from_arrow, from_rows
+from serving.client.tensorflow import examples
 from serving.limits import Limits
 from serving.metrics import Metrics
 from serving.predictor import BundleModel
 from serving.refusals import MalformedRequest, NotReady, UnknownModel, UnknownSignature
-from serving.tf_client import examples
 from serving.tf_protocol import TfProtocol, signatures
 from tests.serving.small_bundle import CONTRACT, GOOD_ROW, logit_of, pctr_of, raw_rows
 
@@ -282,10 +283,23 @@ def test_the_metadata_are_the_signatures_of_the_saved_model(protocol, small_bund
         ]
         return signature.method_name, *sides
 
-    assert set(found.signature_def) == {"serving_default", "classify", "regress"}
+    assert set(found.signature_def) == {"serving_default", "classify", "regress", "ranking"}
     for name in found.signature_def:
         assert form(found.signature_def[name]) == form(written[name]), name
-    assert form(signatures(CONTRACT).signature_def["regress"]) == form(written["regress"])
+    assert set(signatures(CONTRACT, ranks=False).signature_def) == {"serving_default", "classify", "regress"}
+
+
+def test_a_ranking_by_predict_is_what_the_saved_models_own_signature_gives(protocol, saved_model):
+    request = one_request(raw_rows(20, seed=6), CONTRACT)
+    found = predict(protocol, predict_request(request, model_name="small", signature="ranking"))
+    signature = saved_model.signatures["ranking"]
+    expected = signature(**{name: tf.constant(values) for name, values in request.items()})
+    assert pctr_in(found) == pytest.approx(expected["pctr"].numpy().tolist(), abs=1e-6)
+    assert found.model_spec.signature_name == "ranking"
+    with pytest.raises(
+        RequestError, match=r"is the same for all candidates: its shape must begin with 1; got \[20"
+    ):
+        predict(protocol, predict_request(raw_rows(20), model_name="small", signature="ranking"))
 
 
 @pytest.mark.parametrize(("fields", "words"), [([], "`metadata_field` is empty"), (["x"], "metadata field `x` is not supported")])  # fmt: skip

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from clickmill.errors import RequestError, RequestTooLarge, UsageError
-from serving.client import Client, Unreachable, tensor_body
+from serving.client import Client, RetryPolicy, Unreachable, tensor_body
 from serving.ports import claim, listen
 from serving.refusals import NotReady
 from serving.rows import json_rows
@@ -113,8 +113,8 @@ def test_a_stall_of_the_server_is_seen_by_every_request_due_in_it(fakes):
     for i in range(0, 60, 10):
         assert found.latency_ms[i] >= 400 - 5 * i - 1
     # what a closed loop would have reported: one slow request and a quick median
-    assert found.service_ms[0] >= 400
-    assert np.median(found.service_ms) < 100
+    assert found.load.service_ms[0] >= 400
+    assert np.median(found.load.service_ms) < 100
 
 
 def test_failures_are_counted_shown_and_leave_their_rows_empty(fakes):
@@ -122,8 +122,8 @@ def test_failures_are_counted_shown_and_leave_their_rows_empty(fakes):
     found = replay(pa.table({"x": [1, 2, 3]}), fake.url, model_name="m", rate_per_second=100, concurrency=1)
     assert (found.count, found.errors) == (3, 1)
     assert np.isnan(found.pctr).tolist() == [False, True, False]
-    assert "HTTP 400" in found.first_errors[0]
-    assert "row 0" in found.first_errors[0]
+    assert "status 400" in found.load.first_errors[0]
+    assert "row 0" in found.load.first_errors[0]
 
 
 def test_nobody_there_is_an_error_for_each_request_and_no_exception():
@@ -131,7 +131,7 @@ def test_nobody_there_is_an_error_for_each_request_and_no_exception():
     found = replay(pa.table({"x": [1, 2]}), url, model_name="m", rate_per_second=100)
     assert (found.count, found.errors) == (2, 2)
     assert np.isnan(found.p99_ms)
-    assert "ConnectionRefusedError" in found.first_errors[0]
+    assert "ConnectionRefusedError" in found.load.first_errors[0]
 
 
 def test_replay_is_bounded_and_refuses_nonsense(fakes):
@@ -188,7 +188,9 @@ GOOD = httpx.Response(
 
 def test_the_client_asks_again_after_a_lost_connection_and_not_after_a_no():
     mock, seen = transport(httpx.ConnectError("refused"), httpx.ReadError("reset"), GOOD)
-    with Client("http://x", model_name="m", transport=mock, pause_seconds=0.001) as client:
+    with Client(
+        "http://x", model_name="m", transport=mock, policy=RetryPolicy(pause_seconds=0.001)
+    ) as client:
         found = client.predict([{"a": 1}])
     assert (found.pctr.tolist(), found.version, found.digest) == ([0.25], "3", "ab")
     assert len(seen) == 3
@@ -204,15 +206,19 @@ def test_the_client_asks_again_after_a_lost_connection_and_not_after_a_no():
 @pytest.mark.parametrize(("status", "kind"), [(413, RequestTooLarge), (503, NotReady)])
 def test_the_client_raises_the_librarys_own_errors(status, kind):
     mock, _ = transport(httpx.Response(status, json={"error": "words"}))
-    with Client("http://x", model_name="m", transport=mock) as client, pytest.raises(kind, match="words"):
+    never = RetryPolicy(retries=0)
+    with (
+        Client("http://x", model_name="m", transport=mock, policy=never) as client,
+        pytest.raises(kind, match="words"),
+    ):
         client.predict([{}])
 
 
 def test_the_client_gives_up_with_a_remedy():
     mock, seen = transport(*[httpx.ConnectError("refused")] * 3)
-    words = r"after 3 tries \(refused\).*clickmill serve BUNDLE"
+    words = r"after 3 tries: .*\(refused\).*clickmill serve BUNDLE"
     with (
-        Client("http://x", model_name="m", transport=mock, pause_seconds=0.001) as client,
+        Client("http://x", model_name="m", transport=mock, policy=RetryPolicy(pause_seconds=0.001)) as client,
         pytest.raises(Unreachable, match=words),
     ):
         client.predict([{}])

@@ -22,10 +22,17 @@ from tests.serving.small_bundle import CONTRACT
 class Told:
     """A scorer that answers what its folder says, and remembers the sizes it was asked for."""
 
+    ranks = True
+
     def __init__(self, text: str, contract: Any = CONTRACT) -> None:
         self.digest = text.ljust(64, "0")
         self.contract = contract
         self.sizes: list[int] = []
+        self.ranked: list[int] = []
+
+    def rank(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.ranked.append(len(raw["ad_id"]))
+        return {}
 
     def predict(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         n = len(raw["ad_id"])
@@ -90,6 +97,7 @@ def test_a_bundle_is_warm_in_every_shape_before_it_serves(shelf):
     shelf.put(1, "one")
     shelf.watcher.look()
     assert sorted(set(shelf.model.in_service.scorer.sizes)) == [1, 8, 32, 256]
+    assert sorted(set(shelf.model.in_service.scorer.ranked)) == [1, 8, 32, 256]
 
 
 def test_an_empty_store_is_waited_for(shelf):

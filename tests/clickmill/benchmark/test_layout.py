@@ -88,10 +88,24 @@ def test_two_files_for_one_split_are_not_guessed_between(
         recognize(tmp_path)
 
 
-def test_a_csv_without_a_header_is_refused(tmp_path: Path) -> None:
+def test_a_csv_without_a_header_begins_with_the_label(tmp_path: Path) -> None:
     for name in ("train", "valid", "test"):
-        (tmp_path / f"{name}.csv").write_text("1,2,3\n0,4,5\n")
-    with pytest.raises(UnreadableData, match=r"train.csv, line 1: '1,2,3' is neither a header"):
+        (tmp_path / f"{name}.csv").write_text("1,2,3,4\n0,5,6,7\n")
+    found = recognize(tmp_path)
+    assert found.dataset is not None
+    assert found.dataset.name == "movielenslatest_x1"
+    assert list(found.contract.fields) == ["label", "user_id", "item_id", "tag_id"]
+    assert found.contract.source.header is False
+    assert recognize(tmp_path, "none").fields == ("f01", "f02", "f03")
+    (tmp_path / "test.csv").write_text("1,2,3\n")
+    with pytest.raises(UnreadableData, match=r"test.csv, line 1: has 2 ids after the label, train.csv has 3"):
+        recognize(tmp_path)
+
+
+def test_a_csv_of_numbers_whose_first_is_no_label_is_refused(tmp_path: Path) -> None:
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"{name}.csv").write_text("17,2,3\n4,5,0\n")
+    with pytest.raises(UnreadableData, match=r"train.csv, line 1: '17,2,3' is neither a header"):
         recognize(tmp_path)
 
 

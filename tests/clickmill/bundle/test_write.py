@@ -45,6 +45,7 @@ def test_the_folder_holds_what_the_format_says_and_verifies(bundle):
         "metrics.json",
         "history.json",
         "golden.parquet",
+        "priors.parquet",
         "reference.parquet",
         "card.md",
         "card.html",
@@ -176,13 +177,14 @@ def test_a_file_that_may_not_grow_leaves_no_half_bundle_and_says_so(rewrite, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_same_parts_give_the_same_files_but_for_the_saved_model(rewrite, bundle, tmp_path):
+def test_the_same_parts_give_the_same_files_but_for_the_graphs(rewrite, bundle, tmp_path):
     written = rewrite(
         tmp_path / "b", plots=None, created=bundle.manifest.created, parent=bundle.manifest.lineage.parent
     )
     same = {p for p, e in bundle.manifest.files.items() if written.manifest.files.get(p) == e}
     assert set(bundle.manifest.files) == set(written.manifest.files)
-    assert set(bundle.manifest.files) - same <= {"model/1/saved_model.pb", "model/1/fingerprint.pb"}
+    graphs = {"model/1/saved_model.pb", "model/1/fingerprint.pb", "twin.onnx", "twin_ranking.onnx"}
+    assert set(bundle.manifest.files) - same <= graphs
     assert manifests.verify(written.path).digest == written.digest
 
 

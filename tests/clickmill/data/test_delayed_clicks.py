@@ -1,4 +1,4 @@
-"""Datasets as of a moment: what is known, who is too young, and the stream of non-clicks and later clicks."""
+"""Datasets as of a moment: what is known, who is too young, and clicked impressions that are non-clicks too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from clickmill.contract import loads
 from clickmill.data import PrepareOptions, prepare
-from clickmill.errors import DataError, UsageError
+from clickmill.errors import UsageError
 
 CONTRACT = loads("""
 name: t
@@ -88,26 +88,22 @@ def test_the_delay_is_estimated_from_what_is_known(logs):
     np.testing.assert_allclose(found, [0.02, 0.5, 0.5, 1.0], atol=0.01)
 
 
-def test_the_stream_hears_of_an_impression_at_once_and_of_its_click_when_it_comes(logs):
-    dataset = _prepared(logs, delayed_clicks="fake_negatives")
-    cut = {
-        name: (info.start - START) / timedelta(hours=1)
-        for name, info in dataset.meta.splits.items()
-        if name == "calibration"
-    }
-    train, validation = _rows(dataset, "train"), _rows(dataset, "validation")
-    # one attribution window after the log begins, until calibration
-    stream = pd.concat([train, validation])
-    assert stream["key"][stream["label"] == 0].tolist() == list(range(100, int(cut["calibration"])))
-    slow = stream["key"][(stream["label"] == 1) & (stream["key"] % 10 == 5)]
-    assert slow.tolist() == [k for k in range(HOURS) if k % 10 == 5 and 100 <= k + SLOW < cut["calibration"]]
-    # what comes in and what is still to come are in balance: one impression in five
-    assert stream["label"].sum() / (stream["label"] == 0).sum() == pytest.approx(0.2, abs=0.01)
+def test_a_clicked_impression_is_a_non_click_too(logs):
+    plain = _prepared(logs, delayed_clicks="delay_weights")
+    once = {split: _rows(plain, split) for split in ("train", "validation", "calibration")}
+    doubled = _prepared(logs, delayed_clicks="fake_negatives")
+    for split in ("train", "validation"):
+        rows, clicked = _rows(doubled, split), once[split]["key"][once[split]["label"] == 1]
+        assert rows["key"][rows["label"] == 0].tolist() == once[split]["key"].tolist()
+        assert rows["key"][rows["label"] == 1].tolist() == clicked.tolist()
+        # in order of time, the non-click first
+        assert rows["key"].is_monotonic_increasing
+        assert rows.drop_duplicates("key")["label"].eq(0).all()
     # calibration holds each impression once
-    assert _rows(dataset, "calibration")["key"].is_unique
+    assert _rows(doubled, "calibration").equals(once["calibration"])
 
 
-def test_negatives_of_a_stream_are_sampled_and_its_clicks_are_not(logs):
+def test_fake_negatives_are_sampled_and_clicks_are_not(logs):
     whole = pd.concat(
         [_rows(_prepared(logs, delayed_clicks="fake_negatives"), s) for s in ("train", "validation")]
     )
@@ -118,8 +114,6 @@ def test_negatives_of_a_stream_are_sampled_and_its_clicks_are_not(logs):
 
 
 def test_what_cannot_be_done_is_refused_with_the_remedy(logs):
-    with pytest.raises(DataError, match="needs a log longer than the attribution window"):
-        _prepared(logs, delayed_clicks="fake_negatives", window=timedelta(hours=700))
     hours = {"validation": 300, "calibration": 400, "test": 500}
     times = {name: START + timedelta(hours=h) for name, h in hours.items()}
     with pytest.raises(UsageError, match="leave cut_times"):

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clickmill.contract import FeatureContract, loads
+from clickmill.contract import Dtype, FeatureContract, loads
 from clickmill.data.online import ONLINE, OnlineEntity, OnlineFeatures, OnlineMeta
 
 CONTRACT = loads(
@@ -34,12 +34,12 @@ AS_OF = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 _TIME = pa.timestamp("us", "UTC")
 _TYPES = {
-    "user_ctr": pa.float32(),
-    "segment": pa.string(),
-    "last_ads": pa.list_(pa.int64()),
-    "ad_clicks": pa.int64(),
-    "price": pa.float32(),
-    "new": pa.bool_(),
+    Dtype.STRING: pa.string(),
+    Dtype.INT64: pa.int64(),
+    Dtype.FLOAT32: pa.float32(),
+    Dtype.BOOL: pa.bool_(),
+    Dtype.INT64_LIST: pa.list_(pa.int64()),
+    Dtype.STRING_LIST: pa.list_(pa.string()),
 }
 
 
@@ -62,7 +62,7 @@ def write_folder(
         columns: dict[str, pa.Array] = {"id": pa.array(sorted(rows), pa.string())}
         for name in (*aggregates, *lookups):
             values = [rows[i].get(name) for i in sorted(rows)]
-            columns[f"value:{name}"] = pa.array(values, _TYPES[name])
+            columns[f"value:{name}"] = pa.array(values, _TYPES[fields[name].dtype])
             if name in lookups:
                 logged = as_of - timedelta(hours=hours_ago)
                 columns[f"time:{name}"] = pa.array([None if v is None else logged for v in values], _TIME)

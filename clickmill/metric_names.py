@@ -1,4 +1,7 @@
-"""Names, labels and edges of the endpoint's metrics; nothing else in the project spells them."""
+"""Names, labels and edges of the endpoint's metrics; nothing else in the project spells them.
+
+Here and not in `serving`, because rules, dashboards and reports speak of the same series and may not import the endpoint.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,14 @@ VERSION = "version"
 DIGEST = "digest"
 FIELD = "field"
 OUTCOME = "outcome"
+ENGINE = "engine"
+SIZE = "size"
+SOURCE = "source"
+CACHE = "cache"
+STAGE = "stage"
 
 REQUEST_SECONDS = "clickmill_request_seconds"
+STAGE_SECONDS = "clickmill_request_stage_seconds"
 CANDIDATES = "clickmill_request_candidates"
 PCTR = "clickmill_pctr"
 PREDICTIONS = "clickmill_predictions"
@@ -22,12 +31,16 @@ BUNDLE_INFO = "clickmill_bundle_info"
 BUNDLE_LOADED = "clickmill_bundle_loaded_timestamp_seconds"
 RELOADS = "clickmill_bundle_reloads"
 REFUSED = "clickmill_bundle_refused"
+ENGINE_INFO = "clickmill_engine_info"
 READY = "clickmill_ready"
 WAITING = "clickmill_requests_waiting"
 WAIT_SECONDS = "clickmill_request_wait_seconds"
 CONCURRENCY_LIMIT = "clickmill_concurrency_limit"
 BATCH_ROWS = "clickmill_batch_rows"
 BATCH_REQUESTS = "clickmill_batch_requests"
+CACHE_READS = "clickmill_cache_reads"
+FALLBACKS = "clickmill_fallbacks"
+FALLBACK_CANDIDATES = "clickmill_fallback_candidates"
 FEATURE_READ_SECONDS = "clickmill_feature_read_seconds"
 FEATURE_READS = "clickmill_feature_reads"
 FEATURES_DEFAULTED = "clickmill_features_defaulted"
@@ -37,11 +50,17 @@ FEATURES_PUBLICATION = "clickmill_features_publication_info"
 LOG_ROWS = "clickmill_prediction_log_rows"
 LOG_PENDING = "clickmill_prediction_log_pending_rows"
 LOG_WRITE_ERRORS = "clickmill_prediction_log_write_errors"
+LOG_EVENTS = "clickmill_log_events"
+LOG_EVENTS_PENDING = "clickmill_log_events_pending"
+LOG_EVENT_RETRIES = "clickmill_log_event_retries"
 
 LATENCY_EDGES = (
     0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.008, 0.010, 0.012, 0.016, 0.025, 0.05, 0.1, 0.25, 1.0,
 )  # fmt: skip
 """Seconds, dense around the promise of 10 ms: an alert at 10 ms needs an edge there and neighbours to interpolate."""
+
+STAGE_EDGES = (0.00005, 0.0001, 0.00025, *LATENCY_EDGES)
+"""Seconds: a stage is a part of a request, and most take less than its least edge."""
 
 AGE_EDGES = (
     60, 300, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600, 2_592_000,
@@ -59,3 +78,39 @@ PCTR_EDGES = (
 """Log-spaced: click probabilities live between 0.1 % and 10 %, where equal widths would see one bucket."""
 
 PROTOCOLS = ("v1", "v2", "grpc", "tf", "rank")
+
+WINDOW = "window"
+VALUE = "value"
+QUANTILE = "quantile"
+
+LIVE_IMPRESSIONS = "clickmill_live_impressions"
+LIVE_CLICKS = "clickmill_live_clicks"
+LIVE_CLICK_RATE = "clickmill_live_click_rate"
+LIVE_PCTR = "clickmill_live_pctr_mean"
+LIVE_NE = "clickmill_live_normalized_entropy"
+LIVE_CALIBRATION = "clickmill_live_calibration_ratio"
+LIVE_CALIBRATION_LOW = "clickmill_live_calibration_ratio_low"
+LIVE_CALIBRATION_HIGH = "clickmill_live_calibration_ratio_high"
+LIVE_AUC = "clickmill_live_auc"
+LIVE_LABEL_DELAY = "clickmill_live_label_delay_seconds"
+LIVE_ROWS = "clickmill_live_rows"
+LIVE_UNREADABLE = "clickmill_live_unreadable_files"
+LIVE_NEWEST = "clickmill_live_newest_timestamp_seconds"
+LIVE_LOOKED = "clickmill_live_looked_timestamp_seconds"
+
+PHASE = "phase"
+ENDPOINT = "endpoint"
+ROLE = "role"
+
+RELEASE_PHASE = "clickmill_release_phase"
+RELEASE_FROZEN = "clickmill_release_frozen"
+RELEASE_PERCENT = "clickmill_release_traffic_percent"
+RELEASE_REQUESTS = "clickmill_release_requests"
+RELEASE_ERRORS = "clickmill_release_errors"
+RELEASE_SLOW = "clickmill_release_slow_requests"
+RELEASE_ALERTS = "clickmill_release_alerts_firing"
+RELEASE_STEPPED = "clickmill_release_stepped_timestamp_seconds"
+
+BUNDLE_NE = "clickmill_bundle_normalized_entropy"
+BUNDLE_PCTR = "clickmill_bundle_pctr_mean"
+BUNDLE_CREATED = "clickmill_bundle_created_timestamp_seconds"

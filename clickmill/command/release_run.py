@@ -1,0 +1,178 @@
+"""`clickmill release run`: an endpoint whose bundles come and go by evidence, on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clickmill.command.console import words
+from clickmill.command.release_state import HOME, JOURNAL, Home
+from clickmill.command.settings import nested, typed
+from clickmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from clickmill.bundle import Store
+
+TOKEN = "CLICKMILL_ALERT_TOKEN"
+
+
+def run(
+    store: Annotated[
+        Path, typer.Argument(help="Model store (folder of numbered bundles) that `deploy` adds to.")
+    ],
+    home: Home = HOME,
+    clicks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the click log (see `clickmill monitor quality`). Without it checks on clicks stay UNKNOWN, "
+            "and nothing is promoted."
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the endpoint.")] = 8080,
+    admin_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the console, /alerts, /release and /metrics.")
+    ] = 9106,
+    every: Annotated[float, typer.Option(min=0.05, help="Seconds between steps.")] = 1.0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="TOPIC.NAME=VALUE",
+            help="release.steps=[5,50,100], release.step_seconds=60, live.attribution_seconds=600, ...",
+        ),
+    ] = None,
+) -> None:
+    """Serve a model store: a new bundle gets traffic step by step, and loses it when evidence or an alert says so.
+
+    One server per bundle, a router before them, predictions logged and joined with clicks. Alertmanager's webhook is
+    `POST /alerts` on the admin port with the bearer token of CLICKMILL_ALERT_TOKEN. Ctrl-C ends it; started again it goes on.
+    """
+    from clickmill.bundle import Store
+    from clickmill.release import Journal, Release, ReleasePolicy
+    from monitoring import live
+    from monitoring import release as releases
+    from serving.router import LocalTarget
+
+    chosen = nested(settings or [], ["release", "live"])
+    policy = typed("release", ReleasePolicy, chosen["release"])
+    labels = typed("live", live.LiveSettings, chosen["live"])
+    if clicks is not None and not clicks.is_dir():
+        raise UsageError(f"--clicks {clicks}: no such folder")
+    models = Store(store)
+    first = models.latest_deployed()
+    if first is None:
+        raise UsageError(f"{store}: no bundle to begin with; `clickmill run` deploys one")
+    journal = Journal(home / JOURNAL)
+    now = datetime.now(UTC)
+    if not journal.path.exists():
+        with journal.hold():
+            begin = Release.first(first.manifest.name, first.manifest.digest, now)
+            journal.begin(begin, by="clickmill", reason="first bundle of the store")
+    inbox = releases.Inbox(home / "alerts.json")
+    stop = threading.Event()
+    stepped: list[float] = []
+    with ExitStack() as stack:
+        joined = None
+        if clicks is not None:
+            joined = stack.enter_context(live.Joined(home / "live.duckdb", labels))
+        target = stack.enter_context(
+            LocalTarget(
+                lambda digest: _folder(models, digest),
+                model_name=journal.state.endpoint,
+                home=home,
+                host=host,
+                port=port,
+                prediction_log=home / "log",
+                log_settings={"features": "nothing", "file_seconds": max(every, 1.0)},
+                slow_ms=policy.p99_ms,
+            )
+        )
+        runner = releases.Runner(
+            journal,
+            releases.Observations(home / "observations.json"),
+            target,
+            policy,
+            inbox=inbox,
+            joined=joined,
+            logs=None if clicks is None else (home / "log", clicks),
+        )
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(sign, lambda *_: stop.set())
+        token = os.environ.get(TOKEN, "")
+        if token:
+            app = releases.application(
+                journal,
+                inbox,
+                target,
+                policy,
+                token,
+                stepped=lambda: stepped[-1] if stepped else None,
+                quality=lambda: runner.quality,
+            )
+            stack.enter_context(_listening(app, host, admin_port))
+            words.print(f"console, alerts and metrics on http://{host}:{admin_port}")
+        else:
+            words.print(f"no {TOKEN} in the environment: no alerts are taken and the admin port stays shut")
+        _loop(runner, models, target, every, stop, stepped)
+
+
+def _loop(
+    runner: Any, models: Store, target: Any, every: float, stop: threading.Event, stepped: list[float]
+) -> None:
+    said = ""
+    while not stop.is_set():
+        newest = models.latest_deployed()
+        if newest is not None:
+            runner.offer(newest.manifest.digest, datetime.now(UTC))
+        decision = runner.step(datetime.now(UTC))
+        stepped[:] = [time.time()]
+        state = decision.next
+        now_said = f"{state.phase}" + (f" at {state.percent} %" if state.percent else "")
+        if now_said != said:
+            words.print(f"[bold]{now_said}[/]", end="  ")
+            words.print(decision.reason, markup=False, soft_wrap=True)
+            if not said:
+                words.print(f"endpoint on {target.url}")
+            said = now_said
+        stop.wait(every)
+
+
+def _folder(models: Store, digest: str) -> Path:
+    version = models.find(digest)
+    if version is None:
+        raise UsageError(
+            f"bundle {digest[:12]} is no longer in {models.root}; put it back, it may have to serve again"
+        )
+    return models.path(version)
+
+
+class _listening:  # noqa: N801 - used like a function
+    """An application on a port, on a thread of its own."""
+
+    def __init__(self, app: Any, host: str, port: int) -> None:
+        import uvicorn
+
+        self._server = uvicorn.Server(
+            uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
+        )
+        self._thread = threading.Thread(target=self._server.run, name="admin", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise UsageError("the admin port is taken; choose another with --admin-port")
+            time.sleep(0.02)
+
+    def __exit__(self, *raised: object) -> None:
+        self._server.should_exit = True
+        self._thread.join()

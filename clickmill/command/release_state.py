@@ -1,0 +1,162 @@
+"""`clickmill release status`, `history`, `propose`, `rollback`, `freeze`, `resume`: what people say and see of a release.
+
+They write into the journal; a running `clickmill release run` carries it out at its next step.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clickmill.command.console import AsJson, print_facts, print_json, result, words
+from clickmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from clickmill.release import Decision, Journal, Release, Split
+
+JOURNAL = "release.jsonl"
+
+Home = Annotated[Path, typer.Option(help="Folder of the release (clickmill release run --home).")]
+Reason = Annotated[str, typer.Option("--reason", "-m", help="Why; it stays in the journal.")]
+HOME = Path("out/release")
+
+
+def status(home: Home = HOME, json: AsJson = False) -> None:
+    """Say where the release stands, who has which traffic, and what it waits for."""
+    from clickmill.release import Journal
+
+    entries = Journal(_journal(home)).entries
+    last = entries[-1]
+    state = last.state
+    if json:
+        print_json({**last.model_dump(mode="json"), "split": state.split.model_dump()})
+        return
+    freeze = state.freeze
+    until = (
+        "somebody resumes"
+        if freeze and freeze.until is None
+        else freeze and f"{freeze.until:%Y-%m-%d %H:%M:%S}"
+    )
+    print_facts(
+        f"{state.endpoint}: {state.phase}" + (f" at {state.percent} %" if state.percent else ""),
+        {
+            "since": f"{state.since:%Y-%m-%d %H:%M:%S} UTC",
+            "traffic": _shares(state.split),
+            "stable": state.stable,
+            "candidate": state.candidate,
+            "last good": state.last_good,
+            "frozen": freeze and f"until {until}, by {freeze.by}: {freeze.reason}",
+            "quarantine": "\n".join(
+                f"{q.bundle[:12]}  {q.at:%Y-%m-%d %H:%M}  {q.reason}" for q in state.quarantine
+            )
+            or None,
+            "last decision": f"{last.reason} ({last.by})",
+        },
+    )
+
+
+def history(
+    home: Home = HOME,
+    last: Annotated[int, typer.Option(min=1, help="Lines, the newest.")] = 20,
+    json: AsJson = False,
+) -> None:
+    """Show who did what, when and why."""
+    from clickmill.release import Journal
+
+    entries = Journal(_journal(home)).entries[-last:]
+    if json:
+        print_json([entry.model_dump(mode="json") for entry in entries])
+        return
+    for entry in entries:
+        state = entry.state
+        where = f"{state.phase}" + (f" {state.percent} %" if state.percent else "")
+        result.print(f"[cyan]{entry.at:%Y-%m-%d %H:%M:%S}[/]  [bold]{where}[/]  {entry.by}", soft_wrap=True)
+        result.print(f"    {entry.reason}", markup=False, soft_wrap=True)
+
+
+def propose(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle, in the model store that is served.")],
+    reason: Reason,
+    home: Home = HOME,
+    even_quarantined: Annotated[
+        bool, typer.Option("--even-quarantined", help="Also when it was taken back before.")
+    ] = False,
+) -> None:
+    """Name a bundle as the candidate. It gets traffic step by step, on evidence."""
+    from clickmill import release as releases
+    from clickmill.bundle import verify
+
+    digest = verify(bundle).digest
+
+    def decision(state: Release, now: datetime) -> Decision:
+        return releases.propose(
+            state, digest, now=now, by=_who(), reason=reason, even_quarantined=even_quarantined
+        )
+
+    _decide(home, decision)
+
+
+def rollback(reason: Reason, home: Home = HOME) -> None:
+    """Give all traffic back to the last good bundle, at once. The one that goes is not released again by itself."""
+    from clickmill import release as releases
+
+    policy = releases.ReleasePolicy()
+    _decide(home, lambda state, now: releases.roll_back(state, policy, now=now, by=_who(), reason=reason))
+
+
+def freeze(
+    reason: Reason,
+    home: Home = HOME,
+    hours: Annotated[
+        float | None, typer.Option(min=0.01, help="When it ends by itself; else by `resume`.")
+    ] = None,
+) -> None:
+    """Hold everything where it is. A rollback stays possible."""
+    from clickmill import release as releases
+
+    def decision(state: Release, now: datetime) -> Decision:
+        until = None if hours is None else now + timedelta(hours=hours)
+        return releases.freeze(state, now=now, by=_who(), reason=reason, until=until)
+
+    _decide(home, decision)
+
+
+def resume(reason: Reason, home: Home = HOME) -> None:
+    """End a freeze, or the cool-down after a rollback."""
+    from clickmill import release as releases
+
+    _decide(home, lambda state, _: releases.resume(state, by=_who(), reason=reason))
+
+
+def _decide(home: Path, decision: Callable[[Release, datetime], Decision]) -> None:
+    from clickmill.release import Journal
+
+    journal: Journal = Journal(_journal(home))
+    with journal.hold():
+        now = datetime.now(UTC)
+        made = decision(journal.state, now)
+        journal.append(made, now)
+    words.print(f"written: {made.next.phase}; traffic {_shares(made.next.split)}")
+
+
+def _journal(home: Path) -> Path:
+    path = home / JOURNAL
+    if not path.exists():
+        raise UsageError(
+            f"no release at {home}; begin one with `clickmill release run`, or name its folder with --home"
+        )
+    return path
+
+
+def _shares(split: Split) -> str:
+    found = [f"{share} % {bundle[:12]}" for bundle, share in split.percent.items()]
+    return ", ".join(found) + (f", shadow {split.shadow[:12]}" if split.shadow else "")
+
+
+def _who() -> str:
+    return getpass.getuser()

@@ -1,0 +1,28 @@
+"""Live quality: predictions joined with the clicks that came after them, and what they say of each bundle.
+
+May import `clickmill` only.
+"""
+
+from monitoring.live.exporter import LiveCollector, Look, measured
+from monitoring.live.joined import Joined, Slot, TakenIn
+from monitoring.live.measures import Quality, quality
+from monitoring.live.reference import Reference, ReferenceCollector, references
+from monitoring.live.settings import LiveSettings
+from monitoring.live.watch import look, watch
+
+__all__ = [
+    "Joined",
+    "LiveCollector",
+    "LiveSettings",
+    "Look",
+    "Quality",
+    "Reference",
+    "ReferenceCollector",
+    "Slot",
+    "TakenIn",
+    "look",
+    "measured",
+    "quality",
+    "references",
+    "watch",
+]

@@ -1,0 +1,266 @@
+"""Predictions and clicks on disk, joined: a DuckDB file that takes in each file of either log once and forgets after a while.
+
+A file goes in with its name in one transaction, so that a restart, a kill or a file seen twice counts nothing twice. Labels are not
+stored: the join is made when it is asked for, so a click that arrives late corrects what was measured before by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clickmill.data.engine import identifier, quoted
+from clickmill.errors import UsageError
+from clickmill.prediction_log import log_files
+from clickmill.release import Labelled
+from monitoring.live.settings import LiveSettings
+
+log = logging.getLogger(__name__)
+
+ALL = ""
+"""Slice that holds everything."""
+BINS_PER_LOGIT = 32
+"""Resolution of the histogram of scores behind AUC. Scores within one bin count as ties: 1/32 of a logit is 3 % of a probability."""
+_READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json"}
+_JUDGED = (
+    "WITH first AS (SELECT key, min(time) AS time FROM clicks GROUP BY key), seen AS ("
+    "  SELECT i.*, greatest(least(i.pctr::DOUBLE, 1 - 1e-7), 1e-7) AS p,"
+    "    (f.time >= i.time AND f.time <= i.time + to_microseconds($window)) IS TRUE AS clicked,"
+    "    epoch(f.time) - epoch(i.time) AS after"
+    "  FROM impressions i LEFT JOIN first f USING (key) WHERE i.time > $since AND i.time <= $until"
+    "), judged AS (SELECT *, clicked::INTEGER AS y, CASE WHEN clicked THEN after END AS delay,"
+    "    -CASE WHEN clicked THEN ln(p) ELSE ln(1 - p) END AS loss FROM seen)"
+)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Impressions of one bundle, in one slice, that can be judged."""
+
+    bundle: str
+    field: str
+    """Field of the slice, `ALL` for everything."""
+    value: str
+    """Its value."""
+    labelled: Labelled
+    """Sums over them."""
+    scores: tuple[tuple[int, int, int], ...]
+    """(bin of the score, impressions, clicks), ascending."""
+    delays: tuple[float, float] | None
+    """Median and 90th percentile of the seconds from prediction to click; None without a click."""
+
+
+@dataclass(frozen=True)
+class TakenIn:
+    """What became of new files."""
+
+    impressions: int = 0
+    without_impression: int = 0
+    """Predictions with no impression id: scored, but not known to be shown."""
+    clicks: int = 0
+    incomplete_clicks: int = 0
+    """Clicks without an impression id or a time."""
+    unreadable: tuple[str, ...] = ()
+    """Files that could not be read, with the reason."""
+
+
+class Joined:
+    """The state of one endpoint's live quality. One process at a time: DuckDB locks the file."""
+
+    def __init__(self, path: Path, settings: LiveSettings) -> None:
+        """Open or make it. Raises UsageError when another process has it, or it is no such file."""
+        self.settings = settings
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = duckdb.connect(str(path), config={"memory_limit": "500MB", "threads": 2})
+        except (duckdb.IOException, duckdb.Error) as error:
+            raise UsageError(f"{path}: cannot be opened as the state of live quality ({error})") from error
+        self._db.execute("SET TimeZone = 'UTC'")
+        self._db.execute("SET enable_progress_bar = false")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS files (name VARCHAR PRIMARY KEY, read TIMESTAMPTZ);"
+            "CREATE TABLE IF NOT EXISTS impressions (key VARCHAR, bundle VARCHAR, time TIMESTAMPTZ, pctr FLOAT);"
+            "CREATE TABLE IF NOT EXISTS clicks (key VARCHAR, time TIMESTAMPTZ);"
+        )
+        for name in settings.slices:
+            self._db.execute(f"ALTER TABLE impressions ADD COLUMN IF NOT EXISTS {_slice(name)} VARCHAR")
+
+    def __enter__(self) -> Joined:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is open and let go of the file."""
+        self._db.close()
+
+    def take_in(self, predictions: Path, clicks: Path, now: datetime) -> TakenIn:
+        """Read the files of both folders that were not read before, and forget what is too old to matter.
+
+        predictions: folder of a prediction log. clicks: folder of Parquet, CSV or JSON-lines files with `impression_id` and `click_time`
+        (UTC); a file must appear whole (written aside, then renamed). A file that can't be read is named, and tried again next time.
+        """
+        known = {name for (name,) in self._db.execute("SELECT name FROM files").fetchall()}
+        found = TakenIn()
+        for path in log_files(predictions):
+            found = self._once(path, f"p/{path.name}", known, found, self._predictions)
+        for path in sorted(
+            p for p in clicks.glob("*") if p.suffix in _READERS and not p.name.startswith(".")
+        ):
+            found = self._once(path, f"c/{path.name}", known, found, self._clicks)
+        self._forget(now)
+        return found
+
+    def ripe(self, now: datetime) -> datetime:
+        """Predictions up to here can be judged: their attribution window, and the lateness of the log, are over."""
+        return now - timedelta(seconds=self.settings.attribution_seconds + self.settings.lateness_seconds)
+
+    def newest(self) -> dict[str, datetime | None]:
+        """Time of the newest prediction and click; None before the first."""
+        ((prediction, click),) = self._db.execute(
+            "SELECT (SELECT max(time) FROM impressions), (SELECT max(time) FROM clicks)"
+        ).fetchall()
+        return {"prediction": prediction, "click": click}
+
+    def labelled(self, since: datetime, until: datetime, *, slices: bool = True) -> list[Slot]:
+        """Sums over the impressions predicted after `since` and up to `until`, by bundle and, if asked for, slice."""
+        fields = (ALL, *self.settings.slices) if slices else (ALL,)
+        sums = self._rows(
+            since,
+            until,
+            fields,
+            "count(*)::BIGINT, sum(y)::BIGINT, sum(p), sum((p - y) ** 2), sum(loss), sum(loss ** 2), "
+            "quantile_cont(delay, 0.5), quantile_cont(delay, 0.9)",
+        )
+        bins: dict[tuple[str, str, str], list[tuple[int, int, int]]] = {}
+        place = f"floor({BINS_PER_LOGIT} * ln(p / (1 - p)))::INTEGER"
+        for *where, at, n, y in self._rows(
+            since, until, fields, f"{place} AS bin, count(*)::BIGINT, sum(y)::BIGINT"
+        ):
+            bins.setdefault(tuple(where), []).append((at, n, y))
+        return [
+            Slot(
+                bundle=bundle,
+                field=field,
+                value=value,
+                labelled=Labelled(
+                    impressions=n,
+                    clicks=clicks,
+                    pctr=p,
+                    residual_squares=squares,
+                    log_loss=loss,
+                    log_loss_squares=losses,
+                ),
+                scores=tuple(sorted(bins[(bundle, field, value)])),
+                delays=None if median is None else (median, ninetieth),
+            )
+            for bundle, field, value, n, clicks, p, squares, loss, losses, median, ninetieth in sums
+        ]
+
+    def differences(
+        self, candidate: str, stable: str, since: datetime, until: datetime
+    ) -> tuple[float, float]:
+        """Sum and sum of squares of the candidate's log loss minus the stable bundle's, over the impressions that both predicted:
+        what a shadow is judged by."""
+        ((total, squares),) = self._db.execute(
+            _JUDGED + " SELECT coalesce(sum(a.loss - b.loss), 0), coalesce(sum((a.loss - b.loss) ** 2), 0)"
+            " FROM judged a JOIN judged b USING (key) WHERE a.bundle = $candidate AND b.bundle = $stable",
+            {**self._between(since, until), "candidate": candidate, "stable": stable},
+        ).fetchall()
+        return total, squares
+
+    def _once(self, path: Path, name: str, known: set[str], found: TakenIn, read: Any) -> TakenIn:
+        if name in known:
+            return found
+        self._db.execute("BEGIN")
+        try:
+            counts = read(path)
+            self._db.execute("INSERT INTO files VALUES (?, now())", [name])
+            self._db.execute("COMMIT")
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            self._db.execute("ROLLBACK")
+            reason = f"{path}: {str(error).splitlines()[0]}"
+            log.warning("live quality passes over a file it can't read: %s", reason)
+            return _plus(found, TakenIn(unreadable=(reason,)))
+        return _plus(found, counts)
+
+    def _predictions(self, path: Path) -> TakenIn:
+        schema = pq.read_schema(path)
+        features = schema.field("features").type if "features" in schema.names else pa.struct([])
+        has = {features.field(i).name for i in range(features.num_fields)}
+        columns = [
+            f"features.{identifier(name)}::VARCHAR" if name in has else "NULL"
+            for name in self.settings.slices
+        ]
+        names = ["key", "bundle", "time", "pctr", *map(_slice, self.settings.slices)]
+        values = ["impression_id", "new.bundle", "new.time", "new.pctr", *columns]
+        # A caller that asks a bundle again for the same impression is answered twice, and still shows it once.
+        self._db.execute(
+            f"INSERT INTO impressions ({', '.join(names)}) SELECT {', '.join(values)} "
+            f"FROM read_parquet({quoted(path)}, hive_partitioning = false) AS new "
+            "ANTI JOIN impressions AS old ON old.key = new.impression_id AND old.bundle = new.bundle "
+            "WHERE impression_id IS NOT NULL AND isfinite(new.pctr) "
+            "QUALIFY row_number() OVER (PARTITION BY impression_id, new.bundle ORDER BY new.time) = 1"
+        )
+        ((rows, without),) = self._db.execute(
+            "SELECT count(*), count(*) FILTER (WHERE impression_id IS NULL) "
+            f"FROM read_parquet({quoted(path)}, hive_partitioning = false)"
+        ).fetchall()
+        return TakenIn(impressions=rows - without, without_impression=without)
+
+    def _clicks(self, path: Path) -> TakenIn:
+        source = f"{_READERS[path.suffix]}({quoted(path)})"
+        self._db.execute(
+            f"INSERT INTO clicks SELECT impression_id::VARCHAR, click_time::TIMESTAMPTZ FROM {source} "
+            "WHERE impression_id IS NOT NULL AND click_time IS NOT NULL"
+        )
+        ((rows, whole),) = self._db.execute(
+            f"SELECT count(*), count(*) FILTER (WHERE impression_id IS NOT NULL AND click_time IS NOT NULL) FROM {source}"
+        ).fetchall()
+        return TakenIn(clicks=whole, incomplete_clicks=rows - whole)
+
+    def _forget(self, now: datetime) -> None:
+        oldest = now - timedelta(seconds=self.settings.horizon_seconds)
+        self._db.execute("DELETE FROM impressions WHERE time < ?", [oldest])
+        self._db.execute("DELETE FROM clicks WHERE time < ?", [oldest])
+
+    def _rows(
+        self, since: datetime, until: datetime, fields: Sequence[str], wanted: str
+    ) -> list[tuple[Any, ...]]:
+        """`wanted` aggregates by (bundle, field, value) for each of the fields."""
+        found: list[tuple[Any, ...]] = []
+        for name in fields:
+            value = f"coalesce({_slice(name)}, '(missing)')" if name else "''"
+            query = f" SELECT bundle, {quoted(name)} AS field, {value} AS value, {wanted} FROM judged GROUP BY ALL ORDER BY ALL"
+            found += self._db.execute(_JUDGED + query, self._between(since, until)).fetchall()
+        return found
+
+    def _between(self, since: datetime, until: datetime) -> dict[str, Any]:
+        return {
+            "window": round(self.settings.attribution_seconds * 1e6),
+            "since": since.astimezone(UTC),
+            "until": until.astimezone(UTC),
+        }
+
+
+def _slice(name: str) -> str:
+    return identifier(f"slice_{name}")
+
+
+def _plus(one: TakenIn, two: TakenIn) -> TakenIn:
+    return TakenIn(*(getattr(one, name) + getattr(two, name) for name in TakenIn.__dataclass_fields__))
+
+
+__all__ = ["ALL", "BINS_PER_LOGIT", "Joined", "Slot", "TakenIn"]

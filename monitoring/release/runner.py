@@ -1,0 +1,184 @@
+"""The loop of a release: look, decide, write down, carry out. One step is one call; who calls it and when is the process's business."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from clickmill.errors import ClickmillError
+from clickmill.release import (
+    MACHINE,
+    Alert,
+    Arm,
+    Decision,
+    Evidence,
+    Journal,
+    Labelled,
+    Period,
+    Phase,
+    Release,
+    ReleasePolicy,
+    Shadowed,
+    Smoke,
+    Target,
+    TargetFailed,
+    Traffic,
+    decide,
+    propose,
+)
+from clickmill.release.release import UNDER_WAY
+from monitoring.live import Joined, Quality, quality
+from monitoring.release.inbox import Inbox
+from monitoring.release.observations import Observations, Spell
+
+log = logging.getLogger(__name__)
+
+
+class Runner:
+    """Of one endpoint. Level-triggered: the journal says what should be, every step carries it out again, so a restart needs no memory."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        observations: Observations,
+        target: Target,
+        policy: ReleasePolicy,
+        *,
+        inbox: Inbox | None = None,
+        joined: Joined | None = None,
+        logs: tuple[Path, Path] | None = None,
+    ) -> None:
+        """joined, logs: live quality and its folders (predictions, clicks); without them no label ever comes, and checks on clicks stay
+        UNKNOWN."""
+        self._journal, self._observations, self._target, self._policy = (
+            journal,
+            observations,
+            target,
+            policy,
+        )
+        self._inbox, self._joined, self._logs = inbox, joined, logs
+        self.quality: Mapping[str, Quality] = {}
+        """By bundle, over the shortest window, at the last step."""
+
+    def step(self, now: datetime) -> Decision:
+        """Look, decide, write down, carry out. The decision is on the disk before anything is carried out."""
+        if self._joined is not None and self._logs is not None:
+            self._joined.take_in(*self._logs, now)
+            self.quality = self._look(self._joined, now)
+        with self._journal.hold():
+            release = self._journal.state
+            epoch, seen = self._target.seen()
+            if release.phase is Phase.SMOKE and self._observations.smoke is None:
+                self._look_at_the_candidate(release)
+            self._observations.note(release, epoch, seen, now)
+            decision = decide(release, self._evidence(release, now), self._policy, now)
+            if self._journal.append(decision, now):
+                log.info("%s: %s", decision.next.phase, decision.reason)
+        self._carry_out(decision.next)
+        return decision
+
+    def offer(self, bundle: str, now: datetime) -> bool:
+        """Propose a bundle that came, say into the model store, unless it had its turn or another has. True when it was proposed."""
+        with self._journal.hold():
+            entries = self._journal.entries
+            release = entries[-1].state
+            known = {entry.state.stable for entry in entries} | {entry.state.candidate for entry in entries}
+            if bundle in known or release.phase in UNDER_WAY:
+                return False
+            decision = propose(release, bundle, now=now, by=MACHINE, reason="a new bundle came")
+            return self._journal.append(decision, now)
+
+    def _look(self, joined: Joined, now: datetime) -> dict[str, Quality]:
+        until = joined.ripe(now)
+        since = until - timedelta(seconds=min(joined.settings.windows_seconds))
+        found = joined.labelled(since, until, slices=False)
+        return {slot.bundle: quality(slot.labelled, slot.scores) for slot in found}
+
+    def _carry_out(self, release: Release) -> None:
+        try:
+            self._target.carry_out(release.split)
+        except TargetFailed as error:
+            log.warning("%s", error)
+            if release.phase is Phase.SMOKE:
+                self._observations.keep_smoke(Smoke(passed=False, words=str(error)))
+
+    def _look_at_the_candidate(self, release: Release) -> None:
+        assert release.candidate is not None
+        try:
+            smoke = self._target.smoke(release.candidate)
+        except ClickmillError as error:
+            smoke = Smoke(passed=False, words=str(error))
+        if smoke is not None:
+            self._observations.keep_smoke(smoke)
+
+    def _evidence(self, release: Release, now: datetime) -> Evidence:
+        spells = self._observations.spells
+        watched = [spell for spell in spells if spell.phase is Phase.PROMOTED]
+        return Evidence(
+            smoke=self._observations.smoke,
+            shadow=tuple(
+                self._shadowed(release, spell, now) for spell in spells if spell.phase is Phase.SHADOW
+            ),
+            canary=tuple(
+                self._period(release, spell, now) for spell in spells if spell.phase is Phase.CANARY
+            ),
+            watch=tuple(Arm(traffic=spell.live.get(release.stable, Traffic())) for spell in watched),
+            alerts=self._alerts(release),
+        )
+
+    def _period(self, release: Release, spell: Spell, now: datetime) -> Period:
+        labelled = self._labelled(spell, now)
+        candidate = str(release.candidate)
+        return Period(
+            percent=spell.percent or 1,
+            candidate=_arm(spell, labelled, candidate),
+            stable=_arm(spell, labelled, release.stable),
+        )
+
+    def _shadowed(self, release: Release, spell: Spell, now: datetime) -> Shadowed:
+        candidate = str(release.candidate)
+        total = squares = 0.0
+        if self._joined is not None:
+            until = min(spell.until, self._joined.ripe(now))
+            if until > spell.since:
+                total, squares = self._joined.differences(candidate, release.stable, spell.since, until)
+        return Shadowed(
+            traffic=spell.shadow.get(candidate, Traffic()),
+            labelled=self._labelled(spell, now).get(candidate, Labelled()),
+            difference=total,
+            difference_squares=squares,
+        )
+
+    def _labelled(self, spell: Spell, now: datetime) -> dict[str, Labelled]:
+        """By bundle, of the spell's predictions whose attribution window is over."""
+        if self._joined is None:
+            return {}
+        until = min(spell.until, self._joined.ripe(now))
+        if until <= spell.since:
+            return {}
+        slots = self._joined.labelled(spell.since, until, slices=False)
+        return {slot.bundle: slot.labelled for slot in slots}
+
+    def _alerts(self, release: Release) -> tuple[Alert, ...]:
+        """With the full digest of the bundle they mean: metrics carry its first 12 digits."""
+        if self._inbox is None:
+            return ()
+        known = [bundle for bundle in (release.candidate, release.stable, release.last_good) if bundle]
+        return tuple(
+            alert.model_copy(
+                update={"bundle": next((b for b in known if b.startswith(alert.bundle)), alert.bundle)}
+            )
+            for alert in self._inbox.firing
+        )
+
+
+def _arm(spell: Spell, labelled: dict[str, Labelled], bundle: str) -> Arm:
+    return Arm(
+        traffic=spell.live.get(bundle, Traffic()),
+        labelled=labelled.get(bundle, Labelled()),
+    )
+
+
+__all__ = ["Runner"]

@@ -1,0 +1,199 @@
+"""A release on this machine: a server per bundle as child processes, and the router before them.
+
+The door stands in this process, on a thread of its own; a server that ended is
+started again while the door sends its users to the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow.parquet as pq
+from aiohttp import web
+
+from clickmill import contract as contracts
+from clickmill.bundle.golden import TOLERANCE
+from clickmill.errors import ClickmillError
+from clickmill.release import Seen, Smoke, Split, TargetFailed, Traffic
+from serving.client import Client
+from serving.process import Endpoint, EndpointFailed, running_server
+from serving.router.counts import Counts
+from serving.router.door import Door, Ways
+from serving.rows import json_rows
+
+_SERVE = """
+import json, sys
+from pathlib import Path
+from serving.prediction_log import LogSettings
+from serving.server import serve
+given = json.loads(sys.argv[1])
+if given["prediction_log"]:
+    given["prediction_log"] = Path(given["prediction_log"])
+    given["log_settings"] = LogSettings.model_validate(given["log_settings"])
+serve(**given)
+"""
+
+
+class LocalTarget:
+    """Servers of one endpoint on this machine, and the door that callers use. A context manager: leaving it stops them all."""
+
+    def __init__(
+        self,
+        find: Callable[[str], Path],
+        *,
+        model_name: str,
+        home: Path,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        prediction_log: Path | None = None,
+        log_settings: Mapping[str, Any] | None = None,
+        slow_ms: float = 10.0,
+        start_seconds: float = 180.0,
+        timeout_seconds: float = 2.0,
+    ) -> None:
+        """find: folder of the bundle with a digest. home: servers' own output goes to `home/servers`. slow_ms: what `seen` counts as slow.
+        start_seconds: how long a server may take to be ready. timeout_seconds: of each try at the door."""
+        self._find, self._model_name, self._home = find, model_name, home
+        self._host, self._port, self._slow = host, port, slow_ms / 1e3
+        self._log = {
+            "prediction_log": str(prediction_log) if prediction_log else None,
+            "log_settings": dict(log_settings or {}),
+        }
+        self._start_seconds, self._timeout_seconds = start_seconds, timeout_seconds
+        self._servers: dict[str, tuple[Endpoint, ExitStack]] = {}
+        self._door: Door | None = None
+        self._epoch = uuid.uuid4().hex
+        self._all = ExitStack()
+
+    def __enter__(self) -> LocalTarget:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._all.close()
+        for bundle in list(self._servers):
+            self._stop(bundle)
+
+    @property
+    def url(self) -> str:
+        """Of the door, once the first split was carried out."""
+        return f"http://{self._host}:{self._port}"
+
+    def carry_out(self, split: Split) -> None:
+        """See `Target`. Waits only for servers that are to get traffic and have none yet. Raises TargetFailed."""
+        wanted = {*split.percent, *split.warm, *([split.shadow] if split.shadow else [])}
+        for bundle in wanted:
+            self._keep_up(bundle)
+        has = set() if self._door is None else {*self._door.ways.split.percent, self._door.ways.split.shadow}
+        for bundle in {*split.percent, split.shadow} - has - {None}:
+            assert bundle is not None
+            try:
+                self._servers[bundle][0].wait_until_ready(self._start_seconds)
+            except EndpointFailed as error:
+                raise TargetFailed(f"bundle {bundle[:12]}: {error}") from error
+        ways = Ways(split, {bundle: self._servers[bundle][0].url for bundle in wanted})
+        if self._door is None:
+            self._door = self._open(ways)
+        self._door.turn(ways)
+        for bundle in set(self._servers) - wanted:
+            self._stop(bundle)
+
+    def seen(self) -> tuple[str, dict[str, Seen]]:
+        """See `Target`."""
+        door = self._door
+        if door is None:
+            return self._epoch, {}
+        return self._epoch, {
+            bundle: Seen(live=self._traffic(counts.live), shadow=self._traffic(counts.shadow))
+            for bundle, counts in list(door.traffic.items())
+        }
+
+    def smoke(self, bundle: str) -> Smoke | None:
+        """Golden predictions over the server's own V1; None while it starts. Raises EndpointFailed when it has ended."""
+        if bundle not in self._servers:
+            return None
+        endpoint = self._servers[bundle][0]
+        if endpoint.process.poll() is not None:
+            endpoint.wait_until_ready(0.1)
+        try:
+            with Client(endpoint.url, model_name=self._model_name) as client:
+                return self._replay(self._find(bundle), client) if client.ready() else None
+        except httpx.TransportError:
+            return None
+        except ClickmillError as error:
+            return Smoke(passed=False, words=f"golden predictions were refused: {error}")
+
+    def _replay(self, folder: Path, client: Client) -> Smoke:
+        inputs = contracts.load(folder / "contract.yaml").inputs
+        table = pq.read_table(folder / "golden.parquet")
+        found = np.asarray(client.predict(json_rows(table, inputs)).pctr, dtype=np.float64)
+        wanted = table["pctr"].to_numpy().astype(np.float64)
+        row = int(np.argmax(np.abs(found - wanted)))
+        if abs(found[row] - wanted[row]) > TOLERANCE:
+            words = f"golden row {row}: {found[row]:.6f}, not {wanted[row]:.6f}"
+            return Smoke(passed=False, words=words)
+        return Smoke(passed=True, words=f"{len(wanted)} golden predictions came back")
+
+    def _traffic(self, counts: Counts) -> Traffic:
+        return Traffic(requests=counts.requests, errors=counts.errors, slow=counts.slower(self._slow))
+
+    def _keep_up(self, bundle: str) -> None:
+        if bundle in self._servers:
+            if self._servers[bundle][0].process.poll() is None:
+                return
+            self._stop(bundle)
+        own = ExitStack()
+        folder = self._home / "servers"
+        folder.mkdir(parents=True, exist_ok=True)
+        endpoint = own.enter_context(
+            running_server(
+                self._find(bundle),
+                model_name=self._model_name,
+                wait=False,
+                log_path=folder / f"{bundle[:12]}.log",
+                python=_SERVE,
+                **self._log,
+            )
+        )
+        self._servers[bundle] = (endpoint, own)
+
+    def _stop(self, bundle: str) -> None:
+        self._servers.pop(bundle)[1].close()
+
+    def _open(self, ways: Ways) -> Door:
+        """The door on a thread of its own. Raises TargetFailed when its port is taken."""
+        door = Door(ways, timeout_seconds=self._timeout_seconds)
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="door", daemon=True)
+        thread.start()
+
+        def within(coroutine: Any) -> Any:
+            return asyncio.run_coroutine_threadsafe(coroutine, loop).result(30)
+
+        def end() -> None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+        self._all.callback(end)
+        runner = web.AppRunner(door.app, access_log=None)
+        within(runner.setup())
+        self._all.callback(lambda: within(runner.cleanup()))
+        try:
+            within(web.TCPSite(runner, self._host, self._port).start())
+        except OSError as error:
+            raise TargetFailed(
+                f"the router can't listen on {self._host}:{self._port} ({error.strerror}); choose another port"
+            ) from error
+        self._port = runner.addresses[0][1]
+        return door
+
+
+__all__ = ["LocalTarget"]

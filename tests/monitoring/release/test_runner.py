@@ -1,0 +1,210 @@
+"""The loop over a target in memory: a good bundle goes through, bad ones come back, restarts forget nothing."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from clickmill.release import (
+    Journal,
+    Phase,
+    Release,
+    ReleasePolicy,
+    Seen,
+    Smoke,
+    TargetFailed,
+    Traffic,
+    propose,
+)
+from monitoring.live import Joined, LiveSettings
+from monitoring.release import Inbox, Observations, Runner
+from tests.monitoring.live import logs
+from tests.monitoring.release.test_inbox import body, told
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+GOOD, NEW = "a" * 64, "b" * 64
+LIVE = LiveSettings(attribution_seconds=10, lateness_seconds=0, windows_seconds=(60,), keep_seconds=36_000)
+POLICY = ReleasePolicy(
+    steps=(20, 100),
+    step_seconds=30,
+    min_requests=100,
+    cool_down_seconds=60,
+    ne_margin=0.05,
+    planned_impressions=20_000,
+)
+
+
+class Market:
+    """A target in memory, with callers: 4,000 impressions every ten seconds, logged and clicked on."""
+
+    def __init__(self, folder, *, times=1.0, errors=0.0, smoke=True, starts=True):
+        self.folder, self.times, self.errors, self.starts = folder, times, errors, starts
+        self.answer = Smoke(passed=smoke, words="replayed")
+        self.split, self.counts, self.epoch, self.number = None, {}, "one", 0
+        self.rng = np.random.default_rng(4)
+        (folder / "clicks").mkdir(parents=True, exist_ok=True)
+
+    def carry_out(self, split):
+        if not self.starts and NEW in (*split.percent, split.shadow, *split.warm):
+            raise TargetFailed("the server of bundle bbbb ended with exit status 1")
+        self.split = split
+
+    def seen(self):
+        return self.epoch, {b: Seen(live=live, shadow=shadow) for b, (live, shadow) in self.counts.items()}
+
+    def smoke(self, bundle):
+        return self.answer
+
+    def restart(self):
+        self.epoch, self.counts = self.epoch + "'", {}
+
+    def ten_seconds(self, now):
+        for bundle, share in self.split.percent.items():
+            self._answer(bundle, 40 * share, now, shadowed=self.split.shadow)
+
+    def _answer(self, bundle, count, now, shadowed):
+        errors = int(self.rng.binomial(count, self.errors)) if bundle == NEW else 0
+        self._count(bundle, 0, Traffic(requests=count, errors=errors))
+        first, self.number = self.number, self.number + count
+        table, clicked, times = logs.predictions(
+            self.rng, count, first=first, bundle=bundle, start=now - timedelta(seconds=10), seconds=9,
+            times=self.times if bundle == NEW else 1.0,
+        )  # fmt: skip
+        logs.write_predictions(self.folder / "log", table, writer=bundle[0])
+        logs.write_clicks(
+            self.folder / "clicks", f"{first}.parquet", *logs.clicks_of(clicked, times, first=first, delay=1)
+        )
+        if shadowed:
+            self._count(shadowed, 1, Traffic(requests=count))
+            pctr = np.clip(table["pctr"].to_numpy() * self.times, 0, 0.95).astype(np.float32)
+            copy = table.set_column(table.column_names.index("pctr"), "pctr", [pctr])
+            copy = copy.set_column(copy.column_names.index("bundle"), "bundle", [[shadowed] * count])
+            logs.write_predictions(self.folder / "log", copy, writer="shadow")
+
+    def _count(self, bundle, role, more):
+        pair = list(self.counts.get(bundle, (Traffic(), Traffic())))
+        pair[role] = Traffic(
+            requests=pair[role].requests + more.requests, errors=pair[role].errors + more.errors
+        )
+        self.counts[bundle] = tuple(pair)
+
+
+class House:
+    """Runner, market and clock."""
+
+    def __init__(self, folder, **how):
+        self.folder, self.now, self.way = folder, NOON, []
+        self.market = Market(folder, **how)
+        self.journal = Journal(folder / "ctr.jsonl")
+        self.journal.begin(Release.first("ctr", GOOD, NOON), by="ann", reason="first")
+        self.inbox = Inbox(folder / "alerts.json")
+        self.joined = Joined(folder / "live.duckdb", LIVE)
+        self.start()
+
+    def start(self):
+        self.runner = Runner(
+            self.journal, Observations(self.folder / "seen.json"), self.market, POLICY,
+            inbox=self.inbox, joined=self.joined, logs=(self.folder / "log", self.folder / "clicks"),
+        )  # fmt: skip
+
+    def go(self, steps=60, *, restarts=False):
+        decision = None
+        for _ in range(steps):
+            decision = self.runner.step(self.now)
+            state = decision.next
+            if not self.way or self.way[-1] != (str(state.phase), state.percent):
+                self.way.append((str(state.phase), state.percent))
+            if state.stable != GOOD or state.phase is Phase.ROLLED_BACK:
+                break
+            if restarts:
+                self.market.restart()
+                self.start()
+            self.now += timedelta(seconds=10)
+            self.market.ten_seconds(self.now)
+        return decision
+
+    def propose(self):
+        self.journal.append(
+            propose(self.journal.state, NEW, now=self.now, by="ann", reason="daily"), self.now
+        )
+
+
+@pytest.fixture
+def house(tmp_path):
+    made = []
+
+    def make(**how):
+        made.append(House(tmp_path, **how))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.joined.close()
+
+
+def test_a_good_bundle_goes_through_shadow_and_canary_on_real_evidence(house):
+    one = house()
+    one.runner.step(one.now)
+    one.propose()
+    found = one.go()
+    assert one.way == [("smoke", None), ("shadow", None), ("canary", 20), ("canary", 100), ("promoted", None)]
+    assert one.market.split.percent == {NEW: 100}
+    assert one.market.split.warm == (GOOD,)
+    assert [entry.by for entry in one.journal.entries[:2]] == ["ann", "ann"]
+    assert "NE" in found.reason
+
+
+def test_a_restart_of_both_at_any_time_changes_nothing(house):
+    one = house()
+    one.runner.step(one.now)
+    one.propose()
+    one.go(restarts=True)
+    assert one.way[-1] == ("promoted", None)
+    spells = Observations(one.folder / "seen.json").spells
+    assert (
+        sum(s.live[NEW].requests for s in spells if s.percent == 20) % 800 == 0
+    )  # every request counted, none twice
+
+
+@pytest.mark.parametrize(
+    ("how", "phase", "words"),
+    [
+        ({"times": 3.0}, "shadow", "shadow_calibration"),
+        ({"errors": 0.2}, "canary", "canary_errors"),
+        ({"smoke": False}, "smoke", "smoke: replayed"),
+        ({"starts": False}, "smoke", "ended with exit status 1"),
+    ],
+)
+def test_a_bad_bundle_is_taken_back_where_it_shows(house, how, phase, words):
+    one = house(**how)
+    one.runner.step(one.now)
+    one.propose()
+    found = one.go()
+    assert one.way[-2][0] == phase
+    assert one.way[-1] == ("rolled_back", None)
+    assert words in found.reason
+    assert one.market.split.percent == {GOOD: 100}
+
+
+def test_an_alert_about_the_promoted_bundle_brings_the_last_good_one_back_in_one_step(house):
+    one = house()
+    one.runner.step(one.now)
+    one.propose()
+    one.go()
+    assert one.runner.step(one.now).next.phase is Phase.PROMOTED
+    one.inbox.take(body(told(bundle=GOOD[:12])))
+    assert one.runner.step(one.now).next.phase is Phase.PROMOTED  # about the other one
+    one.inbox.take(body(told("f9", bundle=NEW[:12])))
+    assert one.runner.step(one.now).next.phase is Phase.ROLLED_BACK
+    assert one.market.split.percent == {GOOD: 100}
+
+
+def test_a_bundle_that_came_is_proposed_once(house):
+    one = house(times=3.0)
+    assert one.runner.offer(NEW, one.now)
+    assert not one.runner.offer("c" * 64, one.now)
+    one.runner.step(one.now)
+    one.go()
+    assert one.journal.state.phase is Phase.ROLLED_BACK
+    assert not one.runner.offer(NEW, one.now)
+    assert one.runner.offer("c" * 64, one.now)
