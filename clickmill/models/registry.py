@@ -52,7 +52,7 @@ MODELS: dict[str, ModelEntry] = {
             "Rendle, ICDM 2010",
             "Factorization machine: all pairs of fields.",
             # The products of all pairs go into the log-odds as they are, hundreds of them, so each must be small.
-            l2=1000.0,
+            l2=300.0,
         ),
         ModelEntry(
             "wide_deep",
