@@ -28,7 +28,7 @@ def greeting(
         f"{name} is ready: version {served.version}, digest {served.scorer.digest[:12]}",
         routes,
         f"  gRPC  {grpc_target} ({services})",
-        f"  also  {url}/metrics, {url}/v2/health/ready",
+        f"  also  {url}/docs (the calls, made from the contract), {url}/metrics, {url}/v2/health/ready",
     ]
     if row is not None:
         route, body = ("predict", {"instances": [row]}) if graph else ("rank", _ranking(row, served))

@@ -16,7 +16,7 @@ from serving.fallback import HEADER_FALLBACK
 from serving.predictor import HEADER_DIGEST, HEADER_VERSION, Answer, BundleModel, InService, Scores
 from serving.ranker_features import RankerFeatures
 from serving.ranker_settings import RankerSettings
-from serving.ranking import Judged, Ranking, Source
+from serving.ranking import HOUSE_RULES, Judged, Ranking, Source
 from serving.recent_scores import RecentScores
 from serving.refusals import DeadlinePassed, is_fault
 from serving.remote_scorer import due
@@ -62,7 +62,7 @@ class Ranker:
         self._model, self._scheduler, self._features = model, scheduler, features
         self.settings = settings or RankerSettings()
         self._cache = self._score_cache() if self.settings.score_cache_seconds else None
-        self._rules = rules or AuctionRules(slots=10)
+        self._rules = rules or HOUSE_RULES
         self._recent = RecentScores(self.settings.recent_scores, self.settings.recent_seconds)
 
     @classmethod
@@ -111,9 +111,10 @@ class Ranker:
                 return self._read(served, body)
 
             asked = await step(len(body), read)
-            if self._features is not None:
-                asked = await self._features.fill(served, asked, self._scheduler.gate.left(deadline))
             size = max(len(body), asked.rows * CANDIDATE_BYTES)
+            if self._features is not None:
+                left = self._scheduler.gate.left(deadline)
+                asked = await self._features.fill(served, asked, left, partial(step, size))
             course = _Course()
             try:
                 return await step(size, self._judged, served, asked, explain, course)

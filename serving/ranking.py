@@ -34,6 +34,8 @@ Raw = dict[str, np.ndarray]
 
 _RULES = frozenset(AuctionRules.model_fields)
 _KEYS = frozenset({"request_id", "user", "context", "candidates"}) | _RULES
+HOUSE_RULES = AuctionRules(slots=10)
+"""What holds where a request names no rule of its own."""
 MOST_MONEY = 1e15
 """Largest bid. Beyond it an eCPM could be infinite, which JSON has no word for."""
 _EXAMPLE = '{"user": {...}, "context": {...}, "candidates": [{"id": "ad 7", "bid": 1.2, ...}]}'

@@ -143,9 +143,8 @@ def to_raw(
     if not tensors:
         raise RequestError(f"`inputs` is empty; send at least one of: {', '.join(inputs)}")
     if len(given) != len(tensors):
-        names = [tensor.name for tensor in tensors]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RequestError(f"field `{twice}` is given twice; keep one", field=twice)
+        twice = repeated([tensor.name for tensor in tensors])
+        raise RequestError(f"field `{twice:.100}` is given twice; keep one", field=twice)
     for name in given:
         if name not in inputs and name not in form.ignored:
             raise RequestError(
@@ -164,6 +163,12 @@ def to_raw(
         else:
             raw[name] = filled(field, rows)
     return raw, rows
+
+
+def repeated(names: Sequence[str]) -> str:
+    """The first name that has stood before; one of them does. In one pass: there may be hundreds of thousands of them in a message."""
+    seen: set[str] = set()
+    return next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
 
 
 def filled(field: ContractField, rows: int) -> np.ndarray:
@@ -349,7 +354,9 @@ def _flatten(data: list[Any], depth: int) -> list[Any]:
 
 
 def _strings(name: str, buffer: bytes) -> list[bytes]:
-    texts, at, end = [], 0, len(buffer)
+    texts, at, end = _strings_at_once(buffer), 0, len(buffer)
+    if texts:
+        return texts
     while at < end:
         start = at + 4
         stop = start + int.from_bytes(buffer[at:start], "little")
@@ -361,3 +368,29 @@ def _strings(name: str, buffer: bytes) -> list[bytes]:
         texts.append(buffer[start:stop])
         at = stop
     return texts
+
+
+_MANY_BYTES = 256
+"""Size of a buffer from which it is worth a look whether its strings can be cut at once."""
+
+
+def _strings_at_once(buffer: bytes) -> list[bytes]:
+    """Strings of one length, or of up to 255 bytes and without three zeros in a row, three times as quick as one by one; none where
+    the buffer holds others. Either guess is proven by the lengths in the buffer, so what is cut is what a walk would find."""
+    end = len(buffer)
+    if end < _MANY_BYTES:
+        return []
+    length = int.from_bytes(buffer[:4], "little")
+    step = 4 + length
+    if end % step == 0:
+        lengths = np.frombuffer(buffer, np.uint8).reshape(-1, step)[:, :4]
+        if (lengths == lengths[0]).all():
+            return [buffer[at : at + length] for at in range(4, end, step)]
+    first, *parts = buffer.split(b"\0\0\0")
+    if len(first) != 1 or not parts or not all(parts):
+        return []
+    # each part is a text and the first byte of the length of the next
+    texts = [part[:-1] for part in parts[:-1]]
+    texts.append(parts[-1])
+    told = first + b"".join([part[-1:] for part in parts[:-1]])
+    return texts if list(map(len, texts)) == list(told) else []

@@ -1,7 +1,7 @@
 """tensorflow.serving.PredictionService and ModelService on the endpoint's gRPC port.
 
-The handlers take and give bytes: the message classes come with TensorFlow, whose import takes seconds, and the port must listen before.
-Until a bundle is warm (TensorFlow is loaded by then, beside the event loop) calls are refused without looking into them.
+The handlers take and give bytes, which are parsed where they are scored; the port must listen before anything slow is imported.
+Until a bundle is warm calls are refused without looking into them.
 """
 
 from __future__ import annotations

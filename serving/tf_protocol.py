@@ -9,7 +9,7 @@ Messages are bytes in and out: they are parsed where they are scored. The signat
                                  fields that all candidates share
 
 The rules are the contract's, as in V1 and V2, so a field left out takes its default; TF Serving itself wants every input of
-`serving_default`. This module imports TensorFlow's messages, and with them TensorFlow: it is imported where that is loaded already.
+`serving_default`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,6 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    predict_pb2,
-    regression_pb2,
-)
 
 from clickmill.bundle.examples import CLASSES, CLASSIFY, METHODS, REGRESS
 from clickmill.bundle.export import RANKING, SIGNATURE
@@ -36,7 +29,14 @@ from serving import places, tf_examples, tf_tensors
 from serving.predictor import BundleModel, InService, Question, Scores
 from serving.ranked_tensors import to_request
 from serving.refusals import MalformedRequest, UnknownModel, UnknownSignature
-from serving.tensors import DATATYPE, to_raw
+from serving.tensors import DATATYPE, repeated, to_raw
+from serving.tf_messages import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    predict_pb2,
+    regression_pb2,
+)
 from serving.v2 import OUTPUTS, requested
 
 PREDICT_METHOD = "tensorflow/serving/predict"
@@ -229,8 +229,7 @@ def _describe(info: Any, name: str, datatype: str, shape: list[int]) -> None:
 def _filtered(names: list[str]) -> tuple[str, ...]:
     """Outputs a request asks for. Raises RequestError for an unknown one or one named twice, as TF Serving does."""
     if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RequestError(f"output `{twice}` is named twice in output_filter; keep one")
+        raise RequestError(f"output `{repeated(names):.100}` is named twice in output_filter; keep one")
     return requested(names)
 
 

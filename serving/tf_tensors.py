@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from clickmill.errors import RequestTooLarge
 from serving.limits import Limits
 from serving.refusals import MalformedRequest
 from serving.tensors import NamedTensor, objects
+from serving.tf_messages import tensor_pb2, types_pb2
 
 DT_NAME: dict[str, str] = {"BYTES": "DT_STRING", "INT64": "DT_INT64", "FP32": "DT_FLOAT", "BOOL": "DT_BOOL"}
 """What V2's datatypes are called here."""

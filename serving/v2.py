@@ -25,7 +25,8 @@ from serving.tensors import DATATYPE, Form, NamedTensor, from_buffer, from_list,
 from serving.v1 import parse_json
 
 OUTPUTS = ("pctr", "logit")
-_MOST_INPUTS = 10_000
+MOST_INPUTS = 10_000
+"""Tensors of one request; a contract has far fewer fields, a message of a few bytes each could have hundreds of thousands."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def parse(body: bytes, json_length: int | None) -> Inference:
     payload = parse_json(view if json_length is None else view[:json_length])
     if not isinstance(payload, dict) or not isinstance(payload.get("inputs"), list):
         raise MalformedRequest("the body must be an object with a list `inputs` of tensors", path="inputs")
-    if len(payload["inputs"]) > _MOST_INPUTS:
+    if len(payload["inputs"]) > MOST_INPUTS:
         raise MalformedRequest(
             f"{len(payload['inputs']):,} inputs; the contract has far fewer", path="inputs"
         )

@@ -9,7 +9,7 @@ import numpy as np
 from serving.kserve_parts import pb
 from serving.refusals import MalformedRequest
 from serving.tensors import NamedTensor, from_buffer, objects
-from serving.v2 import requested
+from serving.v2 import MOST_INPUTS, requested
 
 _CONTENTS: dict[str, tuple[str, Any]] = {
     "BYTES": ("bytes_contents", None),
@@ -24,6 +24,8 @@ def tensors_of(request: pb.ModelInferRequest) -> list[NamedTensor]:
 
     Raises MalformedRequest when buffers and typed contents are mixed or their number is not that of the inputs.
     """
+    if len(request.inputs) > MOST_INPUTS:
+        raise MalformedRequest(f"{len(request.inputs):,} inputs; the contract has far fewer", path="inputs")
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise MalformedRequest(

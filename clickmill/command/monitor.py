@@ -77,7 +77,10 @@ def quality(
     if once:
         with live.Joined(state, chosen) as joined:
             look, taken = live.look(joined, log, clicks, datetime.now(UTC))
-        _print(look, taken, live.references(store) if store else [], json)
+        references = live.references(store) if store else []
+        if store and not references:
+            words.print(f"--store {store} holds no bundle yet: nothing to hold the figures against")
+        _print(look, taken, references, json)
         return
     stop = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):

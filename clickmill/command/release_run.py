@@ -39,7 +39,7 @@ def run(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the endpoint.")] = 8080,
     admin_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of /alerts, /release and /metrics.")
+        int, typer.Option(min=0, max=65535, help="Port of the console, /alerts, /release and /metrics.")
     ] = 9106,
     every: Annotated[float, typer.Option(min=0.05, help="Seconds between steps.")] = 1.0,
     settings: Annotated[
@@ -110,10 +110,16 @@ def run(
         token = os.environ.get(TOKEN, "")
         if token:
             app = releases.application(
-                journal, inbox, target, token, stepped=lambda: stepped[-1] if stepped else None
+                journal,
+                inbox,
+                target,
+                policy,
+                token,
+                stepped=lambda: stepped[-1] if stepped else None,
+                quality=lambda: runner.quality,
             )
             stack.enter_context(_listening(app, host, admin_port))
-            words.print(f"alerts and metrics on http://{host}:{admin_port}")
+            words.print(f"console, alerts and metrics on http://{host}:{admin_port}")
         else:
             words.print(f"no {TOKEN} in the environment: no alerts are taken and the admin port stays shut")
         _loop(runner, models, target, every, stop, stepped)

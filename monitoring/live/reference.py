@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class ReferenceCollector(Collector):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._stamp: tuple[tuple[str, int], ...] | None = None
+        self._found: list[Reference] = []
 
     def collect(self) -> Iterator[Metric]:
         """Snapshot for a scrape; a figure that the manifest lacks has no series. A broken bundle is logged: live quality is shown all the same."""
@@ -53,13 +56,8 @@ class ReferenceCollector(Collector):
             names.BUNDLE_PCTR, "Mean predicted click probability on its own test data.", labels=[names.BUNDLE]
         )
         created = GaugeMetricFamily(names.BUNDLE_CREATED, "When it was written.", labels=[names.BUNDLE])
-        try:
-            found = references(self._path)
-        except BundleError as error:
-            log.error("no reference of %s: %s", self._path, error)
-            found = []
         # A store may hold a digest twice: taken back, and deployed again. A series may come only once.
-        for bundle, reference in {reference.digest[:12]: reference for reference in found}.items():
+        for bundle, reference in {reference.digest[:12]: reference for reference in self._now()}.items():
             created.add_metric([bundle], reference.created.timestamp())
             if reference.normalized_entropy is not None:
                 entropy.add_metric([bundle], reference.normalized_entropy)
@@ -67,9 +65,29 @@ class ReferenceCollector(Collector):
                 pctr.add_metric([bundle], reference.mean_pctr)
         yield from (entropy, pctr, created)
 
+    def _now(self) -> list[Reference]:
+        """Read again only when a manifest came, went or changed: a broken one is then told once, and not at every scrape."""
+        stamp = _stamp(self._path)
+        if stamp != self._stamp:
+            try:
+                self._found = references(self._path)
+            except BundleError as error:
+                log.error("no reference of %s: %s", self._path, error)
+                self._found = []
+            self._stamp = stamp
+        return self._found
+
     def describe(self) -> Iterator[Metric]:
         """Nothing, so that registering reads nothing."""
         return iter(())
+
+
+def _stamp(folder: Path) -> tuple[tuple[str, int], ...]:
+    found = []
+    for path in sorted((*folder.glob("manifest.json"), *folder.glob("*/manifest.json"))):
+        with contextlib.suppress(FileNotFoundError):  # a version that is taken out while we look
+            found.append((str(path), path.stat().st_mtime_ns))
+    return tuple(found)
 
 
 def _reference(manifest: Manifest) -> Reference:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -14,19 +14,31 @@ from starlette.responses import JSONResponse
 
 from clickmill import metric_names as names
 from clickmill.errors import RequestError
-from clickmill.release import Journal, Phase, Seen, Target
+from clickmill.release import Journal, Phase, ReleasePolicy, Seen, Target
+from monitoring.live import Quality
+from monitoring.release.console import console
 from monitoring.release.inbox import Inbox
 
 MOST_BYTES = 2**20
 
 
 def application(
-    journal: Journal, inbox: Inbox, target: Target, token: str, *, stepped: Callable[[], float | None]
+    journal: Journal,
+    inbox: Inbox,
+    target: Target,
+    policy: ReleasePolicy,
+    token: str,
+    *,
+    stepped: Callable[[], float | None],
+    quality: Callable[[], Mapping[str, Quality]] = dict,
 ) -> FastAPI:
-    """`POST /alerts` (bearer token), `GET /release`, `GET /metrics`. stepped: Unix time of the loop's last step."""
+    """The console, `POST /alerts` (bearer token), `GET /release`, `GET /metrics`. stepped: Unix time of the loop's last step. quality: by
+    bundle, of the last look."""
     app = FastAPI(title="Clickmill releases", openapi_url=None, docs_url=None, redoc_url=None)
     registry = CollectorRegistry()
     registry.register(ReleaseCollector(journal, inbox, target, stepped))
+
+    app.include_router(console(journal, inbox, target, policy, token, quality))
 
     @app.post("/alerts")
     async def alerts(request: Request) -> Response:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from clickmill.errors import ClickmillError
@@ -28,7 +29,7 @@ from clickmill.release import (
     propose,
 )
 from clickmill.release.release import UNDER_WAY
-from monitoring.live import Joined
+from monitoring.live import Joined, Quality, quality
 from monitoring.release.inbox import Inbox
 from monitoring.release.observations import Observations, Spell
 
@@ -58,11 +59,14 @@ class Runner:
             policy,
         )
         self._inbox, self._joined, self._logs = inbox, joined, logs
+        self.quality: Mapping[str, Quality] = {}
+        """By bundle, over the shortest window, at the last step."""
 
     def step(self, now: datetime) -> Decision:
         """Look, decide, write down, carry out. The decision is on the disk before anything is carried out."""
         if self._joined is not None and self._logs is not None:
             self._joined.take_in(*self._logs, now)
+            self.quality = self._look(self._joined, now)
         with self._journal.hold():
             release = self._journal.state
             epoch, seen = self._target.seen()
@@ -85,6 +89,12 @@ class Runner:
                 return False
             decision = propose(release, bundle, now=now, by=MACHINE, reason="a new bundle came")
             return self._journal.append(decision, now)
+
+    def _look(self, joined: Joined, now: datetime) -> dict[str, Quality]:
+        until = joined.ripe(now)
+        since = until - timedelta(seconds=min(joined.settings.windows_seconds))
+        found = joined.labelled(since, until, slices=False)
+        return {slot.bundle: quality(slot.labelled, slot.scores) for slot in found}
 
     def _carry_out(self, release: Release) -> None:
         try:

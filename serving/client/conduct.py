@@ -72,7 +72,7 @@ async def _hedged(
     tasks: set[asyncio.Future[Reply[T] | Failed]] = {asyncio.ensure_future(send(step.seconds))}
     try:
         done, waiting = await asyncio.wait(tasks, timeout=delay)
-        if not done and budget.withdraw():
+        if not done and delay < step.seconds and budget.withdraw():
             tasks.add(asyncio.ensure_future(send(step.seconds - delay)))
         waiting = tasks - done
         while waiting:
@@ -104,14 +104,15 @@ def hedged(
 ) -> Reply[T] | Failed:
     """One request, or two, on threads that are not ours: `start` begins one that has some seconds, `read` takes its outcome."""
     done: SimpleQueue[Any] = SimpleQueue()
+    delay = step.hedge_after or 0.0
     under_way = [start(step.seconds)]
     under_way[0].add_done_callback(done.put)
     try:
         try:
-            outcome = read(done.get(timeout=step.hedge_after))
+            outcome = read(done.get(timeout=delay))
         except Empty:
-            if budget.withdraw():
-                under_way.append(start(step.seconds - (step.hedge_after or 0.0)))
+            if delay < step.seconds and budget.withdraw():
+                under_way.append(start(step.seconds - delay))
                 under_way[1].add_done_callback(done.put)
             outcome = read(done.get())
             if isinstance(outcome, Failed) and len(under_way) > 1:

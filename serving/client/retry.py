@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, Field
 
 from clickmill.errors import ClickmillError
+from serving.refusals import DeadlinePassed
 
 T = TypeVar("T")
 
@@ -156,7 +157,10 @@ def call_steps(
     timeout: float,
     chances: Generator[float, None, None],
 ) -> Steps[T]:
-    """One call of at most `timeout` seconds. Returns the answer; raises the error of the last request."""
+    """One call of at most `timeout` seconds. Returns the answer; raises the error of the last request, or DeadlinePassed for a call
+    that has no time from the start."""
+    if timeout <= 0:
+        raise DeadlinePassed(f"the call has {timeout:g} s, so that nothing was sent")
     budget.deposit()
     now, tries = 0.0, 0
     while True:
@@ -173,3 +177,5 @@ def call_steps(
                 raise Unreachable(f"after {tries} tries: {outcome.error}") from outcome.error.__cause__
             raise outcome.error
         _, now = yield Pause(wait)
+        if now >= timeout:  # a sleep lasts as long as it is told to, and often longer
+            raise outcome.error

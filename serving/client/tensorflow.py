@@ -22,7 +22,7 @@ from tensorflow_serving.apis import (
 )
 
 from clickmill.bundle.examples import CLASSES, CLASSIFY, REGRESS
-from clickmill.bundle.export import LOGIT, PCTR
+from clickmill.bundle.export import LOGIT, PCTR, RANKING
 from clickmill.bundle.warmup import predict_request
 from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError
@@ -65,6 +65,10 @@ class Messages:
         if version is not None:
             request.model_spec.version.value = version
         return request
+
+    def ranking(self, raw: Mapping[str, np.ndarray]) -> Any:
+        """PredictRequest of the signature `ranking`, as it is given."""
+        return predict_request(raw, model_name=self._name, signature=RANKING)
 
     def classify(self, rows: Sequence[Mapping[str, Any]]) -> Any:
         """ClassificationRequest over tf.Examples. Raises as `rows`."""
@@ -155,6 +159,11 @@ class PredictionClient:
         request = self._messages.predict(raw, version)
         return _predictions(*self._channel.call(self._prediction.Predict, request))
 
+    def rank_tensors(self, raw: Mapping[str, np.ndarray]) -> Predictions:
+        """Score the n candidates of one request by Predict's signature `ranking`: (1,) or (1, L) for fields of user and context, (n,)
+        or (n, L) for the others. No auction, see `Client.rank`. Raises as `predict`, and UnknownSignature where the bundle has none."""
+        return _predictions(*self._channel.call(self._prediction.Predict, self._messages.ranking(raw)))
+
     def classify(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Click probability (n,) float32 by Classify over tf.Examples. Raises as `predict`."""
         answer, _ = self._channel.call(self._prediction.Classify, self._messages.classify(rows))
@@ -219,6 +228,10 @@ class AsyncPredictionClient:
         """As `PredictionClient.predict_tensors`."""
         request = self._messages.predict(raw, version)
         return _predictions(*await self._channel.call(self._prediction.Predict, request))
+
+    async def rank_tensors(self, raw: Mapping[str, np.ndarray]) -> Predictions:
+        """As `PredictionClient.rank_tensors`."""
+        return _predictions(*await self._channel.call(self._prediction.Predict, self._messages.ranking(raw)))
 
     async def classify(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """As `PredictionClient.classify`."""

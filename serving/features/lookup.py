@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,14 @@ from serving.features.rows import Column, Reason, columns_of, nothing
 from serving.features.store import FeatureStore, Stored, StoreUnreachable
 
 Id = str | bytes | int | None
+
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs work and gives what it returns."""
+
+
+async def at_once(work: Callable[[], Any]) -> Any:
+    """Where one is."""
+    return work()
 
 
 class Outcome(StrEnum):
@@ -79,10 +88,15 @@ class Lookup:
         self._seen: Publication | None = None
 
     async def find(
-        self, ids: Mapping[str, Sequence[Id]], *, deadline_s: float, only: Container[str] | None = None
+        self,
+        ids: Mapping[str, Sequence[Id]],
+        *,
+        deadline_s: float,
+        only: Container[str] | None = None,
+        run: Run = at_once,
     ) -> Found:
         """Values for many ids of several kinds, {name of the id field: ids}; None for an id that the request lacks. Of all fields kept
-        under them, or of those in `only`.
+        under them, or of those in `only`. `run` decodes what was read, on a thread where that is long for an event loop.
 
         Takes at most about `deadline_s` seconds and never raises for what the store does. Raises KeyError for an id field under
         which the contract keeps nothing.
@@ -93,6 +107,23 @@ class Lookup:
         )
         self._metrics.reads.labels(outcome).inc()
         publication = stored.publication if stored else None
+        raw, reasons = await run(lambda: self._decoded(texts, stored, outcome, only))
+        self._note(publication)
+        return Found(
+            raw,
+            reasons,
+            outcome,
+            publication.version if publication else None,
+            publication.as_of if publication else None,
+        )
+
+    def _decoded(
+        self,
+        texts: Mapping[str, Sequence[str | None]],
+        stored: Stored | None,
+        outcome: Outcome,
+        only: Container[str] | None,
+    ) -> tuple[Raw, dict[str, np.ndarray]]:
         now = self._clock()
         raw: Raw = {}
         reasons: dict[str, np.ndarray] = {}
@@ -107,14 +138,7 @@ class Lookup:
             for name, column in columns.items():
                 raw[name], reasons[name] = column.values, column.reasons
                 self._count(name, column)
-        self._note(publication)
-        return Found(
-            raw,
-            reasons,
-            outcome,
-            publication.version if publication else None,
-            publication.as_of if publication else None,
-        )
+        return raw, reasons
 
     async def close(self) -> None:
         """Drop what is still under way and close the store."""
@@ -142,7 +166,7 @@ class Lookup:
             return None, Outcome.LATE
         try:
             stored = task.result()
-        except StoreUnreachable:
+        except (StoreUnreachable, asyncio.CancelledError):  # cancelled: the store is being closed
             self._breaker.failed(end)
             return None, Outcome.FAILED
         self._breaker.succeeded()

@@ -13,6 +13,7 @@ from clickmill.contract import FeatureContract
 from serving.limits import MAX_JSON_DEPTH, Limits
 from serving.openapi import fields
 from serving.openapi.answers import HEADERS, SCHEMAS, json_body, ref, refused, scored
+from serving.ranking import HOUSE_RULES
 
 _ABOUT = """Click probabilities of one model over KServe's V1 and V2 protocols, and rankings.
 
@@ -115,7 +116,7 @@ def describe(
 
 def _contract_schemas(contract: FeatureContract, limits: Limits) -> dict[str, Any]:
     parts = fields.ranked_parts(contract, limits)
-    rules = AuctionRules.model_json_schema()
+    rules, house = AuctionRules.model_json_schema(), HOUSE_RULES.model_dump(mode="json")
     tensors = [fields.tensor(name, field, limits) for name, field in contract.inputs.items()]
     return {
         **rules.pop("$defs", {}),
@@ -151,7 +152,10 @@ def _contract_schemas(contract: FeatureContract, limits: Limits) -> dict[str, An
                     "minItems": 1,
                     "maxItems": limits.max_rows,
                 },
-                **_within_document(rules["properties"]),
+                **{
+                    name: {**_within_document(rule), "default": house[name]}
+                    for name, rule in rules["properties"].items()
+                },
             },
         },
         "Tensors": {

@@ -65,5 +65,9 @@ def _kind(schema: dict[str, Any]) -> str:
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
     if low is not None and high is not None and max(abs(low), abs(high)) < 2**40:
-        return f"{name}, {low:g} to {high:g}"
-    return f"{name}, at least {low:g}" if low is not None and abs(low) < 2**40 else name
+        return f"{name}, {_figure(low)} to {_figure(high)}"
+    return f"{name}, at least {_figure(low)}" if low is not None and abs(low) < 2**40 else name
+
+
+def _figure(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) else f"{value:g}"

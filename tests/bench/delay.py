@@ -1,6 +1,6 @@
 """Delayed clicks on the market with known truth: who forecasts the clicks of tomorrow, when many of today's are not known yet?
 
-    python tests/bench/delay.py [--impressions 1000000] [--seeds 1,2,3,4] [--models lr]
+    python tests/bench/delay.py [--impressions 1000000] [--seeds 11,12,13,14] [--models lr]
 
 The protocol, written down before it was run. A market whose clicks come slowly (three quarters of them after two days or so), attribution
 window five days, two weeks learned, the first two days after them forecast. Delay is all there is to overcome: nothing in
@@ -16,8 +16,9 @@ Learned as of the end of day 14: of earlier impressions only what was known then
 What is judged is the calibration ratio on the fresh days: forecast clicks to those the market expects, its true probabilities times the share of
 clicks within the window. A count of clicks in place of that sum would have a standard error of 1.5 %, half of what is to be shown; it is
 printed beside. Per treatment the mean over the markets and its 95 % interval (Student's): the goal is 0.97 to 1.03 where naive is off by
-more than 0.10. Models are raw: their prior corrected, no calibrator, and trained until rates have decayed, because
-early stopping by NE does not mind a few percent of level: a model that still jumps with each step stops at any of them.
+more than 0.10. Models are raw: their prior corrected, no calibrator. But the intercept is moved to where the treatment's own loss on the
+train split is least (`settled`): NE hardly tells a level 4 % off, so early stopping keeps the weights of any step, at worst by what a hundred
+clicks of the youngest day say. That is the optimizer's affair; what is asked here is where the optimum of each loss lies.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+import pyarrow as pa
 from ladder import over_seeds
 
 from clickmill.calibration import Calibration
 from clickmill.contract import FeatureContract, load
 from clickmill.data import Fractions, PreparedDataset, PrepareOptions, prepare
+from clickmill.data.delay import DelayedClicks
 from clickmill.data.world import ClickDelay, DelayComponent, Effects, WorldConfig, write
 from clickmill.evaluation import calibration_ratio, normalized_entropy
 from clickmill.features import fit
@@ -57,9 +60,7 @@ DAYS, LEARNED = 16, 14
 NO_DRIFT = Effects(trend_per_day=0, weekend_category=0)
 IMPRESSIONS_A_STEP = 1024
 """Before non-clicks are sampled, so that sampling changes neither the clicks in a step nor the number of steps."""
-RECIPE = TrainingConfig(epochs=8, linear_l2=1.0, rate_decay=0.2, patience=3)
-"""Of four tried on hindsight labels of a market of its own (seed 101, 800,000 impressions): on its train split forecasts summed to 1.002 of
-the clicks, and to 0.978 with the default `linear_l2`, whose best NE came before the rates had decayed."""
+RECIPE = TrainingConfig(epochs=3, linear_l2=1.0)
 
 
 def contract_of_the_bench() -> FeatureContract:
@@ -118,12 +119,38 @@ def share_within_window() -> float:
     )
 
 
+def settled(dataset: PreparedDataset, logits: np.ndarray) -> float:
+    """What to add to all logits (n,) of the train split so that the loss of the dataset's treatment is least."""
+    import tensorflow as tf
+    from scipy.optimize import brentq
+
+    from clickmill.training.loss import ClickLoss
+
+    ripeness, known = dataset.meta.ripeness, None
+    columns = dataset.columns("train", [dataset.label, "event_time"])
+    if ripeness is not None:
+        shown = columns["event_time"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+        known = tf.constant(ripeness.share_known(shown), tf.float32)
+    fake = ripeness is not None and ripeness.treatment is DelayedClicks.FAKE_NEGATIVES
+    loss = ClickLoss(negatives_kept=dataset.negatives_kept, fake_negatives=fake)
+    label, logit = tf.constant(columns[dataset.label].to_numpy(), tf.float32), tf.constant(logits, tf.float32)
+
+    def slope(shift: float) -> float:
+        b = tf.constant(shift, tf.float32)
+        with tf.GradientTape() as tape:
+            tape.watch(b)
+            value = loss(label, logit + b, None, known)
+        return float(tape.gradient(value, b))
+
+    return float(brentq(slope, -1.0, 1.0, xtol=1e-4))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--impressions", type=int, default=1_000_000, help="rows of each impression log")
-    parser.add_argument("--seeds", default="1,2,3,4", help="one market each, comma-separated")
+    parser.add_argument("--seeds", default="11,12,13,14", help="one market each, comma-separated")
     parser.add_argument("--models", default="lr", help="comma-separated")
     parser.add_argument(
         "--negatives-kept", type=float, default=1.0, help="share of the non-clicks learned from"
@@ -157,8 +184,9 @@ def main() -> None:
                     trained = train(
                         dataset, fit(dataset), model, config=RECIPE.model_copy(update=settings), out=folder / "out" / f"{model}-{name}"
                     )  # fmt: skip
+                    moved = settled(dataset, trained.raw_logits_of(dataset, "train"))
                     p = Calibration(negatives_kept=dataset.negatives_kept, positive_weight=1.0).pctr(
-                        trained.raw_logits_of(dataset, "test")
+                        trained.raw_logits_of(dataset, "test") + moved
                     )
                     test = dataset.columns("test", [dataset.label, "true_pctr"])
                     y = test[dataset.label].to_numpy().astype(np.float64)
@@ -174,15 +202,15 @@ def main() -> None:
                     print(
                         f"seed {seed} {model:7s} {name:15s} calibration ratio {ratio:.4f}, to clicks {to_clicks:.4f}, to hindsight {ratio / at_best:.4f}  "
                         f"NE {ne:.4f}  train {info.rows:,} rows, {info.clicks:,} clicks; test {len(y):,} rows, {int(y.sum()):,} clicks  "
-                        f"epoch {trained.meta['best_epoch']:g}  {time.perf_counter() - began:.0f} s",
+                        f"epoch {trained.meta['best_epoch']:g}, intercept {moved:+.4f}  {time.perf_counter() - began:.0f} s",
                         flush=True,
                     )
-    print(
-        "| model | learned from | calibration ratio | to clicks | to hindsight | NE |\n|---|---|---|---|---|---|"
-    )
-    for (model, name), found in tally.items():
-        told = " | ".join(over_seeds(column, ".4f") for column in np.array(found).T)
-        print(f"| {model} | {name} | {told} |")
+        print(
+            "| model | learned from | calibration ratio | to clicks | to hindsight | NE |\n|---|---|---|---|---|---|"
+        )
+        for (model, name), found in tally.items():
+            told = " | ".join(over_seeds(column, ".4f") for column in np.array(found).T)
+            print(f"| {model} | {name} | {told} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from serve_bundle import NAME, of_one_request, raw_rows, write_bundle
 from serve_goals import Goal, beside_stock, beside_the_call, of_half, of_ranker, of_steps
-from serve_reading import AtRate, Reading, at_rate, read_all, saturation
+from serve_reading import AtRate, Reading, at_rate, read_all, saturation, time_lost
 from serve_sides import endpoint_sides, in_process, on_core, ranking_side, repeated_rows, stock_server
 from serve_steps import at_reload, at_start
 
@@ -42,6 +42,24 @@ def main() -> None:
     server_core, own_core = cores(options.pin)
     began = time.monotonic()
     print(f"{os.cpu_count()} cores; servers on {server_core}, generator on {own_core} (None: anywhere)")
+    _tell_noise(server_core)
+    goals: list[Goal] = []
+    if set(options.parts) - {"steps"}:
+        goals += _beside_each_other(bundle, server_core, own_core, options)
+    if "steps" in options.parts:
+        with on_core(own_core):
+            start = at_start(bundle, server_core, options.starts)
+            goals += of_steps(start, at_reload(bundle, server_core, options.starts))
+    _tell_noise(server_core)
+    print(f"\n{'goals':86} {'got':>8} {'by cpu':>8}  {'goal':>8}")
+    for goal in goals:
+        print(goal.line())
+    print(f"{sum(goal.ok for goal in goals)} of {len(goals)} met; {time.monotonic() - began:.0f} s")
+
+
+def _beside_each_other(
+    bundle: Bundle, server_core: int | None, own_core: int | None, options: argparse.Namespace
+) -> list[Goal]:
     goals: list[Goal] = []
     with (
         on_core(server_core),
@@ -57,14 +75,13 @@ def main() -> None:
             goals += of_half(_half(bundle, ours, options))
         if "ranker" in options.parts:
             goals += of_ranker(_ranker(bundle, ours, options))
-    if "steps" in options.parts:
-        with on_core(own_core):
-            start = at_start(bundle, server_core, options.starts)
-            goals += of_steps(start, at_reload(bundle, server_core, options.starts))
-    print(f"\n{'goals':86} {'got':>8}  {'goal':>8}")
-    for goal in goals:
-        print(goal.line())
-    print(f"{sum(goal.ok for goal in goals)} of {len(goals)} met; {time.monotonic() - began:.0f} s")
+    return goals
+
+
+def _tell_noise(core: int | None) -> None:
+    with on_core(core):
+        share, longest = time_lost()
+    print(f"neighbours have {share:.0%} of the servers' core; longest time without it {longest:.1f} ms")
 
 
 def _sides(

@@ -87,6 +87,19 @@ def _of_call(call: Call, seconds: float) -> Callable[[], Reading]:
     return take
 
 
+def time_lost(seconds: float = 1.0) -> tuple[float, float]:
+    """Share of the time that a loop that does nothing was not run on this core, and the longest such time in ms: what neighbours take, which no
+    latency below can be better than."""
+    lost = longest = 0.0
+    start = last = time.perf_counter()
+    while last < start + seconds:
+        now = time.perf_counter()
+        if (gap := now - last) > 5e-4:
+            lost, longest = lost + gap, max(longest, gap)
+        last = now
+    return lost / seconds, longest * 1e3
+
+
 @dataclass(frozen=True)
 class AtRate:
     """Of Poisson arrivals: latency counts from when a request was due, and is that of those answered."""

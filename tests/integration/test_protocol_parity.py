@@ -172,6 +172,16 @@ def test_a_ranking_of_one_candidate_is_the_prediction_of_its_row_at_the_default_
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
 
 
+def test_a_ranking_of_many_by_predict_is_the_prediction_of_its_rows(endpoint, contract, raw):
+    shared = shared_fields(contract)
+    request = {name: values[:1] if name in shared else values for name, values in raw.items()}
+    rows = len(raw["ad_id"])
+    repeated = {n: np.repeat(v, rows, axis=0) if n in shared else v for n, v in request.items()}
+    with PredictionClient(endpoint.grpc_target, model_name=NAME, contract=contract) as client:
+        found, expected = client.rank_tensors(request), client.predict_tensors(repeated)
+    np.testing.assert_allclose(found.pctr, expected.pctr, rtol=0, atol=TOLERANCE)
+
+
 def test_offline_scores_are_those_of_the_endpoint(endpoint, bundle, contract, raw, expected, tmp_path):
     file = tmp_path / "rows.parquet"
     pq.write_table(to_arrow(raw, contract), file)

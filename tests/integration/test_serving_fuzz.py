@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 ROUNDS, EACH = 10, 200
 GROWTH_MIB = 24
-"""10 rounds are 14,000 requests: 2 KB kept of each would be seen."""
+"""10 rounds are 16,000 requests: 1.5 KB kept of each would be seen."""
 
 
 @pytest.fixture(scope="module")

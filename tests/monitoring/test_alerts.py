@@ -1,35 +1,21 @@
 """Every alert is three files of one name that agree with each other, with the metrics there are, and with the docs."""
 
+import functools
 import re
 import shutil
 import subprocess
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
 
 from clickmill import metric_names as names
-from monitoring.live import LiveCollector, Look, ReferenceCollector
-from monitoring.live.joined import TakenIn
 from serving import refusals
 from serving.features import Reason
-from serving.features.metrics import FeatureMetrics
-from serving.metrics import Metrics
 from tests.monitoring import promql
+from tests.monitoring.series import ALERTS, FILES, LABELS, RECORDED, RULES, exposed
 
-MONITORING = Path(__file__).parents[2] / "monitoring"
-ALERTS = MONITORING / "alerts"
-FILES = sorted(p for p in ALERTS.glob("*.yaml") if not p.name.endswith(".test.yaml"))
-RULES = [
-    (path.stem, rule)
-    for path in FILES
-    for group in yaml.safe_load(path.read_text())["groups"]
-    for rule in group["rules"]
-]
+MONITORING = ALERTS.parent
 ALERTING = [pytest.param(stem, rule, id=rule["alert"]) for stem, rule in RULES if "alert" in rule]
-RECORDED = {rule["record"] for _, rule in RULES if "record" in rule}
 ROLLING_BACK = [param for param in ALERTING if param.values[1]["labels"]["action"] == "rollback"]
 ACTIONS = {"rollback", "retrain", "page-data", "none"}
 
@@ -37,30 +23,26 @@ ACTIONS = {"rollback", "retrain", "page-data", "none"}
 def tool(name):
     found = shutil.which(name)
     if found is None:
-        pytest.skip(f"{name} is not installed here: the rules are not tested (Debian has it in `prometheus`)")
+        pytest.skip(
+            f"{name} is not installed here: the rules are NOT tested (Debian: prometheus, prometheus-alertmanager)"
+        )
     return found
 
 
-def exposed():
-    """Names of all series that our exporters show, as Prometheus sees them."""
-    registry = CollectorRegistry()
-    Metrics(registry)
-    FeatureMetrics(registry)
-    live = LiveCollector()
-    live.show(Look(datetime.now(UTC), {}, {}), TakenIn())
-    families = [*registry.collect(), *live.collect(), *ReferenceCollector(Path("nowhere")).collect()]
-    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
-    return {family.name + suffix for family in families for suffix in suffixes[family.type]}
+@functools.cache
+def unit_tests():
+    return [(path.name, yaml.safe_load(path.read_text())["tests"]) for path in ALERTS.glob("*.test.yaml")]
 
 
+@functools.cache
 def checks():
     """By alert: the files that test it, and (name of the test, second) of its checks, by whether it is silent or fires."""
     found = {}
-    for path in ALERTS.glob("*.test.yaml"):
-        for test in yaml.safe_load(path.read_text())["tests"]:
+    for file, tests in unit_tests():
+        for test in tests:
             for check in test["alert_rule_test"]:
                 one = found.setdefault(check["alertname"], {"files": set(), "silent": [], "firing": []})
-                one["files"].add(path.name.removesuffix(".test.yaml"))
+                one["files"].add(file.removesuffix(".test.yaml"))
                 fires = check.get("exp_alerts") or []
                 one["firing" if fires else "silent"].append(
                     (test["name"], promql.seconds(check["eval_time"]))
@@ -119,8 +101,8 @@ def test_an_alert_that_rolls_back_names_the_bundle_it_is_about(stem, rule):
     assert "$labels.bundle" in rule["annotations"]["summary"]
     firing = [
         alert
-        for path in ALERTS.glob("*.test.yaml")
-        for test in yaml.safe_load(path.read_text())["tests"]
+        for _, tests in unit_tests()
+        for test in tests
         for check in test["alert_rule_test"]
         if check["alertname"] == rule["alert"]
         for alert in check.get("exp_alerts") or []
@@ -131,12 +113,11 @@ def test_an_alert_that_rolls_back_names_the_bundle_it_is_about(stem, rule):
 
 def test_every_expression_reads_series_that_exist_by_labels_that_exist():
     known = exposed() | RECORDED
-    labels = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str)}
     for _, rule in RULES:
         read = promql.metrics(rule["expr"])
         assert read or rule["expr"] == "vector(1)"
         assert read <= known, rule
-        assert promql.labels(rule["expr"]) <= labels | {"instance", "job", "le"}, rule
+        assert promql.labels(rule["expr"]) <= LABELS, rule
 
 
 def test_a_metric_that_is_renamed_breaks_the_build():
@@ -191,6 +172,18 @@ def test_the_table_in_the_docs_is_that_of_the_files():
     docs = (MONITORING.parent / "docs" / "monitoring.md").read_text().splitlines()
     found = [line for line in docs if line.startswith("| [") and "/runbooks/" in line]
     assert found == rows
+
+
+def test_the_prometheus_config_in_the_docs_loads_all_rules_and_no_test(tmp_path):
+    promtool = tool("promtool")
+    docs = (MONITORING.parent / "docs" / "monitoring.md").read_text()
+    [config] = re.findall(r"```yaml\n# prometheus.yml\n(.*?)```", docs, re.S)
+    (tmp_path / "clickmill").symlink_to(MONITORING.parent)
+    (tmp_path / "prometheus.yml").write_text(config)
+    command = [promtool, "check", "config", str(tmp_path / "prometheus.yml")]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert f"{len(FILES)} rule files found" in found.stdout
 
 
 def test_no_runbook_is_left_behind_and_their_links_lead_somewhere():

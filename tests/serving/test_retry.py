@@ -21,6 +21,7 @@ from serving.client.retry import (
     call_steps,
     pause_before,
 )
+from serving.refusals import DeadlinePassed
 
 BUSY = ClickmillError("busy")
 shares, reserves = st.floats(0, 1), st.floats(0, 20)
@@ -109,6 +110,18 @@ def test_a_call_ends_within_its_deadline_and_its_tries(outcomes, takes, timeout,
     assert sent <= 1 + min(retries, reserve)
     assert "answer" not in outcomes[: sent - 1]
     assert "wrong" not in outcomes[: sent - 1], "a call that is wrong is not made again"
+
+
+def test_a_sleep_that_lasts_too_long_ends_the_call_and_a_call_without_time_never_begins():
+    policy = RetryPolicy()
+    steps = call_steps(policy, Budget(policy), Latencies(None, 0.001), 1.0, repeat(0.5))
+    assert next(steps) == Send(1.0, None)
+    assert steps.send((Failed(BUSY, again=True), 0.1)) == Pause(0.025)
+    with pytest.raises(ClickmillError, match="busy"):
+        steps.send((None, 1.2))
+    for timeout in (0.0, -1.0):
+        with pytest.raises(DeadlinePassed, match="nothing was sent"):
+            next(call_steps(policy, Budget(policy), Latencies(None, 0.001), timeout, repeat(0.5)))
 
 
 def test_an_endpoint_that_cannot_be_reached_is_told_with_the_tries():

@@ -297,7 +297,7 @@ def test_a_ranking_by_predict_is_what_the_saved_models_own_signature_gives(proto
     assert pctr_in(found) == pytest.approx(expected["pctr"].numpy().tolist(), abs=1e-6)
     assert found.model_spec.signature_name == "ranking"
     with pytest.raises(
-        RequestError, match=r"is the same for all candidates: its shape must begin with 1; got \[20\]"
+        RequestError, match=r"is the same for all candidates: its shape must begin with 1; got \[20"
     ):
         predict(protocol, predict_request(raw_rows(20), model_name="small", signature="ranking"))
 

@@ -1,6 +1,7 @@
 """What a bundle was on its test data is read from its manifest, and shown beside live quality."""
 
 import json
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -52,6 +53,10 @@ def write_bundle(folder, metrics=FIGURES, text="weights"):
 def scraped(path):
     registry = CollectorRegistry()
     registry.register(ReferenceCollector(path))
+    return shown(registry)
+
+
+def shown(registry):
     lines = [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
     return {series: float(value) for series, value in (line.split(" ") for line in lines)}
 
@@ -77,9 +82,13 @@ def test_a_bundle_by_itself_and_one_that_is_deployed_while_it_runs(tmp_path):
     assert found.mean_pctr == pytest.approx(0.021)
     store = Store(tmp_path / "store")
     store.root.mkdir()
-    assert scraped(store.root) == {}
+    registry = CollectorRegistry()
+    registry.register(ReferenceCollector(store.root))
+    assert shown(registry) == {}
     store.add(tmp_path / "one")
-    assert len(scraped(store.root)) == 3
+    assert len(shown(registry)) == 3
+    shutil.rmtree(store.root / "1")
+    assert shown(registry) == {}
 
 
 def test_a_digest_that_is_in_the_store_twice_is_one_series(tmp_path):
@@ -93,8 +102,10 @@ def test_a_broken_bundle_is_logged_and_the_rest_is_shown(tmp_path, caplog):
     write_bundle(tmp_path / "store" / "1")
     write_bundle(tmp_path / "store" / "2", text="others")
     (tmp_path / "store" / "2" / "manifest.json").write_text("{}")
-    assert len(scraped(tmp_path / "store")) == 3
-    assert "version 2 is passed over" in caplog.text
+    registry = CollectorRegistry()
+    registry.register(ReferenceCollector(tmp_path / "store"))
+    assert len(shown(registry)) == len(shown(registry)) == 3
+    assert caplog.text.count("version 2 is passed over") == 1
     assert scraped(tmp_path / "store" / "2") == {}
     assert f"no reference of {tmp_path / 'store' / '2'}" in caplog.text
     with pytest.raises(BundleError, match="was altered after it was written"):
@@ -123,6 +134,8 @@ def test_the_command_prints_what_the_bundle_was_on_its_test_data(tmp_path):
     assert "0.820" in found.output
     [row] = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["quality"]
     assert (row["bundle"], row["test_normalized_entropy"]) == (digest, 0.82)
+    empty = CliRunner().invoke(app, [*words, "--store", str(tmp_path / "clicks")])
+    assert "holds no bundle yet" in " ".join(empty.output.split())
     nowhere = CliRunner().invoke(app, [*words, "--store", str(tmp_path / "nowhere")])
     assert nowhere.exit_code == 2
     assert "--store" in nowhere.output

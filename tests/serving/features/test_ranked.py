@@ -203,3 +203,28 @@ def test_another_bundle_begins_without_what_was_remembered(redis, tmp_path):
         return found
 
     assert asyncio.run(scenario()) == {"first": 0, "again": 3, "other bundle": 3}
+
+
+def test_a_reload_while_the_store_is_read_takes_nothing_from_who_waits(tmp_path):
+    from tests.serving.features.redis_process import running_redis
+
+    with running_redis(tmp_path) as redis:
+
+        async def scenario() -> list[Any]:
+            ranker, _, _ = house(redis.url, RankerSettings(feature_wait_ms=5000))
+            redis.hang()
+            asking = []
+            for digest in "abcd":  # each ranking begins on another bundle than the one before
+                scorer = Formula()
+                scorer.digest = digest * 64
+                ranker._model.swap(scorer, digest)
+                asking.append(asyncio.create_task(ranker.answer(orjson.dumps(BODY), None)))
+                await asyncio.sleep(0.05)
+            redis.go_on()
+            answers = await asyncio.gather(*asking)
+            await ranker.close()
+            return [orjson.loads(answer.body) for answer in answers]
+
+        answers = asyncio.run(scenario())
+    assert [answer["bundle_digest"][0] for answer in answers] == list("abcd")
+    assert {answer["fallback"] for answer in answers} == {None}
