@@ -52,6 +52,7 @@ class Point(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tru
             candidates=candidates,
             saturation_per_second=saturation,
             idle_ms=tuple(np.round(found, 4).tolist()),
+            loaded=loaded,
         )
 
     @classmethod

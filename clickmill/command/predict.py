@@ -57,11 +57,13 @@ def predict(
     if out is not None and out.suffix not in (".parquet", ".csv"):
         raise UsageError(f"--out {out}: must end in .parquet or .csv")
     if bundle is not None:
-        start_tensorflow()
         from clickmill import bundle as bundles
         from clickmill.features import tensors
 
-        loaded = bundles.load(bundle)
+        # the engine of endpoints, so that offline and online answers are the same to the bit
+        loaded = bundles.load(bundle, engine="twin")
+        if loaded.engine == "savedmodel":
+            start_tensorflow()
 
         def score(rows: Any) -> tuple[Any, Any]:
             found = loaded.predict(tensors.from_arrow(rows, loaded.contract))

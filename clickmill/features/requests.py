@@ -9,21 +9,26 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from clickmill.contract import ContractField, Dtype, FeatureContract, ListOf
 from clickmill.errors import RequestError
+from clickmill.features.request_values import (
+    FLOAT32_MAX,
+    JSON_TYPES,
+    NUMPY,
+    PARSERS,
+    Broken,
+    integer_of,
+    rule_of,
+    shown,
+    text_of,
+)
 
 PAD_INT64 = int(np.iinfo(np.int64).min)
 """Pads lists of integers; no identifier has this value."""
-
-_INT64 = np.iinfo(np.int64)
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
-_YEAR_10000 = 253_402_300_800
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Raw = dict[str, np.ndarray]
 Reader = Callable[[Sequence[Any]], np.ndarray]
@@ -41,9 +46,16 @@ def from_rows(
     required value, out of range, not allowed, NaN or infinite.
     """
     form = _form(contract)
+    if (columns := _columns(rows, form.known)) is not None:
+        absent = [None] * len(rows)
+        return {
+            name: read(columns.get(name, absent))
+            for name, read in form.readers
+            if only is None or name in only
+        }
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise RequestError(f"row {number}: must be an object of fields; got {_shown(row)}", row=number)
+            raise RequestError(f"row {number}: must be an object of fields; got {shown(row)}", row=number)
         if not row.keys() <= form.known:
             raise form.unknown(row.keys(), number)
     readers = form.readers if only is None else [(name, read) for name, read in form.readers if name in only]
@@ -51,6 +63,17 @@ def from_rows(
         row = rows[0]
         return {name: reader((row.get(name),)) for name, reader in readers}
     return {name: reader([row.get(name) for row in rows]) for name, reader in readers}
+
+
+def _columns(rows: Sequence[Any], known: frozenset[str]) -> dict[str, tuple[Any, ...]] | None:
+    """Many rows that all name the same known fields in the same order, as columns; None for others. Most clients make rows in a loop,
+    and then no field need be looked for in each of them."""
+    if len(rows) < _MANY or type(rows[0]) is not dict:
+        return None
+    names = tuple(rows[0])
+    if not known.issuperset(names) or any(type(row) is not dict or tuple(row) != names for row in rows):
+        return None
+    return dict(zip(names, zip(*(row.values() for row in rows), strict=True), strict=True))
 
 
 def from_columns(columns: Mapping[str, Sequence[Any]], contract: FeatureContract, rows: int) -> Raw:
@@ -113,9 +136,9 @@ def _reader(name: str, f: ContractField) -> Reader:
     assert f.dtype is not None
     if f.dtype.is_list:
         return _list_reader(name, f)
-    parse = _PARSERS[f.dtype]
-    check = _rule(f)
-    dtype = _NUMPY[f.dtype]
+    parse = PARSERS[f.dtype]
+    check = rule_of(f)
+    dtype = NUMPY[f.dtype]
     fill = f.fill.encode() if isinstance(f.fill, str) else f.fill
     required = f.required
     at_once = _at_once(f)
@@ -138,7 +161,7 @@ def _reader(name: str, f: ContractField) -> Reader:
                 value = parse(value)
                 if check is not None:
                     check(value)
-            except _Broken as problem:
+            except Broken as problem:
                 raise RequestError(
                     f"row {number}, field `{name}`: {problem}", field=name, row=number
                 ) from None
@@ -158,10 +181,10 @@ def _at_once(f: ContractField) -> Callable[[Sequence[Any]], np.ndarray | None]:
     None for any other column: the careful way then reads it, or finds the row and the words.
     """
     assert f.dtype is not None
-    kinds = _JSON_TYPES.get(f.dtype)
+    kinds = JSON_TYPES.get(f.dtype)
     if kinds is None:
         return lambda values: None
-    dtype = _NUMPY[f.dtype]
+    dtype = NUMPY[f.dtype]
     fill = f.fill.encode() if isinstance(f.fill, str) else f.fill
     legal = (
         None if f.allowed is None else frozenset(v.encode() if isinstance(v, str) else v for v in f.allowed)
@@ -169,7 +192,7 @@ def _at_once(f: ContractField) -> Callable[[Sequence[Any]], np.ndarray | None]:
     low = -math.inf if f.range is None or f.range.min is None else f.range.min
     high = math.inf if f.range is None or f.range.max is None else f.range.max
     if f.dtype is Dtype.FLOAT32:
-        low, high = max(low, -_FLOAT32_MAX), min(high, _FLOAT32_MAX)
+        low, high = max(low, -FLOAT32_MAX), min(high, FLOAT32_MAX)
 
     def present(values: Sequence[Any]) -> np.ndarray | None:
         if not kinds.issuperset(map(type, values)):
@@ -207,15 +230,15 @@ def _list_reader(name: str, f: ContractField) -> Reader:
     assert isinstance(f.fill, tuple)
     length = f.encoding.max_length
     string = f.dtype is Dtype.STRING_LIST
-    parse: Callable[[Any], Any] = _string if string else _int64
+    parse: Callable[[Any], Any] = text_of if string else integer_of
     pad: Any = b"" if string else PAD_INT64
-    allowed = _rule(f)
+    allowed = rule_of(f)
     default = [item.encode() if isinstance(item, str) else item for item in f.fill]
 
     def items(value: Any, number: int) -> list[Any]:
         if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
             raise RequestError(
-                f"row {number}, field `{name}`: must be a list; got {_shown(value)}", field=name, row=number
+                f"row {number}, field `{name}`: must be a list; got {shown(value)}", field=name, row=number
             )
         kept = []
         for place, item in enumerate(value):
@@ -225,7 +248,7 @@ def _list_reader(name: str, f: ContractField) -> Reader:
                 parsed = parse(item)
                 if allowed is not None:
                     allowed(parsed)
-            except _Broken as problem:
+            except Broken as problem:
                 raise RequestError(
                     f"row {number}, field `{name}`, item {place}: {problem}",
                     field=name,
@@ -260,139 +283,3 @@ def _named(name: Any) -> str:
     """A name that the caller made up, shortened."""
     text = str(name)
     return f"`{text}`" if len(text) <= _LONGEST_NAME else f"`{text[: _LONGEST_NAME - 3]}...`"
-
-
-class _Broken(Exception):
-    """A rule of the contract, in words, that a value breaks."""
-
-
-def _string(value: Any) -> bytes:
-    if type(value) is str:
-        try:
-            return value.encode()
-        except UnicodeEncodeError:
-            raise _Broken("holds a lone surrogate, which is not Unicode text; send valid UTF-8") from None
-    if isinstance(value, bytes):
-        return bytes(value)
-    if isinstance(value, str):
-        return value.encode()
-    raise _Broken(f"must be a string; got {_shown(value)}")
-
-
-def _int64(value: Any) -> int:
-    if type(value) is not int:
-        if not isinstance(value, np.integer):
-            hint = (
-                f"; send {int(value)}"
-                if isinstance(value, float) and math.isfinite(value) and value == int(value)
-                else ""
-            )
-            raise _Broken(f"must be an integer; got {_shown(value)}{hint}")
-        value = int(value)
-    if not _INT64.min <= value <= _INT64.max:
-        raise _Broken(f"must fit in 64 bits; got {value}")
-    return value
-
-
-def _float32(value: Any) -> float:
-    if type(value) is not float:
-        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-            raise _Broken(f"must be a number; got {_shown(value)}")
-        try:
-            value = float(value)
-        except OverflowError:
-            raise _Broken("is too large for float32") from None
-    if not -_FLOAT32_MAX <= value <= _FLOAT32_MAX:
-        raise _Broken(
-            f"is too large for float32: {value}" if math.isfinite(value) else f"must be finite; got {value}"
-        )
-    return value
-
-
-def _bool(value: Any) -> bool:
-    if value is True or value is False:
-        return value
-    if isinstance(value, np.bool_):
-        return bool(value)
-    raise _Broken(f"must be true or false; got {_shown(value)}")
-
-
-def _timestamp(value: Any) -> int:
-    """Whole seconds since 1970 UTC, rounded down."""
-    if isinstance(value, str | bytes):
-        text = value.decode(errors="replace") if isinstance(value, bytes) else value
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise _Broken(f"must be an ISO 8601 time or seconds since 1970; got {_shown(text)}") from None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return math.floor((moment - _EPOCH).total_seconds())
-    if isinstance(value, datetime):
-        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return math.floor((moment - _EPOCH).total_seconds())
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise _Broken(f"must be an ISO 8601 time or seconds since 1970; got {_shown(value)}")
-    if not math.isfinite(value):
-        raise _Broken(f"must be finite; got {value}")
-    if not -_YEAR_10000 < value < _YEAR_10000:
-        raise _Broken(f"lies beyond the year 9999: {value}; send seconds, not milli- or microseconds")
-    return math.floor(value)
-
-
-_PARSERS: dict[Dtype, Callable[[Any], Any]] = {
-    Dtype.STRING: _string,
-    Dtype.INT64: _int64,
-    Dtype.FLOAT32: _float32,
-    Dtype.BOOL: _bool,
-    Dtype.TIMESTAMP: _timestamp,
-}
-_JSON_TYPES: dict[Dtype, frozenset[type]] = {
-    Dtype.STRING: frozenset({str}),
-    Dtype.INT64: frozenset({int}),
-    Dtype.FLOAT32: frozenset({float, int}),
-    Dtype.BOOL: frozenset({bool}),
-}
-"""Types a JSON parser gives for the dtypes that can be read a column at once."""
-_NUMPY: dict[Dtype, Any] = {
-    Dtype.STRING: object,
-    Dtype.INT64: np.int64,
-    Dtype.FLOAT32: np.float32,
-    Dtype.BOOL: np.bool_,
-    Dtype.TIMESTAMP: np.int64,
-}
-
-
-def _rule(f: ContractField) -> Callable[[Any], None] | None:
-    """Check of `range` and `allowed` on a parsed value, or None when the field has neither."""
-    bounds = f.range
-    if bounds is not None:
-        low = -math.inf if bounds.min is None else bounds.min
-        high = math.inf if bounds.max is None else bounds.max
-
-        def within(value: float) -> None:
-            if not low <= value <= high:
-                raise _Broken(f"must lie in {low:g} to {high:g}; got {value:g}")
-
-        if f.allowed is None:
-            return within
-    if f.allowed is None:
-        return None
-    legal = frozenset(value.encode() if isinstance(value, str) else value for value in f.allowed)
-    told = ", ".join(str(value) for value in f.allowed[:10]) + (", ..." if len(f.allowed) > 10 else "")
-
-    def among(value: Any) -> None:
-        if value not in legal:
-            raise _Broken(f"must be one of {told}; got {_shown(value)}")
-        if bounds is not None:
-            within(value)
-
-    return among
-
-
-def _shown(value: Any) -> str:
-    """The value, shortened, in JSON's words where it has them."""
-    if isinstance(value, bytes):
-        value = value.decode(errors="replace")
-    word = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
-    return word if len(word) <= 60 else word[:57] + "..."

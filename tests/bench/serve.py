@@ -42,7 +42,7 @@ def main() -> None:
     server_core, own_core = cores(options.pin)
     began = time.monotonic()
     print(f"{os.cpu_count()} cores; servers on {server_core}, generator on {own_core} (None: anywhere)")
-    _tell_noise(server_core)
+    tell_noise(server_core)
     goals: list[Goal] = []
     if set(options.parts) - {"steps"}:
         goals += _beside_each_other(bundle, server_core, own_core, options)
@@ -50,7 +50,7 @@ def main() -> None:
         with on_core(own_core):
             start = at_start(bundle, server_core, options.starts)
             goals += of_steps(start, at_reload(bundle, server_core, options.starts))
-    _tell_noise(server_core)
+    tell_noise(server_core)
     print(f"\n{'goals':86} {'got':>8} {'by cpu':>8}  {'goal':>8}")
     for goal in goals:
         print(goal.line())
@@ -78,7 +78,8 @@ def _beside_each_other(
     return goals
 
 
-def _tell_noise(core: int | None) -> None:
+def tell_noise(core: int | None) -> None:
+    """One line: what neighbours take of a core."""
     with on_core(core):
         share, longest = time_lost()
     print(f"neighbours have {share:.0%} of the servers' core; longest time without it {longest:.1f} ms")

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from serving import http_protocol
+from serving.engines import load_verified
 from serving.limits import Limits
 from serving.prediction_log import LogSettings
 from serving.server import serve
-from serving.watcher import Loaded, load_verified
+from serving.watcher import Loaded
 
 RUN = "from tests.integration.fault_server import main; main()"
 """The program of `serving.process.running_server`; its arguments are those of `serve` and `main`."""
@@ -52,5 +53,4 @@ def main() -> None:
     slow = arguments.pop("slow_seconds", 0.0)
     limits, log = Limits(**arguments.pop("limits", {})), LogSettings(**arguments.pop("log", {}))
     http_protocol.HEAD_SECONDS = arguments.pop("head_seconds", http_protocol.HEAD_SECONDS)
-    load = slowly(slow) if slow else load_verified
-    serve(**arguments, limits=limits, log_settings=log, load=load)
+    serve(**arguments, limits=limits, log_settings=log, load=slowly(slow) if slow else None)

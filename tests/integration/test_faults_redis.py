@@ -69,8 +69,17 @@ class Proxy:
         writer.close()
 
     def stop(self) -> None:
+        async def end() -> None:
+            self._server.close()
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
 
 @pytest.fixture(scope="module")

@@ -109,10 +109,11 @@ def v2_bodies(contract: FeatureContract) -> st.SearchStrategy[bytes]:
     """Bodies of `infer` as JSON."""
     ad = st.just({"name": "ad_id", "datatype": "BYTES", "shape": [2], "data": ["a1", "a2"]})
     keys = {"id": values, "outputs": values, "parameters": values}
+    fair = st.fixed_dictionaries({"inputs": st.lists(ad, min_size=1, max_size=1)}, optional={"id": texts})
     good = st.fixed_dictionaries(
         {"inputs": st.lists(ad | tensors(contract), max_size=4) | values}, optional=keys
     )
-    return mangled((good | values).map(written)) | st.binary(max_size=60)
+    return mangled((fair | good | values).map(written)) | st.binary(max_size=60)
 
 
 @st.composite

@@ -23,7 +23,8 @@ from tests.serving.small_bundle import CONTRACT, GOOD_ROW, pctr_of
 from tests.serving.test_front import JSON, V1, V2, Edge
 
 RANK = "/v1/models/small:rank"
-MANY = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+# the same at each run; the tests over sockets draw anew
+MANY = settings(max_examples=200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 class Door:

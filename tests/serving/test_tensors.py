@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clickmill import contract as contracts
@@ -205,3 +205,25 @@ fields:
     raw, _ = to_raw([from_list("a", "BYTES", [2], ["x", "y"])], Form.of(contract), LIMITS)
     assert raw["tags"].tolist() == [[b"q", b"r"], [b"q", b"r"]]
     assert raw["position"].tolist() == [1, 1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.one_of(
+        st.lists(st.binary(max_size=20), min_size=20, max_size=80),
+        st.lists(st.text("abcdefgh", min_size=1, max_size=20).map(str.encode), min_size=60, max_size=90),
+        st.lists(st.binary(min_size=9, max_size=9), min_size=25, max_size=60),
+        st.lists(st.binary(min_size=250, max_size=270), min_size=1, max_size=5),
+    )
+)
+def test_many_strings_of_a_buffer_are_those_that_were_put_in(texts):
+    buffer = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    found = from_buffer("x", "BYTES", [len(texts)], buffer)
+    assert found.values.tolist() == texts
+
+
+@pytest.mark.parametrize("cut", [1, 3, 5])
+def test_a_long_buffer_cut_short_is_refused(cut):
+    buffer = b"".join(len(text).to_bytes(4, "little") + text for text in [b"one", b"fifteen"] * 40)
+    with pytest.raises(MalformedRequest, match="runs past the end"):
+        from_buffer("x", "BYTES", [80], buffer[:-cut])

@@ -103,6 +103,16 @@ def test_a_point_of_a_median_and_a_p99_has_them():
         Point.of_figures(1, 1, 3.0, 2.0)
 
 
+def test_a_point_of_a_sample_has_its_quantiles_and_its_loads():
+    loads = (Loaded(per_second=10, p99_ms=9.0),)
+    point = Point.of_sample(5, 50, np.arange(1.0, 202.0), loads)
+    assert (point.candidates, point.saturation_per_second, point.loaded) == (5, 50, loads)
+    # 201 evenly spaced values: quantile q is 1 + 200 q
+    assert point.idle_ms[0] == pytest.approx(1.5)
+    assert point.idle_ms[-1] == pytest.approx(200.5)
+    assert len(point.idle_ms) == 200
+
+
 def test_measurements_in_disorder_are_refused():
     point = Point(candidates=1, saturation_per_second=1, idle_ms=(1.0,))
     with pytest.raises(ValidationError, match="ascend in candidates"):

@@ -86,3 +86,21 @@ def test_an_odd_value_among_many_is_told_as_it_is_alone(name, value):
     else:
         found = from_rows(rows, CONTRACT)
         assert {n: v.tolist() for n, v in found.items()} == {n: v.tolist() for n, v in expected.items()}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(ROW, min_size=16, max_size=24), st.permutations(["must", "text", "ratio", "flag", "free"]))
+def test_rows_that_all_name_the_same_fields_are_read_alike(rows, names):
+    alike = [{name: row.get(name) for name in names} for row in rows]
+    got, expected = from_rows(alike, CONTRACT), one_by_one(alike)
+    assert isinstance(expected, dict)
+    for name, values in expected.items():
+        assert got[name].dtype == values.dtype
+        assert got[name].tolist() == values.tolist()
+    some = from_rows(alike, CONTRACT, only={"must", "kind"})
+    assert some.keys() == {"must", "kind"}
+
+
+def test_rows_that_all_name_the_same_unknown_field_are_refused():
+    with pytest.raises(RequestError, match="row 0, field `mist` is unknown; did you mean `must`"):
+        from_rows([{"mist": 1}] * 20, CONTRACT)
