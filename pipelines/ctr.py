@@ -63,7 +63,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
             truth: True click probabilities of a simulated market, used in evaluation only; empty for a real one.
             test: Test files, when the test split is not cut from the impressions by time.
             models: Models, or variants, to train side by side: lr, fm, wide_deep, dcn_v2, ... The best of them by normalized entropy faces the gate.
-            variants: Training configurations by a name of their own, such as {"wide": {"model": "dcn_v2", "model_config": {"dim": 32}, "training": {"l2": 0.3}}}; named in `models`, each is trained like a model.
+            variants: Training configurations by a name of their own, such as {"wide": {"model": "dcn_v2", "model_config": {"dim": 32}, "training": {"l2": 10}}}; named in `models`, each is trained like a model.
             model_configs: Hyperparameters by model name, such as {"dcn_v2": {"dim": 16}}.
             training: Settings of the training run, such as {"epochs": 3, "batch_size": 4096}.
             preparation: How the rows are joined and split, such as {"window": "24h", "fractions": [0.7, 0.1, 0.1, 0.1]}.

@@ -43,7 +43,7 @@ def run(
         str,
         typer.Option(
             help="Models to train, comma-separated: lr, fm, wide_deep, dcn, dcn_v2, dlrm, din, dien, or variants named with --set "
-            "variant.NAME.model=dcn_v2 variant.NAME.training.l2=0.3."
+            "variant.NAME.model=dcn_v2 variant.NAME.training.l2=10."
         ),
     ] = "lr,dcn_v2",
     negatives_kept: Annotated[

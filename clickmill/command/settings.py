@@ -14,10 +14,21 @@ from clickmill.errors import UsageError
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
+class _Plain(yaml.SafeLoader):
+    """YAML without its own idea of time: a moment stays the text that was typed, which the setting's own type reads, and which goes
+    into a pipeline's parameters, where only what JSON knows can go."""
+
+
+_Plain.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def nested(
     assignments: Sequence[str], topics: Sequence[str], file: Path | None = None
 ) -> dict[str, dict[str, Any]]:
-    """`topic.name=value` assignments as one dictionary per topic; values are read as YAML (numbers, lists, true).
+    """`topic.name=value` assignments as one dictionary per topic; values are read as YAML (numbers, lists, true; a date or time stays text).
 
     file: YAML of the same, a mapping per topic, to begin from; assignments go before it.
 
@@ -40,7 +51,7 @@ def nested(
         if parts[0] not in settings:
             raise UsageError(f"--set {assignment}: no topic {parts[0]!r}; topics: {', '.join(topics)}")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, _Plain)
         except yaml.YAMLError as error:
             raise UsageError(f"--set {assignment}: {text!r} is not a YAML value: {error}") from error
         place: dict[str, Any] = settings
@@ -52,7 +63,7 @@ def nested(
 
 def _read(file: Path, topics: Sequence[str]) -> dict[str, dict[str, Any]]:
     try:
-        given = yaml.safe_load(file.read_text())
+        given = yaml.load(file.read_text(), _Plain)
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"--settings {file}: cannot be read as YAML: {error}") from error
     if not isinstance(given, dict) or not all(isinstance(values, dict) for values in given.values()):

@@ -29,7 +29,7 @@ def sweep(
     space: Annotated[
         Path | None,
         typer.Option(
-            help="YAML with what may be tried, such as `training.l2: {low: 0.01, high: 10.0, log: true}`; default: rates, l2, width, tower."
+            help="YAML with what may be tried, such as `training.l2: {low: 1.0, high: 1000.0, log: true}`; default: rates, l2, width, tower."
         ),
     ] = None,
     out: Annotated[

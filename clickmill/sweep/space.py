@@ -1,7 +1,7 @@
 """What a sweep may try: a range or a list of choices per setting.
 
 training.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}
-training.l2: {low: 0.01, high: 10.0, log: true}
+training.l2: {low: 1.0, high: 1000.0, log: true}
 model.dim: {choices: [8, 16, 32]}
 model.units: {choices: [[128, 64], [256, 128]]}
 """
@@ -74,10 +74,10 @@ def default_space(model: str) -> dict[str, Interval | Choice]:
     config = type(configure(model))
     space: dict[str, Interval | Choice] = {
         "training.embedding_learning_rate": Interval(low=0.01, high=1.0, log=True),
-        "training.linear_l2": Interval(low=1e-3, high=10.0, log=True),
+        "training.linear_l2": Interval(low=0.01, high=100.0, log=True),
     }
     if issubclass(config, EmbeddingConfig):
-        space["training.l2"] = Interval(low=0.01, high=30.0, log=True)
+        space["training.l2"] = Interval(low=1.0, high=10_000.0, log=True)
         space["model.dim"] = Choice(choices=(4, 8, 16, 32))
     if issubclass(config, DeepConfig):
         space["training.learning_rate"] = Interval(low=3e-4, high=1e-2, log=True)
@@ -103,7 +103,7 @@ def load_space(path: Path, model: str) -> dict[str, Interval | Choice]:
         ) from error
     if not space:
         raise UsageError(
-            f"{path}: names no setting; write for example `training.l2: {{low: 0.01, high: 10.0, log: true}}`"
+            f"{path}: names no setting; write for example `training.l2: {{low: 1.0, high: 1000.0, log: true}}`"
         )
     refuse_wrong(space, model, str(path))
     return space

@@ -11,12 +11,13 @@ With places in this order the sum of gradients is one run through memory (`rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 PLAN = ("distinct", "order", "segments")
 """Keys that `with_distinct_rows` adds to a batch."""
+_BLOCK = 1 << 22
 
 
 def row_keys(keys: Iterable[str]) -> list[str]:
@@ -46,3 +47,29 @@ def with_distinct_rows(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     for key, part in zip(keys, np.split(places, np.cumsum(sizes)[:-1]) if keys else [], strict=True):
         found[key] = part.reshape(batch[key].shape)
     return found
+
+
+def times_named(arrays: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
+    """How many places of a whole split (its inputs by key) name each of the `rows` of the table: (rows,) float32."""
+    counts = np.zeros(rows, np.int32)
+    for key in row_keys(arrays):
+        for block in _blocks(arrays[key]):
+            np.add.at(counts, block, 1)
+    return counts.astype(np.float32)
+
+
+def shares(planned: Mapping[str, np.ndarray], named: np.ndarray | None) -> np.ndarray:
+    """1 / n for each of a batch's distinct rows that n places of the whole split name: (n,) float32. 0 for padding that none names.
+
+    planned: a batch from `with_distinct_rows`. named: of the split, `times_named`; None: each row is named once.
+    """
+    here = np.bincount(planned["segments"], minlength=len(planned["distinct"]))
+    everywhere = 1.0 if named is None else np.maximum(named[planned["distinct"]], 1.0)
+    return (np.minimum(here, 1) / everywhere).astype(np.float32)
+
+
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """A memory-mapped array piece by piece, flat."""
+    rows = max(1, _BLOCK // max(1, int(np.prod(array.shape[1:]))))
+    for start in range(0, len(array), rows):
+        yield np.asarray(array[start : start + rows]).ravel()

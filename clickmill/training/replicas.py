@@ -43,8 +43,6 @@ class BetweenReplicas:
 
     def gathered(self, rows: tf.Tensor, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
         context = tf.distribute.get_replica_context()
-        if not gradients:
-            return rows, []
         # Rows travel beside their gradients: a gather costs a round over all workers, which is slow, more than bytes do.
         widths = [gradient.shape[1] for gradient in gradients]
         packed = tf.concat([tf.bitcast(rows, tf.float32)[:, tf.newaxis], *gradients], axis=1)
@@ -69,9 +67,10 @@ class ReplicatedStep(TrainStep):
         model: keras.Model,
         config: TrainingConfig,
         batch: Mapping[str, np.ndarray],
+        split: EncodedSplit,
         replicas: Replicas,
     ) -> None:
-        super().__init__(model, config, _weighted(batch), BetweenReplicas())
+        super().__init__(model, config, _weighted(batch), split, BetweenReplicas())
         self._replicas = replicas
         self._run = replicas.function(self._step, self.signature)
 
@@ -119,8 +118,14 @@ class Replicas:
         scope: AbstractContextManager[object] = self._strategy.scope()
         return scope
 
-    def step(self, model: keras.Model, config: TrainingConfig, batch: Mapping[str, np.ndarray]) -> TrainStep:
-        return ReplicatedStep(model, config, batch, self)
+    def step(
+        self,
+        model: keras.Model,
+        config: TrainingConfig,
+        batch: Mapping[str, np.ndarray],
+        split: EncodedSplit,
+    ) -> TrainStep:
+        return ReplicatedStep(model, config, batch, split, self)
 
     def predictor(self, model: keras.Model, split: EncodedSplit) -> Predict:
         spec = signature(split)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from clickmill.errors import UsageError
 from clickmill.models.embedding import FusedEmbedding
+from clickmill.models.registry import L2
 from clickmill.training.config import TrainingConfig
 from clickmill.training.rows import RowOptimizer
 from clickmill.training.sparse_adagrad import SparseAdagrad
@@ -17,9 +18,9 @@ from clickmill.training.table_adam import TableAdam
 
 
 def row_optimizers(
-    tables: Sequence[FusedEmbedding], config: TrainingConfig, rate: tf.Variable
+    tables: Sequence[FusedEmbedding], config: TrainingConfig, rate: tf.Variable, examples: int
 ) -> list[RowOptimizer]:
-    """One per table: those of vectors by `embedding_optimizer`, the linear part's by `linear_optimizer`.
+    """One per table: those of vectors by `embedding_optimizer`, the linear part's by `linear_optimizer`. An epoch has so many `examples`.
 
     Raises UsageError where FTRL is asked for and there is no linear part.
     """
@@ -28,17 +29,20 @@ def row_optimizers(
             "linear_optimizer: ftrl is for a linear part with a weight per value, and this model has none; take lr, fm or "
             "wide_deep, or leave linear_optimizer at adagrad"
         )
-    return [_optimizer(table, config, rate) for table in tables]
+    return [_optimizer(table, config, rate, examples) for table in tables]
 
 
-def _optimizer(table: FusedEmbedding, config: TrainingConfig, rate: tf.Variable) -> RowOptimizer:
+def _optimizer(
+    table: FusedEmbedding, config: TrainingConfig, rate: tf.Variable, examples: int
+) -> RowOptimizer:
     weights, linear = table.table.value, table.width == 1
-    l2 = config.linear_l2 if linear else config.l2
+    l2 = config.linear_l2 if linear else L2 if config.l2 is None else config.l2
     kind = config.linear_optimizer if linear else config.embedding_optimizer
     if kind == "ftrl":
         return SparseFTRL(weights, config.ftrl_alpha, config.ftrl_beta, config.ftrl_l1, config.ftrl_l2, rate)
     if kind == "adam":
         return SparseAdam(weights, config.sparse_adam_learning_rate, l2, rate)
     if kind == "table_adam":
-        return TableAdam(weights, config.sparse_adam_learning_rate, l2, rate)
+        # It learns from the mean loss.
+        return TableAdam(weights, config.sparse_adam_learning_rate, l2 / examples, rate)
     return SparseAdagrad(weights, config.embedding_learning_rate, l2, rate)

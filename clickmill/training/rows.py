@@ -19,9 +19,16 @@ class RowOptimizer(Protocol):
         """What it remembers of the rows, in a fixed order; a checkpoint keeps it."""
         ...
 
-    def apply(self, rows: tf.Tensor, values: tf.Tensor, gradient: tf.Tensor, examples: tf.Tensor) -> None:
+    def apply(
+        self,
+        rows: tf.Tensor,
+        values: tf.Tensor,
+        gradient: tf.Tensor,
+        examples: tf.Tensor,
+        shares: tf.Tensor,
+    ) -> None:
         """One step on `rows` (n,) int32, all different, whose `values` (n, width) were read before; `gradient` (n, width) is that
-        of the mean loss over so many `examples` (float32 scalar)."""
+        of the mean loss over so many `examples` (float32 scalar). `shares` (n,) float32: `training.distinct.shares`."""
         ...
 
 
@@ -34,13 +41,17 @@ def overwrite(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> None
     tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=rows, updates=values)
 
 
-def summed(gradient: tf.Tensor, examples: tf.Tensor, values: tf.Tensor, l2: float) -> tf.Tensor:
-    """The gradient (n, width) of the SUM of the batch's losses, with the pull of l2 towards zero.
+def pulled(values: tf.Tensor, rate: tf.Tensor, l2: float, shares: tf.Tensor) -> tf.Tensor:
+    """Values (n, width) after a pull towards zero: that of l2 / 2 times their squared length, of which this batch has the `shares` (n,).
 
-    In these units a click moves a bias by about 1, whatever the size of the batch.
+        w <- w / (1 + rate l2 share),    rate (n, width): the learning rate that each weight has
+
+    The shares are 1 / n for a row that n places of the train split name (Zhou et al., "Deep Interest Network", KDD 2018,
+    arXiv:1706.06978, eq. 6), so that over an epoch a row feels l2 at most once: a prior, which clicks outweigh where there are many. A
+    pull that is the same at each touch grows with the data instead. The step is implicit (proximal; Duchi, Singer, JMLR 2009): a row
+    that is named once feels all of l2 at once, and a plain step of that length would throw it past zero.
     """
-    total = gradient * examples
-    return total + l2 * values if l2 else total
+    return values / (1.0 + rate * l2 * shares[:, tf.newaxis]) if l2 else values
 
 
 def by_row(places: Sequence[tf.Tensor], order: tf.Tensor, segments: tf.Tensor) -> tf.Tensor:

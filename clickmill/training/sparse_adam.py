@@ -1,7 +1,8 @@
 """Adam that reads and writes only the rows a batch touches, each row on a clock of its own.
 
     t_r <- t_r + 1,    m_r <- b1 m_r + (1 - b1) g_r,    v_r <- b2 v_r + (1 - b2) g_r^2        for each row r of the batch
-    w_r <- w_r - rate lr (m_r / (1 - b1^t_r)) / (sqrt(v_r / (1 - b2^t_r)) + eps)
+    w_r <- w_r - a_r m_r / (1 - b1^t_r),    a_r = rate lr / (sqrt(v_r / (1 - b2^t_r)) + eps)
+    w_r <- w_r / (1 + a_r l2 s_r)                                                                    the prior (`rows.pulled`)
 
 Kingma, Ba, "Adam", ICLR 2015, arXiv:1412.6980, algorithm 1, run for each row over those batches that name it: between them nothing of it
 moves, and nothing decays. t_r counts the row's own batches. With the step of the whole run in its place, as TensorFlow Addons' LazyAdam and
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from clickmill.training.rows import overwrite, summed
+from clickmill.training.rows import overwrite, pulled
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -35,9 +36,16 @@ class SparseAdam(tf.Module):
         """Both moments (rows, width), and how many batches named each row (rows,)."""
         return [self.first, self.second, self.touches]
 
-    def apply(self, rows: tf.Tensor, values: tf.Tensor, gradient: tf.Tensor, examples: tf.Tensor) -> None:
+    def apply(
+        self,
+        rows: tf.Tensor,
+        values: tf.Tensor,
+        gradient: tf.Tensor,
+        examples: tf.Tensor,
+        shares: tf.Tensor,
+    ) -> None:
         """See `rows.RowOptimizer`."""
-        g = summed(gradient, examples, values, self.l2)
+        g = gradient * examples
         t = tf.gather(self.touches, rows) + 1.0
         m = BETA_1 * tf.gather(self.first, rows) + (1.0 - BETA_1) * g
         v = BETA_2 * tf.gather(self.second, rows) + (1.0 - BETA_2) * tf.square(g)
@@ -45,4 +53,5 @@ class SparseAdam(tf.Module):
             overwrite(variable, rows, now)
         t = t[:, tf.newaxis]
         mean, deviation = m / (1.0 - BETA_1**t), tf.sqrt(v / (1.0 - BETA_2**t))
-        overwrite(self._table, rows, values - self.learning_rate * self._rate * mean / (deviation + EPSILON))
+        rate = self.learning_rate * self._rate / (deviation + EPSILON)
+        overwrite(self._table, rows, pulled(values - rate * mean, rate, self.l2, shares))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from clickmill.training.rows import overwrite, summed
+from clickmill.training.rows import overwrite
 
 
 class SparseFTRL(tf.Module):
@@ -36,9 +36,16 @@ class SparseFTRL(tf.Module):
         """z and n, (rows, width) each."""
         return [self.z, self.n]
 
-    def apply(self, rows: tf.Tensor, values: tf.Tensor, gradient: tf.Tensor, examples: tf.Tensor) -> None:
-        """See `rows.RowOptimizer`."""
-        g = summed(gradient, examples, values, 0.0)
+    def apply(
+        self,
+        rows: tf.Tensor,
+        values: tf.Tensor,
+        gradient: tf.Tensor,
+        examples: tf.Tensor,
+        shares: tf.Tensor,
+    ) -> None:
+        """See `rows.RowOptimizer`; its prior is its own."""
+        g = gradient * examples
         alpha = self.alpha * self._rate
         before = tf.gather(self.n, rows)
         after = before + tf.square(g)

@@ -13,8 +13,9 @@ import tensorflow as tf
 from clickmill.models.embedding import FusedEmbedding
 from clickmill.models.precision import products_in
 from clickmill.training.config import TrainingConfig
-from clickmill.training.distinct import PLAN, row_keys, with_distinct_rows
-from clickmill.training.encoded import ROW_KEYS
+from clickmill.training.distinct import PLAN, row_keys, shares, times_named, with_distinct_rows
+from clickmill.training.encoded import ROW_KEYS, EncodedSplit
+from clickmill.training.huge_pages import gather_pages
 from clickmill.training.loss import ClickLoss
 from clickmill.training.row_optimizers import row_optimizers
 from clickmill.training.rows import by_row
@@ -38,6 +39,7 @@ class TrainStep:
     `rate` (float32 scalar, 1 at first) multiplies the learning rate of every optimizer; whoever runs the steps may assign it.
     `loss` says how far labels are believed; it may be replaced before the first step.
 
+    split: what an epoch goes over, of which regularisation is told by the row; None: each batch by itself.
     exchange: with whom the batch is shared; None: the batch is all here.
     """
 
@@ -46,6 +48,7 @@ class TrainStep:
         model: keras.Model,
         config: TrainingConfig,
         batch: Mapping[str, np.ndarray],
+        split: EncodedSplit | None = None,
         exchange: Exchange | None = None,
     ) -> None:
         self.model = model
@@ -58,20 +61,34 @@ class TrainStep:
             tf.function(self._forward_backward, jit_compile=True) if config.xla else self._forward_backward
         )
         self._tables = [layer for layer in model.layers if isinstance(layer, FusedEmbedding)]
-        self._row_optimizers = row_optimizers(self._tables, config, self.rate)
+        self._named = (
+            times_named(split.arrays, self._tables[0].rows) if split is not None and self._tables else None
+        )
+        epoch = len(next(iter(batch.values()))) if split is None else split.rows
+        self._row_optimizers = row_optimizers(self._tables, config, self.rate, epoch)
         owned = {id(layer.table) for layer in self._tables}
         self._dense = [v for v in model.trainable_variables if id(v) not in owned]
         self._adam = keras.optimizers.Adam(_Scaled(config.learning_rate, self.rate))
         self._adam.build(self._dense)
         self.signature = {
             name: tf.TensorSpec([None, *array.shape[1:]], tf.as_dtype(array.dtype))
-            for name, array in with_distinct_rows(batch).items()
+            for name, array in self._planned(batch).items()
         }
         self._run = tf.function(self._step, input_signature=[self.signature])
 
+    def settle(self) -> None:
+        """Once, between the last assignment to a variable and the first step: puts large tables where their rows are found sooner."""
+        if self._exchange is None:
+            state = [variable for optimizer in self._row_optimizers for variable in optimizer.state]
+            gather_pages([layer.table.value for layer in self._tables] + state)
+
     def prepare(self, batch: Mapping[str, np.ndarray]) -> Any:
         """The batch as `run` takes it. Reads nothing of the model: may be called on another thread, ahead of the steps before."""
-        return {key: tf.convert_to_tensor(value) for key, value in with_distinct_rows(batch).items()}
+        return {key: tf.convert_to_tensor(value) for key, value in self._planned(batch).items()}
+
+    def _planned(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        planned = with_distinct_rows(batch)
+        return planned | {"shares": shares(planned, self._named)}
 
     def run(self, prepared: Any) -> float:
         """One step on a batch from `prepare`; its loss before the step."""
@@ -82,8 +99,9 @@ class TrainStep:
         return self.run(self.prepare(batch))
 
     def _step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        inputs = {key: value for key, value in batch.items() if key not in (*ROW_KEYS, *PLAN)}
+        inputs = {key: value for key, value in batch.items() if key not in (*ROW_KEYS, *PLAN, "shares")}
         rows, order, segments = (batch[key] for key in PLAN)
+        shares = batch["shares"]
         # Each row of the batch is fetched from its table once; the vectors at its places are what the loss is differentiated by.
         excerpts = [tf.gather(layer.table.value, rows) for layer in self._tables]
         vectors = [[tf.gather(excerpt, inputs[key]) for key in row_keys(inputs)] for excerpt in excerpts]
@@ -97,12 +115,15 @@ class TrainStep:
         of_rows = [by_row(places, order, segments) for places in upstream]
         if self._exchange is not None:
             (loss,) = self._exchange.summed([loss])
-            rows, of_rows = self._exchange.gathered(rows, of_rows)
+        if self._exchange is not None and self._tables:
+            counted = tf.stack([shares, tf.ones_like(shares)], axis=1)
+            rows, (*of_rows, counted) = self._exchange.gathered(rows, [*of_rows, counted])
+            shares = counted[:, 0] / counted[:, 1]  # each part that names a row has told its share
             excerpts = [tf.gather(layer.table.value, rows) for layer in self._tables]
         # Of replicas' dense gradients Keras' optimizer takes the sum itself.
         self._adam.apply(gradients, self._dense)
         for optimizer, excerpt, gradient in zip(self._row_optimizers, excerpts, of_rows, strict=True):
-            optimizer.apply(rows, excerpt, gradient, examples)
+            optimizer.apply(rows, excerpt, gradient, examples, shares)
         return loss
 
     def _forward_backward(

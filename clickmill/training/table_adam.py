@@ -17,7 +17,8 @@ from clickmill.training.sparse_adam import BETA_1, BETA_2, EPSILON
 
 
 class TableAdam(tf.Module):
-    """Adam over one embedding table (rows, width). `rate` (scalar) multiplies the learning rate."""
+    """Adam over one embedding table (rows, width). `rate` (scalar) multiplies the learning rate; `l2` is that of the mean loss: the
+    prior divided by the train rows."""
 
     def __init__(self, table: tf.Variable, learning_rate: float, l2: float, rate: tf.Variable) -> None:
         super().__init__(name="table_adam")
@@ -34,8 +35,16 @@ class TableAdam(tf.Module):
         """What a checkpoint keeps beside the table."""
         return [self._steps, self._mean, self._square]
 
-    def apply(self, rows: tf.Tensor, values: tf.Tensor, gradient: tf.Tensor, examples: tf.Tensor) -> None:
-        """See `rows.RowOptimizer`; unlike the others it learns from the gradient of the mean loss, not of the summed one."""
+    def apply(
+        self,
+        rows: tf.Tensor,
+        values: tf.Tensor,
+        gradient: tf.Tensor,
+        examples: tf.Tensor,
+        shares: tf.Tensor,
+    ) -> None:
+        """See `rows.RowOptimizer`; unlike the others it learns from the gradient of the mean loss, not of the summed one, and pulls
+        all rows at each step."""
         self._steps.assign_add(1)
         t = tf.cast(self._steps, tf.float32)
         scale = tf.sqrt(1.0 - BETA_2**t) / (1.0 - BETA_1**t)

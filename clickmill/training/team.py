@@ -37,8 +37,14 @@ class Team(Protocol):
         """Within it variables are made: one copy per device."""
         ...
 
-    def step(self, model: keras.Model, config: TrainingConfig, batch: Mapping[str, np.ndarray]) -> TrainStep:
-        """The training step of the whole team; every process calls it with the same, whole batch."""
+    def step(
+        self,
+        model: keras.Model,
+        config: TrainingConfig,
+        batch: Mapping[str, np.ndarray],
+        split: EncodedSplit,
+    ) -> TrainStep:
+        """The training step of the whole team; every process calls it with the same, whole batch. `split` as TrainStep has it."""
         ...
 
     def predictor(self, model: keras.Model, split: EncodedSplit) -> Predict:
@@ -70,8 +76,14 @@ class Alone:
     def variables(self) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def step(self, model: keras.Model, config: TrainingConfig, batch: Mapping[str, np.ndarray]) -> TrainStep:
-        return TrainStep(model, config, batch)
+    def step(
+        self,
+        model: keras.Model,
+        config: TrainingConfig,
+        batch: Mapping[str, np.ndarray],
+        split: EncodedSplit,
+    ) -> TrainStep:
+        return TrainStep(model, config, batch, split)
 
     def predictor(self, model: keras.Model, split: EncodedSplit) -> Predict:
         spec = signature(split)

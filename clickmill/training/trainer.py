@@ -17,7 +17,7 @@ from clickmill.data.delay import DelayedClicks
 from clickmill.errors import DegenerateLabels
 from clickmill.features import FeatureSpace
 from clickmill.features.growth import grown
-from clickmill.models import ModelConfig, build, configure
+from clickmill.models import MODELS, ModelConfig, build, configure
 from clickmill.models.size import SizeEstimate, estimate, in_bytes
 from clickmill.progress import SILENT, Progress
 from clickmill.training import position_curve, schedule, weights
@@ -77,6 +77,8 @@ def train(
         team = Replicas(strategy)
     config, progress = config or TrainingConfig(), progress or SILENT
     typed = configure(model, model_config)
+    if config.l2 is None:
+        config = config.model_copy(update={"l2": MODELS[model].l2})
     if start is not None:
         refuse_another_kind(model, typed, start)
         space = grown(space, start.space)
@@ -129,7 +131,7 @@ def _train(
             inherit(keras_model, space, start, log_prior=log_prior)
         _tell_slot_shares(keras_model, splits["train"], loss)
         curve = position_curve.hold(keras_model, dataset) if config.position_curve == "propensities" else None
-        stepper = team.step(keras_model, config, next(splits["train"].batches(1)))
+        stepper = team.step(keras_model, config, next(splits["train"].batches(1)), splits["train"])
         stepper.loss = loss
         if start is not None:
             inherit_row_state(stepper.row_state, space, start, config)
@@ -148,6 +150,7 @@ def _train(
     checkpoints = Checkpoints(work, stepper.variables, identity, writes=team.chief)
     state = checkpoints.restore() or RunState()
     agree(team, state, identity, work)
+    stepper.settle()
     loop = Loop(
         step=stepper,
         predict=team.predictor(keras_model, splits["validation"]),

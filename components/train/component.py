@@ -29,7 +29,7 @@ def train(
     Args:
         dataset: Prepared dataset with its feature space.
         model: Name of the model (lr, fm, wide_deep, dcn_v2, ...) or of a variant.
-        variants: Training configurations by a name of their own, such as {"wide": {"model": "dcn_v2", "model_config": {"dim": 32}, "training": {"l2": 0.3}}}.
+        variants: Training configurations by a name of their own, such as {"wide": {"model": "dcn_v2", "model_config": {"dim": 32}, "training": {"l2": 10}}}.
         model_configs: Hyperparameters by model name; this step takes its own.
         training: Settings of the training run (epochs, batch_size, learning_rate, ...).
         positive_weight: Weight of a click in the loss, 1 to 100.

@@ -46,7 +46,7 @@ def configuration(
         first = error.errors()[0]
         raise UsageError(
             f'variants.{name}: {".".join(map(str, first["loc"])) or "the value"}: {first["msg"]}; write {{"model": "dcn_v2", '
-            '"model_config": {"dim": 32}, "training": {"l2": 0.3}}'
+            '"model_config": {"dim": 32}, "training": {"l2": 10}}'
         ) from error
     chosen = {**model_config(model_configs, variant.model), **variant.model_config_}
     return variant.model, chosen, {**training, **variant.training}

@@ -65,7 +65,7 @@ def dashboard() -> Dashboard:
                     "Mean of all predictions, 30 min",
                     "percentunit",
                     "Needs no click. Candidates that nobody saw count as well.",
-                    {"{{bundle}}": "bundle:clickmill_pctr:mean30m"},
+                    {"{{bundle}}": f"{names.BUNDLE}:{names.PCTR}:mean30m"},
                 ),
             ],
             "Data behind it": [

@@ -61,6 +61,8 @@ class Measured:
     input_rates: list[float] = field(default_factory=list)
     auc: float | None = None
     peak: float = 0.0
+    of_roofline: list[float] = field(default_factory=list)
+    """Samples/s by those of the best roofline in the same round: a machine that grows slower or quicker meanwhile does not show here."""
 
     @property
     def rate(self) -> float:
@@ -99,6 +101,11 @@ def group(names: list[str], plan: Plan, data: Path, seen: dict[str, Measured]) -
         for name, process in processes.items():
             seen[name].peak = max(seen[name].peak, process.ask("memory")["peak"])
             seen[name].rates += rates[name]
+    towers = [rates[name] for name in names if name.endswith("tower")]
+    if towers and "clickmill" in rates:
+        best = [max(together) for together in zip(*towers, strict=True)]
+        ours = zip(rates["clickmill"], best, strict=True)
+        seen["clickmill"].of_roofline += [rate / roofline for rate, roofline in ours]
     return rates
 
 
@@ -120,6 +127,9 @@ def table(seen: dict[str, Measured], beside: dict[str, tuple[float, float]], pla
         lines.append(f"| {name} | {spread} | {measured.rate / roofline:.1%} | {times} | {memory} | {area} |")
     if inputs := seen.get("clickmill", Measured()).input_rates:
         lines += ["", f"Clickmill's input alone, on one thread: {statistics.median(inputs):,.0f} samples/s"]
+    if shares := seen.get("clickmill", Measured()).of_roofline:
+        told = f"{statistics.median(shares):.1%} ({min(shares):.1%} to {max(shares):.1%})"
+        lines += [f"Clickmill of the roofline, round by round: {told}"]
     return "\n".join(lines)
 
 

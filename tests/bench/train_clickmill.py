@@ -67,7 +67,8 @@ class Clickmill:
                 "rank": rank,
             },
         )
-        self._step = TrainStep(self._model, self._config, next(self._split.batches(1)))
+        self._step = TrainStep(self._model, self._config, next(self._split.batches(1)), self._split)
+        self._step.settle()
         self._endless = self._batches()
         self._ready = ahead(map(self._step.prepare, self._endless))
 

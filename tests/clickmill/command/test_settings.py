@@ -1,7 +1,11 @@
+import json
+from datetime import UTC, datetime
+
 import pytest
 
 from clickmill.command.settings import nested
 from clickmill.errors import UsageError
+from components.preprocess.options import options_of
 
 TOPICS = ("training", "model")
 
@@ -17,6 +21,17 @@ def test_values_are_read_as_yaml_and_nest_by_dots() -> None:
         "training": {"epochs": 3, "learning_rate": "1e-3"},
         "model": {"dcn_v2": {"layers": [64, 32]}, "lr": {"bias": True}},
     }
+
+
+@pytest.mark.parametrize("moment", ["2026-01-12", "2026-01-12 00:00:00", "2026-01-12T00:00:00Z"])
+def test_a_moment_needs_no_quotes_and_stays_what_json_can_say(moment: str, tmp_path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"preparation: {{as_of: {moment}, wait: 6h}}")
+    typed_in = nested([f"preparation.as_of={moment}"], ["preparation"])["preparation"]
+    from_file = nested([], ["preparation"], file)["preparation"]
+    for given in (typed_in, from_file):
+        assert json.loads(json.dumps(given))["as_of"] == moment
+        assert options_of(given, negatives_kept=1.0, seed=0).as_of == datetime(2026, 1, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clickmill.training.distinct import row_keys, with_distinct_rows
+from clickmill.training.distinct import row_keys, shares, times_named, with_distinct_rows
 from clickmill.training.rows import by_row
 
 
@@ -46,6 +46,26 @@ def test_places_lead_back_to_the_rows_and_order_sorts_them(seed, rows, highest):
         np.testing.assert_array_equal(found["distinct"][found[key]], plain[key])
     np.testing.assert_array_equal(named[found["order"]], np.sort(named))
     np.testing.assert_array_equal(found["distinct"][found["segments"]], np.sort(named))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 60))
+def test_a_share_is_one_part_of_the_places_that_name_the_row_in_the_whole_split(seed, rows, highest):
+    rng = np.random.default_rng(seed)
+    split = batch(rng.integers(0, highest, (rows, 3)), rng.integers(0, highest, (rows, 2)))
+    everything = np.concatenate([split["slots"].ravel(), split["list/h"].ravel()])
+    named = times_named(split, highest)
+    np.testing.assert_array_equal(named, np.bincount(everything, minlength=highest))
+    planned = with_distinct_rows({key: value[: -(-rows // 2)] for key, value in split.items()})
+    expected = [1 / np.sum(everything == row) for row in planned["distinct"][1:]]
+    np.testing.assert_allclose(shares(planned, named)[1:], expected, rtol=1e-6)
+
+
+def test_padding_that_no_place_names_has_no_share_and_without_counts_all_others_have_all():
+    planned = with_distinct_rows(batch([[5, 9], [9, 7]], [[7, 8, 9], [11, 5, 8]]))
+    np.testing.assert_array_equal(shares(planned, None), [0, 1, 1, 1, 1, 1])
+    padded = with_distinct_rows(batch([[5, 9], [9, 7]], [[7, 0, 0], [11, 5, 0]]))
+    np.testing.assert_array_equal(shares(padded, np.full(12, 4.0)), [0.25] * 5)
 
 
 def test_gradients_of_places_add_up_by_row():

@@ -22,7 +22,9 @@ def test_each_row_takes_the_steps_of_an_adam_that_sees_only_its_batches():
     for _ in range(12):
         rows = rng.permutation(5)[:3].astype(np.int32)  # row 5 never
         gradient = rng.normal(size=(3, 3)).astype(np.float32)
-        adam.apply(tf.constant(rows), tf.gather(table, rows), tf.constant(gradient), tf.constant(8.0))
+        adam.apply(
+            tf.constant(rows), tf.gather(table, rows), tf.constant(gradient), tf.constant(8.0), tf.ones(3)
+        )
         for row, g in zip(rows, gradient, strict=True):
             dense[row].apply([tf.constant(8.0 * g)], [alone[row]])
     np.testing.assert_allclose(table.numpy(), [weights.numpy() for weights in alone], rtol=1e-4, atol=1e-6)
@@ -37,13 +39,20 @@ def test_the_first_step_of_a_row_is_the_learning_rate_however_late_it_comes(befo
     table = tf.Variable(tf.zeros([2, 1]))
     adam = SparseAdam(table, 0.01, 0.0, _one())
     for _ in range(before):
-        adam.apply(tf.constant([0]), tf.gather(table, [0]), tf.constant([[1.0]]), tf.constant(1.0))
-    adam.apply(tf.constant([1]), tf.gather(table, [1]), tf.constant([[-0.3]]), tf.constant(1.0))
+        adam.apply(
+            tf.constant([0]), tf.gather(table, [0]), tf.constant([[1.0]]), tf.constant(1.0), tf.ones(1)
+        )
+    adam.apply(tf.constant([1]), tf.gather(table, [1]), tf.constant([[-0.3]]), tf.constant(1.0), tf.ones(1))
     assert table.numpy()[1, 0] == pytest.approx(0.01, rel=1e-4)
 
 
 def test_rows_are_pulled_towards_zero_and_the_rate_scales_the_step():
     table = tf.Variable([[0.5], [0.5]])
     adam = SparseAdam(table, 0.01, 2.0, tf.Variable(0.25))
-    adam.apply(tf.constant([1]), tf.gather(table, [1]), tf.constant([[0.0]]), tf.constant(1.0))
-    np.testing.assert_allclose(table.numpy(), [[0.5], [0.5 - 0.0025]], rtol=1e-5)
+    # The first step is rate lr whatever the gradient, and rate lr / |g| is what a unit of the pull is multiplied by.
+    adam.apply(
+        tf.constant([1]), tf.gather(table, [1]), tf.constant([[0.1]]), tf.constant(1.0), tf.constant([0.5])
+    )
+    np.testing.assert_allclose(
+        table.numpy(), [[0.5], [(0.5 - 0.0025) / (1 + 0.0025 / 0.1 * 2.0 * 0.5)]], rtol=1e-5
+    )

@@ -31,7 +31,8 @@ def test_every_coordinate_follows_algorithm_1():
     for _ in range(25):
         rows = rng.permutation(5)[:3].astype(np.int32)
         gradient = rng.normal(size=(3, 2)).astype(np.float32)
-        ftrl.apply(tf.constant(rows), tf.gather(table, rows), tf.constant(gradient), tf.constant(2.0))
+        shares = tf.ones(3)  # of no meaning here
+        ftrl.apply(tf.constant(rows), tf.gather(table, rows), tf.constant(gradient), tf.constant(2.0), shares)
         for row, gs in zip(rows, gradient, strict=True):
             for i, g in enumerate(2.0 * gs.astype(float)):
                 w = weight(z[row, i], n[row, i], **constants)
@@ -48,7 +49,7 @@ def test_weights_that_a_run_starts_from_stay_as_long_as_nothing_speaks_against_t
     table = tf.Variable(start)
     ftrl = SparseFTRL(table, 0.1, 1.0, 1.0, 0.1, tf.Variable(1.0))
     rows = tf.constant([0, 1, 2])
-    ftrl.apply(rows, tf.gather(table, rows), tf.zeros([3, 1]), tf.constant(1.0))
+    ftrl.apply(rows, tf.gather(table, rows), tf.zeros([3, 1]), tf.constant(1.0), tf.ones(3))
     np.testing.assert_allclose(table.numpy(), start, rtol=1e-6)
 
 

@@ -11,7 +11,7 @@ from clickmill.features import Encoder
 from clickmill.models import MODELS, build
 from clickmill.models.size import estimate
 from clickmill.training import TrainingConfig
-from clickmill.training.encoded import encode
+from clickmill.training.encoded import EncodedSplit, encode
 from clickmill.training.loss import weighted_bce
 from clickmill.training.sparse_adagrad import INITIAL_ACCUMULATOR, SparseAdagrad
 from clickmill.training.step import TrainStep
@@ -28,10 +28,18 @@ def test_sparse_adagrad_equals_dense_adagrad_on_the_rows_touched(l2, rate):
     for _ in range(5):
         rows = rng.permutation(6)[:4].astype(np.int32)  # row 6 never
         gradient = rng.normal(size=(4, 3)).astype(np.float32)
-        adagrad.apply(tf.constant(rows), tf.gather(table, rows), tf.constant(gradient), tf.constant(8.0))
-        summed = 8.0 * gradient + l2 * weights[rows]
-        accumulator[rows] += summed**2
-        weights[rows] -= rate * 0.1 * summed / np.sqrt(accumulator[rows])
+        shares = rng.uniform(size=4).astype(np.float32)
+        adagrad.apply(
+            tf.constant(rows),
+            tf.gather(table, rows),
+            tf.constant(gradient),
+            tf.constant(8.0),
+            tf.constant(shares),
+        )
+        accumulator[rows] += (8.0 * gradient) ** 2
+        step = rate * 0.1 / np.sqrt(accumulator[rows])
+        # The pull is taken where it leads to: w' + step l2 share w' = w - step g.
+        weights[rows] = (weights[rows] - step * 8.0 * gradient) / (1.0 + step * l2 * shares[:, None])
     np.testing.assert_allclose(table.numpy(), weights, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(adagrad.accumulator.numpy(), accumulator, rtol=1e-4)
     np.testing.assert_array_equal(table.numpy()[6], start[6])
@@ -49,7 +57,8 @@ def test_table_adam_equals_adam_of_keras_on_the_whole_table(l2, rate):
     for _ in range(5):
         rows = (1 + rng.permutation(5)[:3]).astype(np.int32)  # rows 0 and 6 never
         gradient = rng.normal(size=(3, 3)).astype(np.float32)
-        ours.apply(tf.constant(rows), tf.gather(table, rows), tf.constant(gradient), tf.constant(8.0))
+        shares = tf.ones(3)  # of no meaning here
+        ours.apply(tf.constant(rows), tf.gather(table, rows), tf.constant(gradient), tf.constant(8.0), shares)
         dense = l2 * whole.numpy()
         dense[rows] += gradient
         theirs.apply([tf.constant(dense)], [whole])
@@ -92,7 +101,7 @@ def test_the_rate_scales_every_optimizers_step(dataset, space, tmp_path):
     for rate in (1.0, 0.25):
         model = build("wide_deep", space, {"dropout": 0.0})
         before = model.get_weights()
-        step = TrainStep(model, TrainingConfig(), batch)
+        step = TrainStep(model, TrainingConfig(l2=0.0, linear_l2=0.0), batch)
         step.rate.assign(rate)
         step(batch)
         moved.append([new - old for new, old in zip(model.get_weights(), before, strict=True)])
@@ -115,12 +124,13 @@ def test_vectors_and_linear_weights_are_pulled_by_settings_of_their_own(dataset,
     vectors, linear = (model.get_layer(name).table for name in ("embedding", "linear"))
     linear.assign(np.full(linear.shape, 0.3, np.float32))
     before = [vectors.numpy(), linear.numpy()]
-    TrainStep(model, config, batch)({**batch, "weight": np.zeros(64, np.float32)})
     row = int(batch["slots"][0, 0])
+    named = 5 * sum((batch[key] == row).sum() for key in batch if key == "slots" or key.startswith("list/"))
+    split = EncodedSplit({key: np.concatenate([value] * 5) for key, value in batch.items()})
+    TrainStep(model, config, batch, split)({**batch, "weight": np.zeros(64, np.float32)})
     for table, old, l2 in zip((vectors, linear), before, (0.5, 0.25), strict=True):
-        pull = l2 * old[row]
-        expected = old[row] - 0.1 * pull / np.sqrt(INITIAL_ACCUMULATOR + pull**2)
-        np.testing.assert_allclose(table.numpy()[row], expected, rtol=1e-4)
+        expected = old[row] / (1 + 0.1 / np.sqrt(INITIAL_ACCUMULATOR) * l2 / named)
+        np.testing.assert_allclose(table.numpy()[row], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["fm", "wide_deep"])
@@ -167,3 +177,14 @@ def test_the_estimate_of_size_is_what_the_step_holds(name, chosen, space):
     step = TrainStep(model, TrainingConfig(**chosen), batch)
     held = [v for v in step.variables if v.dtype == tf.float32 and v is not step.rate]
     assert estimate(space, name, **chosen).training_bytes == sum(4 * int(np.prod(v.shape)) for v in held)
+
+
+def test_table_adam_pulls_by_the_prior_over_the_rows_of_an_epoch(dataset, space, tmp_path):
+    """Of the mean loss over N rows a prior on their sum is the Nth part."""
+    split = encode(dataset, "test", Encoder(space), tmp_path)
+    batch = next(split.batches(64))
+    step = TrainStep(
+        build("fm", space), TrainingConfig(embedding_optimizer="table_adam", l2=12.0), batch, split
+    )
+    (adam,) = (o for o in step._row_optimizers if isinstance(o, TableAdam))
+    assert adam.l2 == pytest.approx(12.0 / split.rows)
