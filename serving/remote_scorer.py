@@ -49,7 +49,7 @@ def due(seconds: float | None) -> Iterator[None]:
         _until.reset(token)
 
 
-class Protocols(Protocol):
+class Asked(Protocol):
     """How a predictor is asked: a request of raw tensors to a message, and its answer back."""
 
     def ask(self, raw: Raw, signature: str, timeout: float) -> Mapping[str, np.ndarray]:
@@ -67,7 +67,7 @@ class V2:
         self._name = model_name
 
     def ask(self, raw: Raw, signature: str, timeout: float) -> Mapping[str, np.ndarray]:
-        """As `Protocols.ask` says."""
+        """As `Asked.ask` says."""
         from serving.client import infer_request
 
         request = infer_request(raw, self._name)
@@ -87,7 +87,7 @@ class TfServing:
         self._name = model_name
 
     def ask(self, raw: Raw, signature: str, timeout: float) -> Mapping[str, np.ndarray]:
-        """As `Protocols.ask` says."""
+        """As `Asked.ask` says."""
         import tensorflow as tf
 
         from clickmill.bundle.warmup import predict_request
@@ -97,7 +97,7 @@ class TfServing:
         return {name: tf.make_ndarray(answer.outputs[name]) for name in answer.outputs}
 
 
-PROTOCOLS: dict[str, Callable[[grpc.Channel, str], Protocols]] = {"grpc-v2": V2, "tf-serving": TfServing}
+PROTOCOLS: dict[str, Callable[[grpc.Channel, str], Asked]] = {"grpc-v2": V2, "tf-serving": TfServing}
 """By the names of `--predictor-protocol`; `grpc-v2` is KServe's."""
 
 
@@ -111,7 +111,7 @@ class RemoteScorer:
         contract: FeatureContract,
         digest: str,
         target: str,
-        protocol: Protocols,
+        protocol: Asked,
         *,
         breaker: BreakerPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -167,7 +167,7 @@ class RemoteScorer:
                 self._breaker.succeeded()
 
 
-def connected(target: str, model_name: str, protocol: str) -> Protocols:
+def connected(target: str, model_name: str, protocol: str) -> Asked:
     """A connection to a predictor at HOST:PORT; port 80, that of Kubernetes' services, where there is none."""
     channel = grpc.insecure_channel(target if ":" in target else f"{target}:80", options=list(_CHANNEL))
     return PROTOCOLS[protocol](channel, model_name)

@@ -385,7 +385,8 @@ def _strings_at_once(buffer: bytes) -> list[bytes]:
     if end % step == 0:
         lengths = np.frombuffer(buffer, np.uint8).reshape(-1, step)[:, :4]
         if (lengths == lengths[0]).all():
-            return [buffer[at : at + length] for at in range(4, end, step)]
+            # the last of many empty ones begins where the buffer ends
+            return [buffer[at : at + length] for at in range(4, end + 1, step)]
     first, *parts = buffer.split(b"\0\0\0")
     if len(first) != 1 or not parts or not all(parts):
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -34,7 +35,7 @@ class Point(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tru
     """Latencies at a rate so low that nobody waits, in milliseconds: quantiles at even steps, ascending; those of one file are as many."""
 
     loaded: tuple[Loaded, ...] = ()
-    """Loads below saturation. The model is made no quicker than any of them was."""
+    """Loads below saturation. The model's variation is the median of what each of them shows: one stall of the machine shall not decide."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -119,7 +120,8 @@ class Measured(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
         )
 
     def _queue(self, point: Point) -> Replica:
-        found = Replica(np.array(point.idle_ms) / 1e3, point.saturation_per_second, self.cores)
-        for load in point.loaded:
-            found = found.fitted_to(load.per_second, load.p99_ms / 1e3)
-        return found
+        idle = Replica(np.array(point.idle_ms) / 1e3, point.saturation_per_second, self.cores)
+        if not point.loaded:
+            return idle
+        shown = [idle.fitted_to(load.per_second, load.p99_ms / 1e3).variation for load in point.loaded]
+        return replace(idle, fitted=float(np.median(shown)))

@@ -1,6 +1,6 @@
 """Delayed clicks on the market with known truth: who forecasts the clicks of tomorrow, when many of today's are not known yet?
 
-    python tests/bench/delay.py [--impressions 1000000] [--seeds 11,12,13,14] [--models lr]
+    python tests/bench/delay.py [--impressions 1000000] [--seeds 11,12,13,14] [--negatives-kept 1] [--models lr]
 
 The protocol, written down before it was run. A market whose clicks come slowly (three quarters of them after two days or so), attribution
 window five days, two weeks learned, the first two days after them forecast. Delay is all there is to overcome: nothing in

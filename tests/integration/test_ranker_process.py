@@ -34,11 +34,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_bundle(tmp_path_factory.mktemp("bundle") / "small")
 
 
-def rank(endpoint: Endpoint, timeout_ms: int = 400, **headers: str) -> httpx.Response:
+def rank(endpoint: Endpoint, timeout_ms: int = 400, query: str = "", **headers: str) -> httpx.Response:
     told = {"x-request-timeout-ms": str(timeout_ms), **headers}
-    return httpx.post(
-        f"{endpoint.url}/v1/models/small:rank", json=BODY, headers=told, timeout=20, trust_env=False
-    )
+    url = f"{endpoint.url}/v1/models/small:rank{query}"
+    return httpx.post(url, json=BODY, headers=told, timeout=30, trust_env=False)
 
 
 def scored(answer: httpx.Response) -> dict[str, float]:
@@ -108,10 +107,10 @@ def test_a_ranker_answers_what_the_endpoint_answers(predictor: Endpoint, few: Pa
     with before(predictor, few, protocol) as ranker:
         # the first call opens the connection, and with tf-serving imports TensorFlow
         until_scored(ranker, 120)
-        found = rank(ranker, 5000)
+        found = rank(ranker, 20_000)
         assert scored(found) == pytest.approx(EXPECTED, abs=1e-6)
-        assert scored(found) == pytest.approx(scored(rank(predictor, 5000)), abs=1e-6)
-        why = httpx.post(f"{ranker.url}/v1/models/small:rank?explain=1", json=BODY, trust_env=False).json()
+        assert scored(found) == pytest.approx(scored(rank(predictor, 20_000)), abs=1e-6)
+        why = rank(ranker, 20_000, query="?explain=1").json()
         assert why["ranked"][0]["logit_by_field"]["returning"] == pytest.approx(0.5, abs=1e-4)
 
 

@@ -227,3 +227,9 @@ def test_a_long_buffer_cut_short_is_refused(cut):
     buffer = b"".join(len(text).to_bytes(4, "little") + text for text in [b"one", b"fifteen"] * 40)
     with pytest.raises(MalformedRequest, match="runs past the end"):
         from_buffer("x", "BYTES", [80], buffer[:-cut])
+
+
+@pytest.mark.parametrize("text", [b"", b"a", b"abc"])
+def test_many_strings_of_one_length_are_all_there(text):
+    buffer = (len(text).to_bytes(4, "little") + text) * 200
+    assert from_buffer("x", "BYTES", [200], buffer).values.tolist() == [text] * 200

@@ -55,7 +55,7 @@ def test_between_two_measured_numbers_time_is_on_the_line():
     assert STEADY.replica(101).saturation == pytest.approx(100)
 
 
-def test_a_measured_load_is_never_planned_quicker_than_it_was():
+def test_a_replica_that_was_slower_under_load_is_planned_slower():
     point = STEADY.points[0]
     slow = Loaded(per_second=700, p99_ms=20.0)
     measured = STEADY.model_copy(update={"points": (point.model_copy(update={"loaded": (slow,)}),)})
@@ -64,6 +64,17 @@ def test_a_measured_load_is_never_planned_quicker_than_it_was():
     assert plan(demand, measured).replicas > plan(demand, STEADY).replicas
     # 700 a second is what keeps 20 ms: ceil(9000 / 700) = 13, so 7 in each zone
     assert plan(demand, measured).replicas == 21
+
+
+def test_one_stalled_load_of_three_does_not_decide():
+    point = STEADY.points[0]
+
+    def latency(*p99s: float) -> float:
+        loads = tuple(Loaded(per_second=700, p99_ms=p99) for p99 in p99s)
+        point_now = point.model_copy(update={"loaded": loads})
+        return STEADY.model_copy(update={"points": (point_now,)}).replica(1).latency(700, 0.99)
+
+    assert latency(20.0, 21.0, 4000.0) == pytest.approx(0.021, rel=1e-3)
 
 
 def test_beyond_what_was_measured_nothing_is_said():
