@@ -18,7 +18,7 @@ from clickmill.training import TrainedModel, TrainingConfig, train
 CONFIG = TrainingConfig(
     epochs=2,
     batch_size=64,
-    embedding_learning_rate=2.0,
+    embedding_learning_rate=8.0,
     checkpoint_every_steps=10,
     evaluations_per_epoch=3,
     patience=9,
