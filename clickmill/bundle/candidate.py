@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clickmill.bundle.calibration_report import CalibrationReport, CalibrationStep
+from clickmill.bundle.judged_rows import labels, weights
 from clickmill.bundle.load import Bundle
-from clickmill.bundle.score import evaluate_predictions, labels, weights
+from clickmill.bundle.score import evaluate_predictions
 from clickmill.bundle.stored_rows import ExportConfig, served
 from clickmill.bundle.write import write
 from clickmill.calibration import METHODS, Calibration, Selection, fit

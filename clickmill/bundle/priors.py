@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clickmill.bundle.judged_rows import labels, weights
 from clickmill.bundle.novelty import id_field
-from clickmill.bundle.score import labels, weights
 from clickmill.contract import Role
 from clickmill.errors import BundleCorrupt
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickmill.bundle.export import PCTR
+from clickmill.bundle.judged_rows import labels, numbers, weights
 from clickmill.bundle.novelty import novelty
 from clickmill.contract import Compositional, ContractField, Dtype, Hash, Role, Vocabulary
-from clickmill.data import delay
 from clickmill.errors import DataError
 from clickmill.evaluation import Evaluation, evaluate
 from clickmill.features import tensors
@@ -86,7 +86,7 @@ def truths(dataset: PreparedDataset, split: str) -> np.ndarray | None:
     name = dataset.contract.of_role(Role.TRUTH)
     if name is None:
         return None
-    found = _numbers(dataset, split, name, fill=float("nan"))
+    found = numbers(dataset, split, name, fill=float("nan"))
     missing = int(np.isnan(found).sum())
     if missing == len(found):
         return None
@@ -95,37 +95,6 @@ def truths(dataset: PreparedDataset, split: str) -> np.ndarray | None:
             f"split {split}: {missing:,} of {len(found):,} rows have no `{name}`; give the whole truth log (--truth) or none"
         )
     return found
-
-
-def weights(dataset: PreparedDataset, split: str) -> np.ndarray | None:
-    """Importance weights (n,) float64 of a split: the contract's weight (nulls 1), times 1 / kept for the non-clicks of a split
-    that was sampled, times what makes labels ripe that are not yet (`data.delay.weights`); None where all are 1.
-
-    A source may come with a share of its non-clicks only. Weighing each kept one by 1 / share gives back the click rate
-    and the metrics of the whole (Horvitz-Thompson), so that a calibrator fitted here does not undo the prior correction.
-    """
-    name = dataset.contract.of_role(Role.WEIGHT)
-    own = _numbers(dataset, split, name, fill=1.0) if name else None
-    kept = dataset.meta.splits[split].negatives_kept
-    found = [] if own is None else [own]
-    if kept < 1.0:
-        found.append(np.where(labels(dataset, split) == 1, 1.0, 1.0 / kept))
-    ripeness = dataset.meta.ripeness
-    if ripeness is not None:
-        clock = str(dataset.contract.of_role(Role.EVENT_TIME))
-        shown = (
-            dataset.columns(split, [clock])[clock].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
-        )
-        known = ripeness.share_known(shown)
-        if known.min() < 1.0:
-            found.append(delay.weights(labels(dataset, split) == 1, known, negatives_kept=kept))
-    return np.prod(found, axis=0) if found else None
-
-
-def labels(dataset: PreparedDataset, split: str) -> np.ndarray:
-    """Clicks (n,) int8 of a split."""
-    column = dataset.columns(split, [dataset.label])[dataset.label]
-    return column.cast(pa.int8()).to_numpy()
 
 
 def slices(dataset: PreparedDataset, split: str) -> dict[str, np.ndarray]:
@@ -175,11 +144,6 @@ def _is_categorical(field: ContractField) -> bool:
         Dtype.INT64,
         Dtype.BOOL,
     )
-
-
-def _numbers(dataset: PreparedDataset, split: str, name: str, fill: float | None = None) -> np.ndarray:
-    column = dataset.columns(split, [name])[name].cast(pa.float64())
-    return (column if fill is None else column.fill_null(fill)).to_numpy()
 
 
 def _ids(column: pa.ChunkedArray) -> np.ndarray:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from clickmill.bundle.judged_rows import labels, weights
 from clickmill.bundle.load import Bundle, load
-from clickmill.bundle.score import groups, labels, score, slices, weights
+from clickmill.bundle.score import groups, score, slices
 from clickmill.bundle.store import Store
 from clickmill.data import PreparedDataset
 from clickmill.errors import SchemaMismatch

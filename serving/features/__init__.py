@@ -3,6 +3,7 @@
 May import `clickmill` and `serving.metrics`. Redis is imported when a store there is opened.
 """
 
+from serving.features.addresses import shelf_at, store_at
 from serving.features.breaker import BreakerPolicy
 from serving.features.cached_store import CachedStore
 from serving.features.lookup import Found, Lookup, Outcome
@@ -15,8 +16,6 @@ from serving.features.store import (
     Stored,
     StoreUnreachable,
     refuse_older,
-    shelf_at,
-    store_at,
 )
 
 __all__ = [

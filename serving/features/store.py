@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -61,28 +60,6 @@ class Shelf(Protocol):
         ...
 
 
-def store_at(target: str, name: str) -> FeatureStore:
-    """The store at a Redis URL or a path, for the contract `name`. Raises UsageError for another kind of address."""
-    if _is_redis(target):
-        from serving.features.redis_store import RedisStore
-
-        return RedisStore(target, name)
-    from serving.features.file_store import FileStore
-
-    return FileStore(Path(target))
-
-
-def shelf_at(target: str, name: str) -> Shelf:
-    """The same for publishing."""
-    if _is_redis(target):
-        from serving.features.redis_shelf import RedisShelf
-
-        return RedisShelf(target, name)
-    from serving.features.file_shelf import FileShelf
-
-    return FileShelf(Path(target), name)
-
-
 def refuse_older(current: Publication | None, new: Publication, address: str, *, allow_older: bool) -> None:
     """Raises UsageError when readers would be taken back in time unasked: a job that hung for an hour, an old dataset."""
     if current is not None and current.as_of > new.as_of and not allow_older:
@@ -96,12 +73,3 @@ def without_password(url: str) -> str:
     """A URL as it may stand in a log."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _is_redis(target: str) -> bool:
-    scheme, separator, _ = target.partition("://")
-    if separator and scheme not in ("redis", "rediss", "unix"):
-        raise UsageError(
-            f"{without_password(target)}: is no feature store; give redis://HOST:PORT/DB, rediss://..., unix://SOCKET or the path of a file"
-        )
-    return bool(separator)

@@ -14,7 +14,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from clickmill import bundle as bundles
 from clickmill.bundle import candidate, reference
-from clickmill.bundle.score import evaluate_predictions, groups, slices, truths, weights
+from clickmill.bundle.judged_rows import weights
+from clickmill.bundle.score import evaluate_predictions, groups, slices, truths
 from clickmill.calibration import Calibration
 from clickmill.contract import Role
 from clickmill.errors import BundleCorrupt, BundleError, DataError, UsageError
