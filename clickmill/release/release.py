@@ -64,11 +64,15 @@ class Split(BaseModel):
     """Digest of the bundle that gets a copy of each request."""
     warm: tuple[str, ...] = ()
     """Digests that must be ready though they get nothing."""
+    spare: str | None = None
+    """Digest of a trusted bundle that answers where the chosen one can't; it has a share or is warm."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> Split:
         if sum(self.percent.values()) != 100 or min(self.percent.values()) < 1:
             raise ValueError(f"shares must be above 0 and add up to 100; got {self.percent}")
+        if self.spare is not None and self.spare not in (*self.percent, *self.warm):
+            raise ValueError(f"the spare bundle {self.spare} must have a share or be warm")
         return self
 
 
@@ -128,7 +132,8 @@ class Release(BaseModel):
             percent = {self.stable: 100}
         shadow = self.candidate if self.phase is Phase.SHADOW else None
         idle = sorted(bundle for bundle in warm if bundle is not None and bundle not in percent)
-        return Split(percent=percent, shadow=shadow, warm=tuple(idle))
+        spare = self.stable if self.phase is Phase.CANARY else self.last_good
+        return Split(percent=percent, shadow=shadow, warm=tuple(idle), spare=spare)
 
     def banned(self, bundle: str) -> Quarantined | None:
         """Its entry in quarantine."""

@@ -34,7 +34,7 @@ _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json
 _JUDGED = (
     "WITH first AS (SELECT key, min(time) AS time FROM clicks GROUP BY key), seen AS ("
     "  SELECT i.*, greatest(least(i.pctr::DOUBLE, 1 - 1e-7), 1e-7) AS p,"
-    "    (f.time >= i.time AND f.time <= i.time + to_microseconds($window)) IS TRUE AS clicked,"
+    "    (f.time >= i.time - to_microseconds($skew) AND f.time <= i.time + to_microseconds($window)) IS TRUE AS clicked,"
     "    epoch(f.time) - epoch(i.time) AS after"
     "  FROM impressions i LEFT JOIN first f USING (key) WHERE i.time > $since AND i.time <= $until"
     "), judged AS (SELECT *, clicked::INTEGER AS y, CASE WHEN clicked THEN after END AS delay,"
@@ -250,6 +250,7 @@ class Joined:
     def _between(self, since: datetime, until: datetime) -> dict[str, Any]:
         return {
             "window": round(self.settings.attribution_seconds * 1e6),
+            "skew": round(self.settings.skew_seconds * 1e6),
             "since": since.astimezone(UTC),
             "until": until.astimezone(UTC),
         }

@@ -16,6 +16,8 @@ class LiveSettings(BaseModel):
     lateness_seconds: float = Field(default=300.0, ge=0)
     """How long after the attribution window a click may still arrive in the log. An impression is judged when both are over: earlier, its
     missing click may be on its way, and the model would look too hopeful."""
+    skew_seconds: float = Field(default=5.0, ge=0)
+    """How far before its prediction a click may seem to come: two machines' clocks differ, and a shadow answers after the user has."""
     windows_seconds: tuple[float, ...] = (1_800.0, 21_600.0)
     """Lengths of the windows that are measured, each up to the newest impression that can be judged."""
     slices: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
 """The router as an HTTP application: every request goes to the bundle its user belongs to, and nobody is left without an answer.
 
-When the chosen server breaks the connection, answers 5xx or not in time, the request is asked again of the bundle with the largest
-share: a crashing canary costs its users a little time and no request. It counts as an error of the one that failed. 503 and 504 are
-answers (load shed, deadline over), and asking elsewhere would double the load: they are passed on, and counted as errors.
+When the chosen server breaks the connection, answers 500 or not in time, the request is asked again of the spare bundle, then of the
+others with a share: a crashing server costs its users a little time and no request. It counts as an error of the one that failed. 503
+and 504 are answers (load shed, deadline over), and asking elsewhere would double the load: they are passed on, and counted as errors.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class Ways:
     urls: Mapping[str, str]
     """Digest to the base URL of its server; all of the split's, shadow and warm ones included."""
 
-    @property
-    def safe(self) -> str:
-        """The bundle with the largest share: where a request goes when its own bundle fails. Of two halves the first named."""
-        return max(self.split.percent, key=lambda bundle: self.split.percent[bundle])
+    def after(self, chosen: str) -> list[str]:
+        """Whom to ask when the chosen bundle has no answer: the spare one, then those with a share, the largest first."""
+        shares = sorted(self.split.percent, key=lambda bundle: -self.split.percent[bundle])
+        spare = [] if self.split.spare is None else [self.split.spare]
+        return [bundle for bundle in dict.fromkeys([*spare, *shares]) if bundle != chosen]
 
 
 @dataclass
@@ -88,11 +89,14 @@ class Door:
             self._copy(ways, request, headers, body)
         chosen = choose(ways.split.percent, request.headers.get(HEADER_USER) or uuid.uuid4().hex)
         answer = await self._ask(ways, chosen, request, headers, body)
-        if chosen != ways.safe and (answer is None or answer.status in _AGAIN):
-            chosen = ways.safe
-            answer = await self._ask(ways, chosen, request, headers, body) or answer
+        for other in ways.after(chosen):
+            if answer is not None and answer.status not in _AGAIN:
+                break
+            found = await self._ask(ways, other, request, headers, body)
+            if found is not None:
+                chosen, answer = other, found
         if answer is None:
-            words = {"error": f"no server answered; the bundle {chosen[:12]} was asked last"}
+            words = {"error": f"no server answered, neither that of bundle {chosen[:12]} nor another"}
             return web.json_response(words, status=502)
         answer.headers[HEADER_ANSWERED_BY] = chosen
         return answer

@@ -325,6 +325,9 @@ class AnyRelease(RuleBasedStateMachine):
         split = self.release.split
         assert self.release.stable in split.percent or self.release.stable in split.warm
         assert self.release.last_good is None or self.release.last_good in split.warm
+        assert split.spare in (None, self.release.stable, self.release.last_good), (
+            "a candidate is nobody's spare"
+        )
         assert len(split.percent) <= 2, "at most one canary"
         assert not {entry.bundle for entry in self.release.quarantine} & split.percent.keys()
 

@@ -101,6 +101,30 @@ def test_a_failing_canary_costs_no_request(mood):
     run(body())
 
 
+@pytest.mark.parametrize(
+    "split",
+    [Split(percent={"new": 100}, warm=("good",), spare="good"), Split(percent={"new": 80, "good": 20})],
+)
+def test_a_bundle_with_most_of_the_traffic_is_covered_by_the_warm_or_the_smaller_one(split):
+    async def body():
+        async with routed(split) as (_, _, new, url, session):
+            new.mood = "breaks"
+            found = await asyncio.gather(*(post(session, url, f"u{n}") for n in range(40)))
+            assert {(status, answer["name"]) for status, _, answer in found} == {(200, "good")}
+
+    run(body())
+
+
+def test_a_bundle_that_is_only_warm_answers_nobody():
+    async def body():
+        async with routed(Split(percent={"good": 100}, warm=("new",))) as (_, good, new, url, session):
+            good.mood = "breaks"
+            assert (await post(session, url, "u1"))[0] == 502
+            assert new.asked == 0
+
+    run(body())
+
+
 def test_a_shed_is_an_answer_and_is_not_asked_again_elsewhere():
     async def body():
         async with routed(MOSTLY) as (door, good, new, url, session):
