@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clickmill.command.console import words
-from clickmill.command.release_state import HOME, JOURNAL, Home
+from clickmill.command.release_state import HOME, JOURNAL, POLICY, Home
 from clickmill.command.settings import nested, typed
 from clickmill.errors import UsageError
 
@@ -77,6 +77,7 @@ def run(
         with journal.hold():
             begin = Release.first(first.manifest.name, first.manifest.digest, now)
             journal.begin(begin, by="clickmill", reason="first bundle of the store")
+    (home / POLICY).write_text(policy.model_dump_json())
     inbox = releases.Inbox(home / "alerts.json")
     stop = threading.Event()
     stepped: list[float] = []

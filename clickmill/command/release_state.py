@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from clickmill.release import Decision, Journal, Release, Split
 
 JOURNAL = "release.jsonl"
+POLICY = "policy.json"
+"""What the running loop holds releases to; written by it, for the cool-down of a rollback by hand."""
 
 Home = Annotated[Path, typer.Option(help="Folder of the release (clickmill release run --home).")]
 Reason = Annotated[str, typer.Option("--reason", "-m", help="Why; it stays in the journal.")]
@@ -105,7 +107,12 @@ def rollback(reason: Reason, home: Home = HOME) -> None:
     """Give all traffic back to the last good bundle, at once. The one that goes is not released again by itself."""
     from clickmill import release as releases
 
-    policy = releases.ReleasePolicy()
+    written = home / POLICY
+    policy = (
+        releases.ReleasePolicy.model_validate_json(written.read_bytes())
+        if written.exists()
+        else releases.ReleasePolicy()
+    )
     _decide(home, lambda state, now: releases.roll_back(state, policy, now=now, by=_who(), reason=reason))
 
 

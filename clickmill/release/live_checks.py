@@ -67,7 +67,7 @@ def watch_checks(arms: Sequence[Arm], policy: ReleasePolicy) -> list[Check]:
     """The promoted bundle alone. Without a second arm neither slowness nor clicks say whose fault they are: that is for alerts, whose
     rules know of stalled logs and full networks. Failing requests and NaN speak for themselves."""
     traffic = total(Traffic, [arm.traffic for arm in arms])
-    return [_finite("watch", traffic), _share("watch_errors", traffic.errors, traffic.requests, None, policy)]
+    return [_finite("watch", traffic), _errors("watch_errors", traffic, None, policy)]
 
 
 def _enough(name: str, requests: int, policy: ReleasePolicy) -> Check:
@@ -84,10 +84,21 @@ def _traffic_checks(
     where: str, traffic: Traffic, stable: Traffic | None, policy: ReleasePolicy
 ) -> Iterator[Check]:
     yield _finite(where, traffic)
+    yield _errors(f"{where}_errors", traffic, stable, policy)
+    yield _slow(f"{where}_p99", traffic, stable, policy)
+
+
+def _errors(name: str, traffic: Traffic, stable: Traffic | None, policy: ReleasePolicy) -> Check:
     beside = None if stable is None else (stable.errors, stable.requests)
-    yield _share(f"{where}_errors", traffic.errors, traffic.requests, beside, policy)
+    seen = (traffic.errors, traffic.requests)
+    return _share(name, seen, beside, policy.max_error_rate, "failed", policy)
+
+
+def _slow(name: str, traffic: Traffic, stable: Traffic | None, policy: ReleasePolicy) -> Check:
+    """p99 within its promise: at most 1 % are slower."""
     beside = None if stable is None else (stable.slow, stable.requests)
-    yield _share(f"{where}_p99", traffic.slow, traffic.requests, beside, policy)
+    seen = (traffic.slow, traffic.requests)
+    return _share(name, seen, beside, 0.01, f"slower than {policy.p99_ms:g} ms", policy)
 
 
 def _finite(where: str, traffic: Traffic) -> Check:
@@ -105,12 +116,16 @@ def _finite(where: str, traffic: Traffic) -> Check:
 
 
 def _share(
-    name: str, count: int, requests: int, beside: tuple[int, int] | None, policy: ReleasePolicy
+    name: str,
+    seen: tuple[int, int],
+    beside: tuple[int, int] | None,
+    limit: float,
+    what: str,
+    policy: ReleasePolicy,
 ) -> Check:
-    """A share of requests against the most it may be; `beside` has the stable bundle's count and requests."""
-    slow = name.endswith("_p99")
-    limit = 0.01 if slow else policy.max_error_rate
-    what = f"slower than {policy.p99_ms:g} ms" if slow else "failed"
+    """A share of requests against the most it may be. seen, beside: how many, of how many requests, of the candidate and of the
+    stable bundle."""
+    count, requests = seen
     alpha = policy.alpha / SHARES
     found = bernoulli(count, requests, alpha=alpha)
     share = count / requests if requests else None

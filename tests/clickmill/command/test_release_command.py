@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from clickmill.command.app import app
-from clickmill.release import Journal, Release, propose
+from clickmill.release import Journal, Release, ReleasePolicy, propose
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -72,6 +72,12 @@ def test_people_see_where_it_stands_and_take_it_back(home):
     assert [line.strip() for line in shown.splitlines() if line.startswith("    ")] == [
         "first bundle of the store", "daily run", "revenue fell", "mended", "black friday",
     ]  # fmt: skip
+
+
+def test_a_rollback_by_hand_cools_down_as_the_running_policy_says(home):
+    (home / "policy.json").write_text(ReleasePolicy(cool_down_seconds=0).model_dump_json())
+    assert say(home, "rollback", "-m", "revenue fell").exit_code == 0
+    assert json.loads(say(home, "status", "--json").stdout)["state"]["freeze"] is None
 
 
 @pytest.mark.parametrize(
