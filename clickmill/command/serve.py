@@ -35,12 +35,15 @@ def serve(
     threads: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Threads for large requests; default: one for each core. 0: all on one thread."
+            rich_help_panel="Load",
+            min=0,
+            help="Threads for large requests; default: one for each core. 0: all on one thread.",
         ),
     ] = None,
     batch_rows: Annotated[
         int,
         typer.Option(
+            rich_help_panel="Load",
             min=0,
             help="Micro-batching: requests that wait for a thread at the same moment are scored by one run of the graph, up to "
             "this many rows together. 512 nearly doubles the requests a second of 16 clients and changes nothing for one. "
@@ -50,6 +53,7 @@ def serve(
     batch_wait_us: Annotated[
         float,
         typer.Option(
+            rich_help_panel="Load",
             min=0,
             help="With --batch-rows: microseconds a request waits for company while a thread is free. 0 adds no wait: only "
             "requests that queue anyway are scored together. 200 trades a fifth of a millisecond for fuller runs.",
@@ -58,6 +62,7 @@ def serve(
     timeout_ms: Annotated[
         float,
         typer.Option(
+            rich_help_panel="Load",
             min=0,
             help="Milliseconds within which scoring must begin, for requests that do not say (header x-request-timeout-ms, gRPC "
             "deadline). One that is too late is answered 504 (DEADLINE_EXCEEDED) without being scored. 0: endless.",
@@ -66,6 +71,7 @@ def serve(
     shed_wait_ms: Annotated[
         float,
         typer.Option(
+            rich_help_panel="Load",
             min=0,
             help="Load shedding: when requests wait longer than this many milliseconds on average before they are scored, fewer "
             "are let in and the rest is answered 503 (UNAVAILABLE) at once, with Retry-After. 0: queues grow without bound.",
@@ -74,6 +80,7 @@ def serve(
     features: Annotated[
         str | None,
         typer.Option(
+            rich_help_panel="Rankings",
             help="Feature store that rankings (:rank) look users and ads up in, as `clickmill features publish --to` names it: "
             "redis://[USER:PASSWORD@]HOST:PORT/DB, or the path of a file. Default: what a request leaves out is the contract's default.",
         ),
@@ -81,17 +88,23 @@ def serve(
     feature_wait_ms: Annotated[
         float,
         typer.Option(
+            rich_help_panel="Rankings",
             min=0.1,
             help="Most milliseconds a ranking waits for the feature store (and never more than half of what time it has).",
         ),
     ] = 5.0,
     feature_cache_seconds: Annotated[
         float,
-        typer.Option(min=0, help="Seconds for which a row read from Redis is used again; 0 reads each time."),
+        typer.Option(
+            rich_help_panel="Rankings",
+            min=0,
+            help="Seconds for which a row read from Redis is used again; 0 reads each time.",
+        ),
     ] = 5.0,
     score_cache_seconds: Annotated[
         float,
         typer.Option(
+            rich_help_panel="Rankings",
             min=0,
             help="Seconds for which a ranking's scores answer an equal question again (same inputs, same bundle). 0 computes each.",
         ),
@@ -100,16 +113,23 @@ def serve(
         bool,
         typer.Option(
             "--fallback/--no-fallback",
+            rich_help_panel="Rankings",
             help="Answer a ranking that the model can't (not loaded, overload, no time left, NaN) by recent scores and click rates, marked "
             "as such, or with the error. A request says otherwise with x-clickmill-on-failure: fallback, or error.",
         ),
     ] = True,
     max_rows: Annotated[
-        int, typer.Option(min=1, help="Most rows or candidates in one request; more are answered 413.")
+        int,
+        typer.Option(
+            rich_help_panel="Limits",
+            min=1,
+            help="Most rows or candidates in one request; more are answered 413.",
+        ),
     ] = 2000,
     max_body_kib: Annotated[
         int,
         typer.Option(
+            rich_help_panel="Limits",
             min=1,
             help="Largest body of a request (gRPC: message), in KiB; a larger one is answered 413 and never held.",
         ),
@@ -117,18 +137,23 @@ def serve(
     max_string_bytes: Annotated[
         int,
         typer.Option(
-            min=16, help="Longest string in a request, in bytes of UTF-8; a longer one is answered 413."
+            rich_help_panel="Limits",
+            min=16,
+            help="Longest string in a request, in bytes of UTF-8; a longer one is answered 413.",
         ),
     ] = 4096,
     body_seconds: Annotated[
         float,
         typer.Option(
-            min=0.001, help="Seconds within which a body must arrive; a slower one is answered 408."
+            rich_help_panel="Limits",
+            min=0.001,
+            help="Seconds within which a body must arrive; a slower one is answered 408.",
         ),
     ] = 10.0,
     prediction_log: Annotated[
         Path | None,
         typer.Option(
+            rich_help_panel="Logs and traces",
             help="Folder to log answers in, as Parquet files by day: request, time, bundle, pCTR and features. Personal fields are hashed "
             "with the salt in CLICKMILL_LOG_SALT (16 to 64 bytes). Default: nothing is logged.",
         ),
@@ -136,21 +161,31 @@ def serve(
     log_events: Annotated[
         str | None,
         typer.Option(
+            rich_help_panel="Logs and traces",
             help="URL of a broker to send answers to as CloudEvents, in the format of KServe's logger. Personal fields are hashed as in "
             "--prediction-log. Default: none are sent.",
         ),
     ] = None,
     log_share: Annotated[
         float,
-        typer.Option(min=1e-6, max=1, help="Share of the requests that is logged, decided by their id."),
+        typer.Option(
+            rich_help_panel="Logs and traces",
+            min=1e-6,
+            max=1,
+            help="Share of the requests that is logged, decided by their id.",
+        ),
     ] = 1.0,
     log_features: Annotated[
         Literal["values", "digest", "nothing"],
-        typer.Option(help="What is logged of the features: their values, a digest of them, or nothing."),
+        typer.Option(
+            rich_help_panel="Logs and traces",
+            help="What is logged of the features: their values, a digest of them, or nothing.",
+        ),
     ] = "values",
     traces: Annotated[
         str | None,
         typer.Option(
+            rich_help_panel="Logs and traces",
             help="OpenTelemetry traces: `console`, or the URL of an OTLP/HTTP collector (http://localhost:4318). A span per request, and one "
             "per stage below it. Default: none.",
         ),
@@ -158,6 +193,7 @@ def serve(
     trace_share: Annotated[
         float,
         typer.Option(
+            rich_help_panel="Logs and traces",
             min=0,
             max=1,
             help="Share of the requests that is traced; a request that comes with a `traceparent` follows its caller's choice.",
