@@ -14,7 +14,7 @@ OUT ?= out
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export UV_LINK_MODE ?= copy
 
-.PHONY: help setup demo test test-integration lint format gen lock images bench bench-serve bench-train clean
+.PHONY: help setup demo test test-integration test-large lint format gen lock images bench bench-serve bench-train clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -24,11 +24,14 @@ setup: $(READY)  ## create .venv with the locked versions
 demo: $(READY)  ## the whole job on this machine: world, pipeline, endpoint, traffic, report (about 5 minutes)
 	$(BIN)/clickmill demo --out $(OUT)/demo $(DEMO_ARGS)
 
-test: $(READY)  ## all tests that need no service and no sample data
-	$(BIN)/python -m pytest -m "not large" -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+test: $(READY)  ## all tests but those of running processes
+	$(BIN)/python -m pytest -m "not large and not integration" -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
-test-integration: $(READY)  ## the slow tier: larger than memory, long loads
-	$(BIN)/python -m pytest -m "large or integration" $(PYTEST_ARGS)
+test-integration: $(READY)  ## real processes on loopback, one test at a time: loads, faults, releases, alerts (about 12 minutes)
+	$(BIN)/python -m pytest -m "integration and not large" $(PYTEST_ARGS)
+
+test-large: $(READY)  ## what needs more than a minute or more than 2 GiB
+	$(BIN)/python -m pytest -m large $(PYTEST_ARGS)
 
 lint: $(READY)  ## ruff, mypy and the arrows between rooms
 	$(BIN)/ruff check .

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import secrets
 import socket
 
 from clickmill.errors import UsageError
+
+_SERVERS_OWN = range(10_240, 32_768)
+"""Linux gives 32768 to 60999 to outgoing connections."""
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:
@@ -27,7 +32,16 @@ def listen(host: str, port: int, option: str) -> socket.socket:
 
 
 def claim(host: str, port: int, option: str) -> int:
-    """Number of a port that is free now; for servers that must bind themselves. Raises UsageError as `listen` does."""
+    """Number of a port that is free now; for servers that must bind themselves, a little later. Raises UsageError as `listen` does.
+
+    Port 0 draws one below those that the system gives to outgoing connections: between this and the server's own binding one of
+    them would sooner or later be taken by a client.
+    """
+    if port == 0:
+        for _ in range(50):
+            drawn = secrets.choice(_SERVERS_OWN)
+            with contextlib.suppress(UsageError):
+                return claim(host, drawn, option)
     sock = listen(host, port, option)
     number: int = sock.getsockname()[1]
     sock.close()
