@@ -153,6 +153,9 @@ FEW = settings(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate],
 )
+MANY = settings(FEW, max_examples=100)
+"""Of what is forbidden many cases never reach the body: a quarter do where the path can be broken too. Which are drawn depends on the
+modules loaded beside this one, from which hypothesis takes constants."""
 
 
 def send(edge: Edge, case: Any) -> httpx.Response:
@@ -204,7 +207,7 @@ def test_what_the_document_forbids_is_refused_as_it_says(edge, path):
     allowed, refusal = valid(BODIES[path]), valid("Refusal")
     refused = 0
 
-    @FEW
+    @MANY
     @given(case=SCHEMA[path]["POST"].as_strategy(generation_mode=GenerationMode.NEGATIVE))
     def holds(case: Any) -> None:
         nonlocal refused
@@ -218,4 +221,4 @@ def test_what_the_document_forbids_is_refused_as_it_says(edge, path):
             refused += 1
 
     holds()
-    assert refused, "the cases were not what they were meant to be"
+    assert refused > 2, "the cases were not what they were meant to be"
