@@ -24,3 +24,14 @@ def write_array(path: Path, array: np.ndarray) -> None:
         whole = np.ascontiguousarray(array).reshape(array.shape)
         form.write_array_header_1_0(file, form.header_data_from_array_1_0(whole))
         file.write(whole.reshape(-1).view(np.uint8).data)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all, its folder made if need be; on the disk when this returns. One writer at a time. Raises
+    OSError and leaves the old file as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    sync(partial)
+    os.replace(partial, path)
+    sync(path.parent)

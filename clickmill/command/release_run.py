@@ -57,6 +57,7 @@ def run(
     `POST /alerts` on the admin port with the bearer token of CLICKMILL_ALERT_TOKEN. Ctrl-C ends it; started again it goes on.
     """
     from clickmill.bundle import Store
+    from clickmill.disk import replace_text
     from clickmill.release import Journal, Release, ReleasePolicy
     from monitoring import live
     from monitoring import release as releases
@@ -77,7 +78,7 @@ def run(
         with journal.hold():
             begin = Release.first(first.manifest.name, first.manifest.digest, now)
             journal.begin(begin, by="clickmill", reason="first bundle of the store")
-    (home / POLICY).write_text(policy.model_dump_json())
+    replace_text(home / POLICY, policy.model_dump_json())
     inbox = releases.Inbox(home / "alerts.json")
     stop = threading.Event()
     stepped: list[float] = []

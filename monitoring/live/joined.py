@@ -40,6 +40,8 @@ _JUDGED = (
     "), judged AS (SELECT *, clicked::INTEGER AS y, CASE WHEN clicked THEN after END AS delay,"
     "    -CASE WHEN clicked THEN ln(p) ELSE ln(1 - p) END AS loss FROM seen)"
 )
+_SUMS = "count(*)::BIGINT, sum(y)::BIGINT, sum(p), sum((p - y) ** 2), sum(loss), sum(loss ** 2)"
+"""The fields of `Labelled`, in their order."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,7 @@ class Joined:
             since,
             until,
             fields,
-            "count(*)::BIGINT, sum(y)::BIGINT, sum(p), sum((p - y) ** 2), sum(loss), sum(loss ** 2), "
-            "quantile_cont(delay, 0.5), quantile_cont(delay, 0.9)",
+            f"{_SUMS}, quantile_cont(delay, 0.5), quantile_cont(delay, 0.9)",
         )
         bins: dict[tuple[str, str, str], list[tuple[int, int, int]]] = {}
         place = f"floor({BINS_PER_LOGIT} * ln(p / (1 - p)))::INTEGER"
@@ -155,19 +156,16 @@ class Joined:
                 bundle=bundle,
                 field=field,
                 value=value,
-                labelled=Labelled(
-                    impressions=n,
-                    clicks=clicks,
-                    pctr=p,
-                    residual_squares=squares,
-                    log_loss=loss,
-                    log_loss_squares=losses,
-                ),
+                labelled=_labelled(sums_of_slot),
                 scores=tuple(sorted(bins[(bundle, field, value)])),
                 delays=None if median is None else (median, ninetieth),
             )
-            for bundle, field, value, n, clicks, p, squares, loss, losses, median, ninetieth in sums
+            for bundle, field, value, *sums_of_slot, median, ninetieth in sums
         ]
+
+    def by_bundle(self, since: datetime, until: datetime) -> dict[str, Labelled]:
+        """Only the sums of `labelled`, of everything: what a release is judged by, at every step of its loop."""
+        return {bundle: _labelled(sums) for bundle, _, _, *sums in self._rows(since, until, (ALL,), _SUMS)}
 
     def differences(
         self, candidate: str, stable: str, since: datetime, until: datetime
@@ -254,6 +252,11 @@ class Joined:
             "since": since.astimezone(UTC),
             "until": until.astimezone(UTC),
         }
+
+
+def _labelled(sums: Sequence[Any]) -> Labelled:
+    """From the columns of `_SUMS`."""
+    return Labelled(**dict(zip(Labelled.model_fields, sums, strict=True)))
 
 
 def _slice(name: str) -> str:

@@ -8,14 +8,13 @@ alert that was resolved after it began stays resolved.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from clickmill.disk import sync
+from clickmill.disk import replace_text
 from clickmill.errors import DataError, RequestError
 from clickmill.release import Alert
 
@@ -85,7 +84,7 @@ class Inbox:
             changed = sum(self._told(alert) for alert in payload.alerts)
             if changed:
                 try:
-                    self._write()
+                    replace_text(self._path, self._stored.model_dump_json())
                 except OSError:
                     self._stored = before
                     raise
@@ -111,13 +110,6 @@ class Inbox:
             summary=words,
         )
         return True
-
-    def _write(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(f".{self._path.name}.partial")
-        partial.write_text(self._stored.model_dump_json())
-        sync(partial)
-        os.replace(partial, self._path)
 
 
 def _first(error: Exception) -> Any:

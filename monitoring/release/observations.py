@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from clickmill.disk import sync
+from clickmill.disk import replace_text
 from clickmill.errors import DataError
 from clickmill.release import Phase, Release, Seen, Smoke, Traffic
 from clickmill.release.evidence import total
@@ -95,14 +94,7 @@ class Observations:
         stored.spells[-1] = last.model_copy(
             update={"until": now, "live": _added(last.live, live), "shadow": _added(last.shadow, shadow)}
         )
-        self._write()
-
-    def _write(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(f".{self._path.name}.partial")
-        partial.write_text(self._stored.model_dump_json())
-        sync(partial)
-        os.replace(partial, self._path)
+        replace_text(self._path, self._stored.model_dump_json())
 
 
 def _since(now: Traffic, before: Traffic) -> Traffic:

@@ -158,8 +158,7 @@ class Runner:
         until = min(spell.until, self._joined.ripe(now))
         if until <= spell.since:
             return {}
-        slots = self._joined.labelled(spell.since, until, slices=False)
-        return {slot.bundle: slot.labelled for slot in slots}
+        return self._joined.by_bundle(spell.since, until)
 
     def _alerts(self, release: Release) -> tuple[Alert, ...]:
         """With the full digest of the bundle they mean: metrics carry its first 12 digits."""
