@@ -93,7 +93,8 @@ def test_an_overloaded_endpoint_is_asked_again_when_it_says_within_the_deadline(
     began = time.monotonic()
     assert ask(timeout_seconds=5.0).pctr.tolist() == [2.0]
     assert time.monotonic() - began >= 0.3
-    assert endpoint.left[1] <= endpoint.left[0] - 0.3
+    # Both are readings of a server that may have started late on either; a try with a whole new deadline would differ by nothing.
+    assert endpoint.left[1] < endpoint.left[0] - 0.2
     assert endpoint.seen[0].id == endpoint.seen[1].id != "", "one call, one name in the log"
     endpoint.seen.clear()
     with pytest.raises(Overloaded, match="too many"):
