@@ -89,12 +89,12 @@ def test_an_overloaded_endpoint_is_asked_again_when_it_says_within_the_deadline(
             )
             context.abort(grpc.StatusCode.UNAVAILABLE, "too many")
 
-    endpoint.plan, pushback = overloaded_once, "300"
+    endpoint.plan, pushback = overloaded_once, "1000"
     began = time.monotonic()
-    assert ask(timeout_seconds=30.0).pctr.tolist() == [2.0]
-    assert time.monotonic() - began >= 0.3
-    # Both are readings of a server that may have started late on either; a try with a whole new deadline would differ by nothing.
-    assert endpoint.left[1] < endpoint.left[0] - 0.2
+    assert ask(timeout_seconds=9.0).pctr.tolist() == [2.0]
+    assert time.monotonic() - began >= 1
+    # The server may have started late on either, and gRPC rounds what is left; a whole new deadline would differ by nothing.
+    assert endpoint.left[1] < endpoint.left[0] - 0.5
     assert endpoint.seen[0].id == endpoint.seen[1].id != "", "one call, one name in the log"
     endpoint.seen.clear()
     pushback = "30000"
