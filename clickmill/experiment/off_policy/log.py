@@ -110,7 +110,7 @@ class LoggedRows:
 
     def sums(self, values: Floats) -> Floats:
         """(clusters,) sums of `values` (n,)."""
-        return np.bincount(self.cluster, values, minlength=self.clusters)
+        return np.asarray(np.bincount(self.cluster, values, minlength=self.clusters), np.float64)
 
 
 def _codes(cluster: npt.ArrayLike | None, n: int) -> Ints:
