@@ -57,6 +57,7 @@ def run(
     from monitoring.operator import process
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # every change of every object
     home = _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.exists() else namespace or "default"
     process.run(
         process.Settings(

@@ -155,6 +155,7 @@ def _watch(settings: Settings, wake: threading.Event) -> None:
     kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(changed)
     kopf.on.event(*KSERVE, labels={RELEASE: kopf.PRESENT}, registry=registry)(changed)
     kopf.on.event(*ROUTES, labels={RELEASE: kopf.PRESENT}, registry=registry)(changed)
+    kopf.on.login(registry=registry)(kopf.login_via_client)
     own = kopf.OperatorSettings()
     own.posting.enabled = False
     own.scanning.disabled = True  # needs rights over the whole cluster, for kinds that come later

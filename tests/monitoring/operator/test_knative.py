@@ -5,7 +5,7 @@ import pytest
 from clickmill.release import Phase, Release
 from monitoring.operator import knative
 from monitoring.operator.servers import server
-from tests.monitoring.operator.twin import A, B, C, NOON, URIS, Twin, merged, promoted, rolled_back
+from tests.monitoring.operator.twin import NOON, URIS, A, B, C, Twin, merged, promoted, rolled_back
 
 POLICY = {
     "steps": [5, 50, 100],
