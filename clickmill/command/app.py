@@ -17,6 +17,7 @@ from clickmill.command import (
     data,
     demo,
     drill,
+    experiment,
     features,
     model,
     monitor,
@@ -77,6 +78,7 @@ app.add_typer(model.app, name="model", rich_help_panel="Models")
 app.command("benchmark", rich_help_panel="Models")(benchmark.benchmark)
 app.command("sweep", rich_help_panel="Models")(sweep.sweep)
 app.add_typer(bundle.app, name="bundle", rich_help_panel="Models")
+app.add_typer(experiment.app, name="experiment", rich_help_panel="Models")
 
 
 def _print_version(asked: bool) -> None:
