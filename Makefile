@@ -43,10 +43,11 @@ format: $(READY)  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-gen: $(READY)  ## write again what is generated: compiled pipelines, JSON Schema of the contract, dashboards
+gen: $(READY)  ## write again what is generated: compiled pipelines, JSON Schema of the contract, dashboards, CRD
 	$(BIN)/python -m pipelines.compile
 	$(BIN)/clickmill contract schema > contracts/contract.schema.json
 	$(BIN)/python -m monitoring.dashboards.write
+	$(BIN)/python -m monitoring.operator.crd
 
 # What an image installs: a part of requirements.lock, at its versions.
 IMAGE_LOCK = $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -c requirements.lock

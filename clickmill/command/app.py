@@ -16,6 +16,7 @@ from clickmill.command import (
     contract,
     data,
     demo,
+    experiment,
     features,
     model,
     monitor,
@@ -75,6 +76,7 @@ app.add_typer(model.app, name="model", rich_help_panel="Models")
 app.command("benchmark", rich_help_panel="Models")(benchmark.benchmark)
 app.command("sweep", rich_help_panel="Models")(sweep.sweep)
 app.add_typer(bundle.app, name="bundle", rich_help_panel="Models")
+app.add_typer(experiment.app, name="experiment", rich_help_panel="Models")
 
 
 def _print_version(asked: bool) -> None:

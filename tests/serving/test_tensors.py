@@ -221,7 +221,7 @@ fields:
     assert raw["position"].tolist() == [1, 1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.one_of(
         st.lists(st.binary(max_size=20), min_size=20, max_size=80),

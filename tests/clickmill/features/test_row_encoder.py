@@ -141,7 +141,7 @@ def in_one_buffer(raw: dict[str, np.ndarray]) -> dict[str, np.ndarray | Texts]:
 
 
 @pytest.mark.parametrize("position", ["first", "average"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=rows_of())
 def test_rows_are_encoded_as_tensorflow_encodes_them(position: str, rows: list[dict[str, object]]) -> None:
     space, encoder, ours = both(position)
@@ -151,7 +151,7 @@ def test_rows_are_encoded_as_tensorflow_encodes_them(position: str, rows: list[d
     _assert_equal(ours(in_one_buffer(raw)), expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=rows_of(most=5))
 def test_a_request_is_encoded_as_tensorflow_encodes_it(rows: list[dict[str, object]]) -> None:
     space, encoder, ours = both("first")
