@@ -375,7 +375,7 @@ def _lift(analysis: Analysis) -> dict[str, float] | None:
 
 
 def _tell(title: str, analysis: Analysis, truth: float) -> None:
-    from clickmill.command.experiment import print_answer
+    from clickmill.command.experiment_analyze import print_answer
 
     result.print(f"\n[bold]{title}[/]  (true lift {100 * truth:+.1f} %)")
     print_answer(analysis)
