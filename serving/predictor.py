@@ -17,6 +17,7 @@ import orjson
 
 from clickmill.errors import RequestError
 from clickmill.features.sides import by_rows
+from clickmill.features.texts import arrays
 from clickmill.prediction_log import Answered
 from serving import ranked_tensors, tensors, v1, v2, v2_grpc
 from serving.in_service import HEADER_DIGEST, HEADER_VERSION, InService, Raw, Scorer, Scores
@@ -178,7 +179,7 @@ class BundleModel(kserve.Model):
             time_us=time.time_ns() // 1000,
             model=self.name,
             bundle=served.scorer.digest,
-            raw=raw,
+            raw=arrays(raw),
             pctr=scores["pctr"],
             logit=scores["logit"],
             impression_ids=impression_ids,
@@ -322,7 +323,10 @@ class BundleModel(kserve.Model):
         for item in request.inputs:
             data = item.data
             if data is None or item._raw_data is not None:
-                named.append(tensors.from_buffer(item.name, item.datatype, item.shape, item._raw_data or b""))
+                buffer = item._raw_data or b""
+                named += tensors.from_buffers(
+                    [(len(named), item.name, item.datatype, tuple(item.shape), buffer)]
+                )
             elif data and type(data[0]) is bytes:  # BYTES off gRPC; text off JSON is str
                 named.append(
                     tensors.NamedTensor(item.name, item.datatype, tuple(item.shape), tensors.objects(data))

@@ -90,7 +90,7 @@ def encoder() -> Encoder:
 
 
 @given(candidates=st.integers(1, 7), seed=st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_request_is_encoded_to_the_rows_it_stands_for(encoder, candidates, seed):
     once, written_out = _request(candidates, seed)
     got, expected = encoder.request(once), encoder(written_out)
