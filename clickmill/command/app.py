@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from clickmill.command import (
+    auction,
     benchmark,
     bundle,
     capacity,
@@ -79,6 +80,7 @@ app.command("benchmark", rich_help_panel="Models")(benchmark.benchmark)
 app.command("sweep", rich_help_panel="Models")(sweep.sweep)
 app.add_typer(bundle.app, name="bundle", rich_help_panel="Models")
 app.add_typer(experiment.app, name="experiment", rich_help_panel="Models")
+app.add_typer(auction.app, name="auction", rich_help_panel="Models")
 
 
 def _print_version(asked: bool) -> None:
