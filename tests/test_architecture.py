@@ -33,6 +33,7 @@ def test_an_arrow_that_runs_up_breaks_the_build(tmp_path: Path) -> None:
     for package in (
         "benchmark",
         "command",
+        "experiment",
         "bundle",
         "release",
         "sweep",

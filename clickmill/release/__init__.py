@@ -10,7 +10,7 @@ from clickmill.release.gate import Scores, judge
 from clickmill.release.gate_decision import Basis, Check, GateDecision, Verdict
 from clickmill.release.gate_policy import GatePolicy
 from clickmill.release.journal import Entry, Journal
-from clickmill.release.machine import MACHINE, Decision, decide, freeze, propose, resume, roll_back
+from clickmill.release.machine import MACHINE, Decision, decide, freeze, propose, resume, roll_back, withdraw
 from clickmill.release.release import Freeze, Phase, Quarantined, Release, Split
 from clickmill.release.release_policy import ReleasePolicy
 from clickmill.release.target import Seen, Target, TargetFailed
@@ -49,4 +49,5 @@ __all__ = [
     "propose",
     "resume",
     "roll_back",
+    "withdraw",
 ]

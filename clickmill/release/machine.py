@@ -105,6 +105,14 @@ def propose(
     return Decision(next=_changed(release, changes), reason=reason, by=by)
 
 
+def withdraw(release: Release, *, now: datetime, by: str, reason: str) -> Decision:
+    """Let go of the candidate without blame, because another is wanted: no quarantine, no cool-down. Raises UsageError when there is none."""
+    if release.candidate is None:
+        raise UsageError(f"{release.endpoint} has no candidate that could be withdrawn")
+    changes = {"phase": Phase.PROMOTED, "since": now, "candidate": None, "percent": None}
+    return Decision(next=_changed(release, changes), reason=reason, by=by)
+
+
 def roll_back(release: Release, policy: ReleasePolicy, *, now: datetime, by: str, reason: str) -> Decision:
     """Back to the last good bundle, by hand. Raises UsageError when there is none."""
     if release.phase not in UNDER_WAY and release.last_good is None:
@@ -271,4 +279,4 @@ def _short(bundle: str | None) -> str:
     return "nothing" if bundle is None else f"bundle {bundle[:12]}"
 
 
-__all__ = ["MACHINE", "Decision", "decide", "freeze", "propose", "resume", "roll_back"]
+__all__ = ["MACHINE", "Decision", "decide", "freeze", "propose", "resume", "roll_back", "withdraw"]

@@ -66,6 +66,8 @@ class Split(BaseModel):
     """Digests that must be ready though they get nothing."""
     spare: str | None = None
     """Digest of a trusted bundle that answers where the chosen one can't; it has a share or is warm."""
+    settled: bool = False
+    """Nothing is under way: a target may move the bundle that serves to where it belongs."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> Split:
@@ -133,7 +135,8 @@ class Release(BaseModel):
         shadow = self.candidate if self.phase is Phase.SHADOW else None
         idle = sorted(bundle for bundle in warm if bundle is not None and bundle not in percent)
         spare = self.stable if self.phase is Phase.CANARY else self.last_good
-        return Split(percent=percent, shadow=shadow, warm=tuple(idle), spare=spare)
+        settled = self.phase not in UNDER_WAY
+        return Split(percent=percent, shadow=shadow, warm=tuple(idle), spare=spare, settled=settled)
 
     def banned(self, bundle: str) -> Quarantined | None:
         """Its entry in quarantine."""

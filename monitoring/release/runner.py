@@ -30,6 +30,7 @@ from clickmill.release import (
 )
 from clickmill.release.release import UNDER_WAY
 from monitoring.live import Joined, Quality, quality
+from monitoring.release.alerts import with_full_digests
 from monitoring.release.inbox import Inbox
 from monitoring.release.observations import Observations, Spell
 
@@ -161,16 +162,10 @@ class Runner:
         return self._joined.by_bundle(spell.since, until)
 
     def _alerts(self, release: Release) -> tuple[Alert, ...]:
-        """With the full digest of the bundle they mean: metrics carry its first 12 digits."""
         if self._inbox is None:
             return ()
-        known = [bundle for bundle in (release.candidate, release.stable, release.last_good) if bundle]
-        return tuple(
-            alert.model_copy(
-                update={"bundle": next((b for b in known if b.startswith(alert.bundle)), alert.bundle)}
-            )
-            for alert in self._inbox.firing
-        )
+        known = (release.candidate, release.stable, release.last_good)
+        return with_full_digests(self._inbox.firing, known)
 
 
 def _arm(spell: Spell, labelled: dict[str, Labelled], bundle: str) -> Arm:

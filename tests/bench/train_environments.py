@@ -19,6 +19,8 @@ class Environment:
     name: str
     packages: tuple[str, ...] | None
     variables: tuple[tuple[str, str], ...] = ()
+    alone: tuple[str, ...] = ()
+    """Packages that come without what they require; `packages` has what they need of it."""
 
 
 CLICKMILL = Environment("clickmill", None)
@@ -36,15 +38,16 @@ def python(environment: Environment, uv: str | None = None) -> Path:
     if environment.packages is None:
         return Path(sys.executable)
     folder = CACHE / "environments" / environment.name
-    note, wanted = folder / "packages.txt", "\n".join(environment.packages)
+    note, wanted = folder / "packages.txt", "\n".join(environment.packages + environment.alone)
     if not note.exists() or note.read_text() != wanted:
         tool = uv or shutil.which("uv") or str(HERE.parent.parent / ".cache" / "uv" / "bin" / "uv")
         print(f"making {folder} (a few minutes, a few GB)", file=sys.stderr, flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([tool, "venv", "--quiet", "--python", "3.11", str(folder)], check=True)
         interpreter = str(folder / "bin" / "python")
-        subprocess.run(
-            [tool, "pip", "install", "--quiet", "--python", interpreter, *environment.packages], check=True
-        )
+        install = [tool, "pip", "install", "--quiet", "--python", interpreter]
+        subprocess.run([*install, *environment.packages], check=True)
+        if environment.alone:
+            subprocess.run([*install, "--no-deps", *environment.alone], check=True)
         note.write_text(wanted)
     return folder / "bin" / "python"

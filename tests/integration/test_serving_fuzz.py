@@ -168,9 +168,7 @@ OPERATIONS = [
 def test_every_operation_answers_over_http_as_the_document_says(endpoint, path, method, mode):
     operation = SCHEMA[path][method.upper()]
 
-    @settings(
-        max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
-    )
+    @settings(max_examples=30, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
     @given(case=operation.as_strategy(generation_mode=mode))
     def holds(case: Any) -> None:
         with warnings.catch_warnings():

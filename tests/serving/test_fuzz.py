@@ -24,7 +24,7 @@ from tests.serving.test_front import JSON, V1, V2, Edge
 
 RANK = "/v1/models/small:rank"
 # the same at each run; the tests over sockets draw anew
-MANY = settings(max_examples=200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=200, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 class Door:

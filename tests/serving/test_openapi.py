@@ -149,7 +149,6 @@ SCHEMA = schemathesis.openapi.from_dict(openapi.describe(CONTRACT, limits=SHORT)
 FEW = settings(
     max_examples=25,
     derandomize=True,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate],
 )

@@ -54,7 +54,7 @@ class Computed:
         return self.scorer.rank(raw)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.builds(

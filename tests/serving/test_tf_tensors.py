@@ -55,7 +55,7 @@ def varint(number: int) -> bytes:
 
 
 @given(protos())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_form_of_a_proto_is_read_as_tensorflow_reads_it(case):
     proto, dtype = case
     expected = tf.io.parse_tensor(proto.SerializeToString(), dtype).numpy()
@@ -65,7 +65,7 @@ def test_every_form_of_a_proto_is_read_as_tensorflow_reads_it(case):
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False), max_size=20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_answers_are_read_back_by_tensorflow(values):
     scores = np.array(values, np.float32)
     assert tf.make_ndarray(to_proto(scores)).tolist() == scores.tolist()

@@ -28,7 +28,7 @@ def test_the_digest_is_what_coreutils_say(make_folder):
     assert manifests.verify(folder).digest == out.stdout.strip()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_flipped_bit_of_any_file_is_found_and_the_file_named(make_folder, data):
     folder = make_folder()

@@ -113,7 +113,7 @@ def test_fit_corrects_the_prior_first():
     assert calibration(raw) == pytest.approx(z)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 1000))
 def test_the_same_seed_picks_the_same_and_json_keeps_it(seed):
     z, y = traffic(2_000, bent, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -87,7 +87,6 @@ def test_a_promise_below_the_idle_time_says_what_to_do():
         plan(Demand(qps=1, p99_ms=10, candidates=101), STEADY)
 
 
-@settings(deadline=None)
 @given(
     qps=st.floats(1, 1e7),
     p99=st.floats(3, 100),

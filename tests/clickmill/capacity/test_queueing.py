@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clickmill.capacity import Replica, erlang_b, erlang_c
@@ -32,13 +32,11 @@ def waits(c: int, a: float) -> float:
     return top / (sum(a**k / math.factorial(k) for k in range(c)) + top)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(servers=st.integers(1, 60), rho=st.floats(0.01, 0.999))
 def test_erlang_c_is_its_sum(servers, rho):
     assert erlang_c(servers, rho * servers) == pytest.approx(waits(servers, rho * servers), rel=1e-9)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(servers=st.floats(0.01, 40), load=st.floats(0.01, 600))
 def test_erlang_b_of_real_servers_is_jagermans_integral(servers, load):
     """1 / B = int_0^inf exp(-u) (1 + u / a)^c du, by plain trapezia."""
@@ -50,7 +48,6 @@ def test_erlang_b_of_real_servers_is_jagermans_integral(servers, load):
     assert erlang_b(servers, load) == pytest.approx(1 / integral, rel=1e-5)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(servers=st.floats(1, 30), more=st.floats(0.01, 5), rho=st.floats(0.01, 0.98))
 def test_more_servers_wait_less_and_more_load_waits_more(servers, more, rho):
     load = rho * servers
@@ -109,7 +106,6 @@ def test_a_replica_of_lognormal_times_is_near_its_simulation(servers, rho):
 times = st.lists(st.floats(1e-4, 1e-2), min_size=1, max_size=30).map(lambda v: np.sort(np.array(v)))
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(idle=times, cores=st.floats(1, 8), share=st.floats(0.05, 0.9), pace=st.floats(0.2, 1.0))
 def test_latency_grows_with_the_rate_and_the_quantile(idle, cores, share, pace):
     replica = Replica(idle, pace * cores / idle.mean(), cores)
@@ -119,7 +115,6 @@ def test_latency_grows_with_the_rate_and_the_quantile(idle, cores, share, pace):
     assert replica.latency(rate, 0.99) >= np.quantile(idle, 0.5) * (1 - 1e-9)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(idle=times, cores=st.floats(1, 8), slack=st.floats(1.1, 10))
 def test_the_highest_rate_keeps_the_promise_and_a_little_more_breaks_it(idle, cores, slack):
     replica = Replica(idle, cores / idle.mean(), cores)
@@ -134,7 +129,6 @@ def test_an_idle_replica_that_is_too_slow_takes_no_load():
     assert Replica(np.array([0.02]), 40.0, 1.0).most_rate(0.01, 0.99) == 0.0
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(idle=times, slower=st.floats(1.0, 20.0), share=st.floats(0.3, 0.9))
 def test_a_replica_fitted_to_a_load_has_its_p99_there_and_is_slower_elsewhere(idle, slower, share):
     replica = Replica(idle, 1 / idle.mean(), 1.0)

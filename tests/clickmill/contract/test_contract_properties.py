@@ -104,7 +104,7 @@ def contracts(draw):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(contracts())
 def test_every_contract_comes_back_from_yaml_equal_and_with_its_digest(contract):
     again = loads(dumps(contract))
@@ -113,7 +113,7 @@ def test_every_contract_comes_back_from_yaml_equal_and_with_its_digest(contract)
     assert again.digest == contract.digest
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(contracts())
 def test_inputs_columns_and_features_fit_together(contract):
     assert set(contract.inputs) <= set(contract.columns)

@@ -102,7 +102,7 @@ def several_pasts(draw):
     return events
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(several_pasts())
 def test_an_impression_knows_what_happened_strictly_before_it_and_nothing_else(events):
     impressions = table_of(events)
@@ -116,7 +116,7 @@ def test_an_impression_knows_what_happened_strictly_before_it_and_nothing_else(e
             assert row[name] == expected, (name, t, [e for e in events if e[2] == ids])
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 @given(several_pasts(), instants)
 def test_an_id_has_at_an_instant_what_an_impression_at_that_instant_would_have(events, t):
     """The online store's values and the training rows' are one function of time, also in between impressions."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import ibis
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clickmill.contract import loads
@@ -135,7 +135,7 @@ def oracle(shown, log, window):
     return first, fates
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 @given(
     shown=st.dictionaries(st.integers(0, 12), st.integers(0, 60), min_size=1, max_size=10),
     log=st.lists(st.tuples(st.integers(0, 15), st.integers(0, 80)), max_size=25),

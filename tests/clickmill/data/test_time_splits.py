@@ -6,7 +6,7 @@ import ibis
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -43,7 +43,7 @@ def test_rows_of_one_instant_stay_together_on_the_nearer_side():
     assert len(calibration) + len(test) == 25
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 30), min_size=4, max_size=60).filter(lambda times: len(set(times)) >= 4))
 def test_every_split_has_rows_and_none_reaches_into_the_next(times):
     parts = cut(times)

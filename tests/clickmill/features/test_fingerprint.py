@@ -13,7 +13,7 @@ def _of_tensorflow(texts):
     return np.ascontiguousarray(eight).view("<u8")[:, 0]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=40))
 def test_any_bytes_get_tensorflows_fingerprint(texts):
     np.testing.assert_array_equal(fingerprint64(texts), _of_tensorflow(texts))
@@ -25,7 +25,7 @@ def test_every_length_up_to_a_few_blocks_gets_it():
     np.testing.assert_array_equal(fingerprint64(texts), _of_tensorflow(texts))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=20), st.integers(1, 100_000_000))
 def test_modulo_the_buckets_it_is_the_hash_of_the_encoder(texts, buckets):
     encoded = [text.encode(errors="replace") for text in texts]

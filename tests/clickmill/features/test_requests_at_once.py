@@ -61,7 +61,6 @@ def one_by_one(rows: list[dict[str, Any]]) -> dict[str, np.ndarray] | str:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-@settings(deadline=None)
 @given(st.lists(ROW, min_size=16, max_size=40))
 def test_legal_rows_become_the_arrays_of_single_rows(rows):
     expected, found = one_by_one(rows), from_rows(rows, CONTRACT)
@@ -88,7 +87,7 @@ def test_an_odd_value_among_many_is_told_as_it_is_alone(name, value):
         assert {n: v.tolist() for n, v in found.items()} == {n: v.tolist() for n, v in expected.items()}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(ROW, min_size=16, max_size=24), st.permutations(["must", "text", "ratio", "flag", "free"]))
 def test_rows_that_all_name_the_same_fields_are_read_alike(rows, names):
     alike = [{name: row.get(name) for name in names} for row in rows]

@@ -64,7 +64,7 @@ _SCHEMA = pa.schema(
 
 
 @given(st.lists(_rows, max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_requests_and_tables_with_the_same_rows_give_the_same_tensors(rows):
     table = pa.Table.from_pylist([{**dict.fromkeys(_SCHEMA.names), **row} for row in rows], schema=_SCHEMA)
     from_table = tensors.from_arrow(table, CONTRACT)

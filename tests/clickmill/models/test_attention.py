@@ -105,7 +105,7 @@ def test_the_unit_is_eq_3_of_din_item_by_item(softmax, recency, identity, heads)
     activation=st.sampled_from(["prelu", "dice"]),
     training=st.booleans(),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_padding_changes_nothing(more, seed, softmax, recency, activation, training):
     """While training too: Dice's moments are those of the items that are there."""
     history, candidate, rows, wanted = _histories(seed)
@@ -122,7 +122,7 @@ def test_padding_changes_nothing(more, seed, softmax, recency, activation, train
 
 
 @given(seed=st.integers(0, 1000), softmax=st.booleans())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_without_recency_the_order_of_a_history_changes_nothing(seed, softmax):
     unit = _unit(softmax=softmax, identity=True)
     history, candidate, rows, wanted = _histories(seed, rows=6)

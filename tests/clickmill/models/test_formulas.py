@@ -22,7 +22,7 @@ _floats = st.floats(-2, 2, width=32)
         lambda shape: arrays(np.float32, shape, elements=_floats)
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_fast_form_of_fm_equals_the_sum_over_pairs(vectors):
     fields = vectors.shape[1]
     wide = vectors.astype(np.float64)

@@ -66,7 +66,7 @@ def _histories(seed: int, length: int = 5) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_interests_are_the_states_of_a_gru_step_by_step(seed):
     layer = _extractor()
     items, _, rows = _histories(seed)
@@ -80,7 +80,7 @@ def test_interests_are_the_states_of_a_gru_step_by_step(seed):
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_evolution_is_an_augru_step_by_step(seed):
     layer = _evolution()
     states, candidate, rows = _histories(seed)
@@ -93,7 +93,7 @@ def test_the_evolution_is_an_augru_step_by_step(seed):
 
 
 @given(more=st.integers(1, 6), seed=st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_padding_on_the_right_changes_nothing(more, seed):
     extractor, evolution = _extractor(), _evolution()
     items, candidate, rows = _histories(seed)

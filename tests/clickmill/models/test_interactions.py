@@ -20,7 +20,7 @@ def _stirred(layer, rng: np.random.Generator):
 
 
 @given(rows=st.integers(1, 4), width=st.integers(1, 6), seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_cross_layer_of_dcn_is_eq_3_of_its_paper(rows, width, seed):
     rng = np.random.default_rng(seed)
     x0, x = rng.normal(size=(2, rows, width)).astype(np.float32)
@@ -34,7 +34,7 @@ def test_the_cross_layer_of_dcn_is_eq_3_of_its_paper(rows, width, seed):
 
 
 @given(experts=st.integers(1, 3), rank=st.integers(1, 3), width=st.integers(1, 5), seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_mixture_of_crosses_is_eqs_3_and_4_of_dcn_v2(experts, rank, width, seed):
     rng = np.random.default_rng(seed)
     x0, x = rng.normal(size=(2, 3, width)).astype(np.float32)
@@ -65,7 +65,7 @@ def test_experts_take_the_place_of_the_cross_layers(space, encoded):
 
 
 @given(fields=st.integers(2, 6), width=st.integers(1, 5), seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_interactions_of_dlrm_are_the_products_of_all_pairs(fields, width, seed):
     z = np.random.default_rng(seed).normal(size=(3, fields, width)).astype(np.float32)
     expected = [[float(row[i] @ row[j]) for i in range(fields) for j in range(i)] for row in z]

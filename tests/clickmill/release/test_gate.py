@@ -299,7 +299,7 @@ policies = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(policies, st.integers(0, 10_000), st.integers(10, 400), st.booleans(), st.booleans())
 def test_only_unanimous_checks_promote_whatever_the_policy(policy, seed, n, has_champion, has_latency):
     rng = np.random.default_rng(seed)
@@ -327,7 +327,7 @@ def test_only_unanimous_checks_promote_whatever_the_policy(policy, seed, n, has_
     assert decision.summary.startswith("Promote" if decision.promote else "Refuse")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(policies, st.integers(0, 10_000))
 def test_identical_models_never_promote_by_improvement(policy, seed):
     rng = np.random.default_rng(seed)

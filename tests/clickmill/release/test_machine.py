@@ -336,5 +336,5 @@ class AnyRelease(RuleBasedStateMachine):
         assert Release.model_validate_json(self.release.model_dump_json()) == self.release
 
 
-AnyRelease.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+AnyRelease.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestAnyRelease = AnyRelease.TestCase

@@ -2,7 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clickmill.training.distinct import row_keys, shares, times_named, with_distinct_rows
@@ -33,7 +33,6 @@ def test_a_batch_without_rows_has_none():
     assert [len(found[key]) for key in ("distinct", "order", "segments")] == [0, 0, 0]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 60))
 def test_places_lead_back_to_the_rows_and_order_sorts_them(seed, rows, highest):
     rng = np.random.default_rng(seed)
@@ -48,7 +47,6 @@ def test_places_lead_back_to_the_rows_and_order_sorts_them(seed, rows, highest):
     np.testing.assert_array_equal(found["distinct"][found["segments"]], np.sort(named))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 60))
 def test_a_share_is_one_part_of_the_places_that_name_the_row_in_the_whole_split(seed, rows, highest):
     rng = np.random.default_rng(seed)

@@ -31,7 +31,7 @@ def _order(split: EncodedSplit, **options) -> list[list[int]]:
     first=st.integers(0, 12),
     epoch=st.integers(0, 3),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_every_row_comes_once_in_full_batches_and_a_late_start_goes_on_alike(
     rows, size, memory, first, epoch
 ):

@@ -155,7 +155,7 @@ def test_no_more_rows_are_kept_than_there_is_room_for():
     asyncio.run(scenario())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

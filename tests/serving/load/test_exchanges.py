@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.load import Answer, GrpcExchange, HttpExchange, constant, http_request, open_loop
@@ -97,7 +97,6 @@ def test_frames_are_read_wherever_they_are_cut(target):
     assert answer.body == b"cba" * 10_000
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     body=st.binary(max_size=300),
     status=st.sampled_from([200, 400, 503]),

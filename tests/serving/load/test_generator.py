@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clickmill.errors import UsageError
@@ -182,7 +182,6 @@ def test_nothing_to_send_and_impossible_numbers_of_connections_are_refused():
         poisson(0, 3, seed=0)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(rate=st.floats(0.1, 1e5), seed=st.integers(0, 100))
 def test_poisson_arrivals_ascend_and_scale_with_the_rate(rate, seed):
     times = poisson(rate, 50, seed=seed)

@@ -38,7 +38,7 @@ def test_hourly_quotas_add_up_and_nights_are_quieter(impressions, days, hour):
     assert quota[(20 - hour) % 24] >= quota[(3 - hour) % 24]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(quota=st.integers(0, 400), seed=st.integers(0, 2**32))
 def test_an_hour_has_exactly_its_quota_of_slots_in_the_order_of_time(quota, seed):
     population = populate(TINY)
@@ -52,7 +52,7 @@ def test_an_hour_has_exactly_its_quota_of_slots_in_the_order_of_time(quota, seed
     assert (population.users.arrives_h[requests.user] <= 5).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), zipf=st.floats(0, 3), hour=st.integers(0, 23))
 def test_candidates_run_already_and_half_of_them_are_distinct(seed, zipf, hour):
     config = TINY.model_copy(update={"ad_zipf": zipf})
@@ -62,7 +62,7 @@ def test_candidates_run_already_and_half_of_them_are_distinct(seed, zipf, hour):
     assert min(len(set(row)) for row in ad.tolist()) >= config.policy.candidates / 2
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_slots_go_to_the_highest_scores_without_repeats(data):
     n, k = data.draw(st.integers(0, 6)), data.draw(st.integers(1, 6))
@@ -91,7 +91,7 @@ def test_a_policy_that_returns_nonsense_is_told_so():
         allocate(auction, np.array([1.0, 2.0]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 59)), max_size=12), max_size=5))
 def test_histories_keep_the_latest_clicks_in_their_order(hours):
     config = TINY.model_copy(update={"history_length": 3})

@@ -1,0 +1,12 @@
+"""The release operator: ModelReleases of a cluster carried out by `clickmill.release`'s machine on KServe and a Gateway.
+
+May import `clickmill` and `monitoring.release`. `reconcile` is pure (state of the world in, writes out); `cluster`, `prometheus`,
+`lease` and `process` touch the network, and only they import kubernetes and kopf.
+"""
+
+from monitoring.operator.reconcile import Plan, World, reconcile
+from monitoring.operator.resource import ModelReleaseSpec
+from monitoring.operator.standard import Scene
+from monitoring.operator.status import Status
+
+__all__ = ["ModelReleaseSpec", "Plan", "Scene", "Status", "World", "reconcile"]

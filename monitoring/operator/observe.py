@@ -1,0 +1,88 @@
+"""Objects as the API gives them, read as a `World`. Pure; `cluster` fetches them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from clickmill.release import Evidence
+from monitoring.operator import routes, servers
+from monitoring.operator.reconcile import World
+from monitoring.operator.resource import ModelReleaseSpec
+from monitoring.operator.standard import Scene
+from monitoring.operator.status import Status
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Of one ModelRelease."""
+
+    release: Object
+    home: Object | None = None
+    """The InferenceService of the spec."""
+    others: tuple[Object, ...] = ()
+    """InferenceServices that the operator made for it."""
+    deployments: Mapping[str, Object] = field(default_factory=dict)
+    """Name to Deployment, of the predictors."""
+    route: Object | None = None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was asked of Prometheus."""
+
+    evidence: Evidence = field(default_factory=Evidence)
+    served: frozenset[str] = frozenset()
+    """Digests that endpoints report to serve."""
+    error: str = ""
+    """Why there is none."""
+
+
+def world(objects: Objects, heard: Heard) -> World:
+    """All that is known. Raises pydantic's ValidationError for a spec or status that the CRD would not have let in."""
+    release = objects.release
+    metadata = release["metadata"]
+    status = Status.from_storage(release.get("status"))
+    spec = ModelReleaseSpec.model_validate(release["spec"])
+    return World(
+        name=metadata["name"],
+        generation=metadata["generation"],
+        finalizers=tuple(metadata.get("finalizers") or ()),
+        leaving="deletionTimestamp" in metadata,
+        version=metadata["resourceVersion"],
+        spec=spec,
+        status=status,
+        scenery=None if objects.home is None else _scene(objects, objects.home, spec, status),
+        evidence=heard.evidence,
+        served=heard.served,
+        evidence_error=heard.error,
+    )
+
+
+def _scene(objects: Objects, home: Object, spec: ModelReleaseSpec, status: Status) -> Scene:
+    uris = {spec.bundle.digest: spec.bundle.uri, **status.uris}
+
+    def server(seen: Object) -> servers.Server:
+        return servers.server(seen, objects.deployments.get(f"{seen['metadata']['name']}-predictor"), uris)
+
+    def alive(seen: Iterable[Object]) -> Iterable[Object]:
+        return (each for each in seen if "deletionTimestamp" not in each["metadata"])
+
+    metadata = objects.release["metadata"]
+    return Scene(
+        home=server(home),
+        home_bundle=status.home,
+        others=tuple(
+            server(each) for each in sorted(alive(objects.others), key=lambda each: each["metadata"]["name"])
+        ),
+        route=None if objects.route is None else routes.seen(objects.route),
+        entry=servers.entry(home),
+        template=home,
+        owner={"name": metadata["name"], "uid": metadata["uid"]},
+    )
+
+
+__all__ = ["Heard", "Object", "Objects", "world"]

@@ -1,0 +1,241 @@
+"""A split carried out in KServe's Standard mode: which InferenceServices there must be, and what the route says. Pure.
+
+Home is the InferenceService of the spec; further bundles have one beside it. Laws, each a property test:
+
+- a Service gets a share only when its pods answer and all of them have the bundle that the share is for;
+- nothing is deleted, and home is not told to load another bundle, while the route may still send to it;
+- the last one that answers is never deleted;
+- what was edited by hand is left as it is, but for a rollback, which is written once.
+
+Home comes to the bundle that was promoted only after the one before it is warm beside it, so a rollback never waits for a load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from clickmill.release import Split
+from monitoring.operator import routes, servers
+from monitoring.operator.names import BUNDLE
+from monitoring.operator.resource import Route
+from monitoring.operator.routes import SeenRoute
+from monitoring.operator.servers import Server
+from monitoring.operator.writes import Thing, Verb, Write
+
+GRACE_SECONDS = 30.0
+"""After the route has left a server, until it is touched: Gateways learn of a change one after the other, and requests under way end."""
+MOVE = 25
+"""Percent of the traffic that moves at once between two servers of one bundle: the one that takes it over has few pods at first."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is there."""
+
+    home: Server
+    """The InferenceService of the spec."""
+    home_bundle: str | None
+    """Digest of the bundle that all pods of home were last seen to have."""
+    others: tuple[Server, ...]
+    """Those beside it."""
+    route: SeenRoute | None
+    entry: str
+    """`predictor` or `transformer`: the end of the name of the Service that callers enter by."""
+    template: Mapping[str, Any]
+    """Home as the API gives it."""
+    owner: Mapping[str, Any]
+    """Name and uid of the ModelRelease."""
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """All of them, home first."""
+        return (self.home, *self.others)
+
+    def service(self, server: Server) -> str:
+        """Name of the Service that leads to it."""
+        return f"{server.name}-{self.entry}"
+
+    def ready(self, server: Server) -> bool:
+        """Whether it answers, and with its bundle from every pod."""
+        if not server.available or server.bundle is None:
+            return False
+        return server is not self.home or server.complete or self.home_bundle == server.bundle
+
+    def sends_to(self, server: Server) -> bool:
+        """Whether the route gives it anything."""
+        return self.route is not None and self.route.sends_to(self.service(server))
+
+
+def plan(
+    split: Split, scene: Scene, uris: Mapping[str, str], spec: Route, *, state: str, back: bool, now: datetime
+) -> list[Write]:
+    """Writes that bring the scene nearer to the split; none when it is there. uris: digest to address, of every bundle of the split.
+    state: name of the release's state. back: it is a rollback, which an edit by hand does not hold up."""
+    wanted = {*split.percent, *split.warm, *([split.shadow] if split.shadow else [])}
+    writes = list(_servers(wanted, split, scene, uris, now))
+    weights = _weights(split, scene, now)
+    held = scene.route is not None and scene.route.edited and not (back and scene.route.applied_for != state)
+    if weights and not held:
+        mirror = _mirror(split, scene)
+        writes += _route(routes.wanted(spec, weights, mirror), scene, state, now)
+    writes += _leavings(wanted, split, scene, now)
+    return writes
+
+
+def edits(scene: Scene) -> str:
+    """What somebody changed by hand, in words; empty when nothing."""
+    words = []
+    if scene.route is not None and scene.route.edited:
+        words.append("the HTTPRoute was changed by hand; delete it to let the operator write it again")
+    words += [
+        f"{each.name} was told by hand to load {each.uri!r}, which no release named"
+        for each in scene.servers
+        if each.bundle is None
+    ]
+    return "; ".join(words)
+
+
+def carried_out(split: Split, scene: Scene) -> str:
+    """Why traffic is not split as decided; empty when it is."""
+    if scene.route is None or scene.route.view is None:
+        return "there is no route yet" if scene.route is None else "the route was changed by hand"
+    bundles = {scene.service(each): each.bundle for each in scene.servers}
+    shares: dict[str | None, int] = {}
+    for service, weight in scene.route.view.weights:
+        shares[bundles.get(service)] = shares.get(bundles.get(service), 0) + weight
+    if shares != split.percent:
+        waits = [
+            f"{bundle[:12]} is not ready"
+            for bundle in split.percent
+            if not any(scene.ready(each) for each in scene.servers if each.bundle == bundle)
+        ]
+        return "; ".join(waits) or "the route is being written"
+    if (bundles.get(scene.route.view.mirror or "")) != split.shadow:
+        return "the mirror is not in place"
+    return ""
+
+
+def _servers(
+    wanted: set[str], split: Split, scene: Scene, uris: Mapping[str, str], now: datetime
+) -> Iterator[Write]:
+    """One for each bundle, and home on its way to the bundle that serves."""
+    for bundle in sorted(wanted):
+        if not any(each.bundle == bundle for each in scene.servers):
+            yield from _create(bundle, scene, uris)
+    home = scene.home
+    if not split.settled or home.bundle is None:
+        return
+    (main,) = split.percent
+    if home.bundle == main:
+        return
+    # Home leaves its bundle. If that one may have to serve again it must be up beside it first, and the one that comes must carry all.
+    if home.bundle in wanted and not _up_beside(home.bundle, scene):
+        if not any(each.bundle == home.bundle for each in scene.others):
+            yield from _create(home.bundle, scene, uris)
+    elif _up_beside(main, scene) and not scene.sends_to(home) and _quiet(scene, now):
+        yield Write(
+            Verb.PATCH,
+            Thing.SERVICE,
+            home.name,
+            {
+                "metadata": {"annotations": {BUNDLE: main}},
+                "spec": {"predictor": {"model": {"storageUri": uris[main]}}},
+            },
+            home.version,
+        )
+
+
+def _create(bundle: str, scene: Scene, uris: Mapping[str, str]) -> Iterator[Write]:
+    name = servers.name_of(scene.home.name, bundle)
+    if any(each.name == name for each in scene.others):
+        return  # it was told by hand to load something else: reported, not fought
+    most = max(each.replicas for each in scene.servers)
+    yield Write(
+        Verb.CREATE,
+        Thing.SERVICE,
+        name,
+        servers.beside(scene.template, bundle, uris[bundle], scene.owner, most),
+    )
+
+
+def _up_beside(bundle: str, scene: Scene) -> bool:
+    return any(each.bundle == bundle and scene.ready(each) for each in scene.others)
+
+
+def _weights(split: Split, scene: Scene, now: datetime) -> dict[str, int]:
+    """Service to percent. Empty: nobody who has a share is ready, so what is there stays."""
+    ready = {
+        bundle: found
+        for bundle in split.percent
+        if (found := [each for each in scene.servers if each.bundle == bundle and scene.ready(each)])
+    }
+    shares = _all_of_it({bundle: split.percent[bundle] for bundle in ready})
+    weights: dict[str, int] = {}
+    for bundle, share in shares.items():
+        for server, part in _parts(ready[bundle], share, scene, now).items():
+            if part:
+                weights[scene.service(server)] = part
+    return weights
+
+
+def _all_of_it(shares: dict[str, int]) -> dict[str, int]:
+    """The same proportions, adding up to 100: who is not ready leaves its share to the others."""
+    total = sum(shares.values())
+    if total in (0, 100):
+        return shares
+    found = {bundle: 100 * share // total for bundle, share in shares.items()}
+    largest = max(found, key=lambda bundle: found[bundle])
+    found[largest] += 100 - sum(found.values())
+    return found
+
+
+def _parts(ready: list[Server], share: int, scene: Scene, now: datetime) -> dict[Server, int]:
+    """The share of a bundle among its servers: all to the first (home, if it is one), step by step when it comes from another."""
+    first, *rest = ready
+    has = {} if scene.route is None or scene.route.view is None else dict(scene.route.view.weights)
+    before = has.get(scene.service(first), 0)
+    there = sum(has.get(scene.service(each), 0) for each in rest)
+    if not rest or not there:
+        return {first: share}
+    part = min(share, before + MOVE) if _quiet(scene, now) else min(share, before)
+    return {first: part, rest[0]: share - part}
+
+
+def _quiet(scene: Scene, now: datetime) -> bool:
+    """Whether the route has not changed for a while."""
+    at = None if scene.route is None else scene.route.applied_at
+    return at is None or (now - at).total_seconds() >= GRACE_SECONDS
+
+
+def _mirror(split: Split, scene: Scene) -> str | None:
+    ready = [each for each in scene.servers if each.bundle == split.shadow and scene.ready(each)]
+    return scene.service(ready[0]) if split.shadow and ready else None
+
+
+def _route(view: routes.View, scene: Scene, state: str, now: datetime) -> Iterator[Write]:
+    name = scene.home.name
+    said = routes.body(view, name=name, release=scene.owner["name"], state=state, now=now)
+    if scene.route is None:
+        yield Write(Verb.CREATE, Thing.ROUTE, name, said)
+    elif scene.route.view != view:
+        yield Write(Verb.PATCH, Thing.ROUTE, name, said, scene.route.version)
+
+
+def _leavings(wanted: set[str], split: Split, scene: Scene, now: datetime) -> Iterator[Write]:
+    """Servers that nobody needs: of a bundle that is over, or of the one that came home to stay."""
+    if not _quiet(scene, now):
+        return
+    came_home = scene.home.bundle if split.settled and scene.ready(scene.home) else None
+    if came_home not in split.percent:
+        came_home = None
+    for each in scene.others:
+        over = each.bundle is not None and (each.bundle not in wanted or each.bundle == came_home)
+        left = any(scene.ready(other) for other in scene.servers if other is not each)
+        if over and left and not scene.sends_to(each):
+            yield Write(Verb.DELETE, Thing.SERVICE, each.name, version=each.version)
+
+
+__all__ = ["GRACE_SECONDS", "MOVE", "Scene", "carried_out", "edits", "plan"]
