@@ -17,6 +17,7 @@ import orjson
 
 from clickmill.errors import RequestError
 from clickmill.features.sides import by_rows
+from clickmill.features.texts import arrays
 from clickmill.prediction_log import Answered
 from serving import ranked_tensors, tensors, v1, v2, v2_grpc
 from serving.in_service import HEADER_DIGEST, HEADER_VERSION, InService, Raw, Scorer, Scores
@@ -152,12 +153,20 @@ class BundleModel(kserve.Model):
                 self.note(served, question.raw, scores, request_id, question.impression_ids)
             return question.reply(scores)
 
-    def note_ranking(self, served: InService, raw: Raw, scores: Scores, request_id: str | None) -> None:
+    def note_ranking(
+        self,
+        served: InService,
+        raw: Raw,
+        scores: Scores,
+        request_id: str | None,
+        impression_ids: Sequence[str | None] | None = None,
+        arm: str | None = None,
+    ) -> None:
         """As `note`, for a request of shared fields and candidates; its rows are only made where they are logged."""
         request_id = request_id or uuid.uuid4().hex
         if self.log is not None and self.log.wants(request_id):
             rows = by_rows(raw, served.ranking_form.shared, len(scores["pctr"]))
-            self.note(served, rows, scores, request_id)
+            self.note(served, rows, scores, request_id, impression_ids, arm)
 
     def note(
         self,
@@ -166,6 +175,7 @@ class BundleModel(kserve.Model):
         scores: Scores,
         request_id: str | None,
         impression_ids: Sequence[str | None] | None = None,
+        arm: str | None = None,
     ) -> None:
         """Offer an answer to the prediction log, where there is one; a request that names no id gets one."""
         if self.log is None:
@@ -178,10 +188,11 @@ class BundleModel(kserve.Model):
             time_us=time.time_ns() // 1000,
             model=self.name,
             bundle=served.scorer.digest,
-            raw=raw,
+            raw=arrays(raw),
             pctr=scores["pctr"],
             logit=scores["logit"],
             impression_ids=impression_ids,
+            arm=arm,
         )
         self.log.offer(answered, served.scorer.contract)
 
@@ -322,7 +333,10 @@ class BundleModel(kserve.Model):
         for item in request.inputs:
             data = item.data
             if data is None or item._raw_data is not None:
-                named.append(tensors.from_buffer(item.name, item.datatype, item.shape, item._raw_data or b""))
+                buffer = item._raw_data or b""
+                named += tensors.from_buffers(
+                    [(len(named), item.name, item.datatype, tuple(item.shape), buffer)]
+                )
             elif data and type(data[0]) is bytes:  # BYTES off gRPC; text off JSON is str
                 named.append(
                     tensors.NamedTensor(item.name, item.datatype, tuple(item.shape), tensors.objects(data))

@@ -11,6 +11,7 @@ the same slot, the contract's default (even where the prediction routes require 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,15 +23,16 @@ from pydantic import ValidationError
 from clickmill.auction import AuctionRules, Outcome
 from clickmill.contract import FeatureContract, Role
 from clickmill.errors import RequestError, RequestTooLarge
+from clickmill.features.requests import columns_of_rows
 from clickmill.features.sides import shared_fields
-from clickmill.features.tensors import from_rows
+from clickmill.features.texts import Column
 from serving import places
 from serving.limits import Limits
 from serving.refusals import MalformedRequest
 from serving.tensors import filled
 from serving.v1 import check_strings
 
-Raw = dict[str, np.ndarray]
+Raw = dict[str, Column]
 
 _RULES = frozenset(AuctionRules.model_fields)
 _KEYS = frozenset({"request_id", "user", "context", "candidates"}) | _RULES
@@ -106,6 +108,8 @@ class Ranking:
     """Inputs of `Bundle.rank`: one row of the shared fields, n of the others."""
     store: str | None = None
     """Where defaults stand in for the feature store: what became of its read, `late`, `failed` or `skipped`."""
+    arm: str | None = None
+    """Of the experiment that the user is in."""
 
     @property
     def rows(self) -> int:
@@ -134,22 +138,20 @@ def outline(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) ->
         )
     shared = _shared(payload, form)
     candidates = _candidates(payload["candidates"], form, limits)
-    ids = [_id(candidate, number) for number, candidate in enumerate(candidates)]
-    bids = [_bid(candidate, number, form.bid) for number, candidate in enumerate(candidates)]
-    return Outline(np.array(bids, np.float64), ids, _rules(payload, defaults), request_id, shared, candidates)
+    ids, bids = _ids(candidates), _bids(candidates, form.bid)
+    return Outline(bids, ids, _rules(payload, defaults), request_id, shared, candidates)
 
 
 def parse(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) -> Ranking:
     """Hold a decoded body to the contract. Raises what `outline` does, and RequestError naming part, candidate, field and rule."""
     asked = outline(payload, form, limits, defaults)
-    stripped = [
-        {name: value for name, value in candidate.items() if name not in ("id", form.bid)}
-        for candidate in asked.candidates
-    ]
+    candidates, own = asked.candidates, {"id", form.bid}
+    if own & form.candidate:  # a field of the contract that is called as one of the ranking's own: those win
+        candidates = [{name: c[name] for name in c.keys() - own} for c in candidates]
     raw = _read_shared(payload, asked.shared, form, limits)
-    raw |= _read_candidates(stripped, form, limits)
+    raw |= _read_candidates(candidates, form, limits)
     if form.position is not None:
-        raw[form.position] = filled(form.contract.inputs[form.position], len(stripped))
+        raw[form.position] = filled(form.contract.inputs[form.position], len(candidates))
     return Ranking(asked, raw)
 
 
@@ -228,6 +230,10 @@ def _candidates(candidates: Any, form: Form, limits: Limits) -> list[dict[str, A
         raise RequestTooLarge(
             f"{len(candidates):,} candidates, the limit is {limits.max_rows:,} a request", path="candidates"
         )
+    if set(map(type, candidates)) == {dict}:
+        named = set(map(tuple, candidates))  # mostly one
+        if not any(form.shared.intersection(names) or form.position in names for names in named):
+            return candidates
     for number, candidate in enumerate(candidates):
         if type(candidate) is not dict:
             raise RequestError(
@@ -251,22 +257,31 @@ def _candidates(candidates: Any, form: Form, limits: Limits) -> list[dict[str, A
     return candidates
 
 
-def _id(candidate: dict[str, Any], number: int) -> str | None:
-    value = candidate.get("id")
-    if value is not None and not isinstance(value, str):
-        raise _of_candidate(number, "id", f"`id` must be a string; got {type(value).__name__}")
-    return value
+def _ids(candidates: list[dict[str, Any]]) -> list[str | None]:
+    values = [candidate.get("id") for candidate in candidates]
+    for number, value in enumerate(values) if not {str, type(None)}.issuperset(map(type, values)) else ():
+        if value is not None and not isinstance(value, str):
+            raise _of_candidate(number, "id", f"`id` must be a string; got {type(value).__name__}")
+    return values
 
 
-def _bid(candidate: dict[str, Any], number: int, name: str) -> float:
+def _bids(candidates: list[dict[str, Any]], name: str) -> np.ndarray:
+    values = [candidate.get(name) for candidate in candidates]
+    if {int, float}.issuperset(map(type, values)):
+        with contextlib.suppress(OverflowError):
+            bids = np.array(values, np.float64)
+            if ((bids >= 0) & (bids <= MOST_MONEY)).all():
+                return bids
+    number, candidate = next((n, c) for n, c in enumerate(candidates) if not _is_bid(c.get(name)))
     if name not in candidate:
         raise _of_candidate(number, name, f"`{name}` is missing; send what a click is worth to it")
-    value = candidate[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_MONEY:
-        raise _of_candidate(
-            number, name, f"`{name}` must be a number of 0 to {MOST_MONEY:g}; got {value!r:.60}"
-        )
-    return float(value)
+    raise _of_candidate(
+        number, name, f"`{name}` must be a number of 0 to {MOST_MONEY:g}; got {candidate[name]!r:.60}"
+    )
+
+
+def _is_bid(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value <= MOST_MONEY
 
 
 def _rules(payload: dict[str, Any], defaults: AuctionRules) -> AuctionRules:
@@ -289,7 +304,7 @@ def _of_candidate(number: int, name: str, words: str) -> RequestError:
 def _read_shared(payload: Mapping[str, Any], shared: Mapping[str, Any], form: Form, limits: Limits) -> Raw:
     """The fields of user and context as raw tensors of one row. The contract's words speak of a row; there is none to the caller."""
     try:
-        raw = from_rows([shared], form.contract, only=form.shared)
+        raw = columns_of_rows([shared], form.contract, only=form.shared)
         check_strings(raw, limits)
     except RequestError as error:
         name = error.field or ""
@@ -305,7 +320,8 @@ def _read_shared(payload: Mapping[str, Any], shared: Mapping[str, Any], form: Fo
 def _read_candidates(candidates: list[dict[str, Any]], form: Form, limits: Limits) -> Raw:
     """The fields of the candidates as raw tensors. The contract's words speak of rows, which are candidates here."""
     try:
-        raw = from_rows(candidates, form.contract, only=form.candidate - {form.position})
+        fields = form.candidate - {form.position}
+        raw = columns_of_rows(candidates, form.contract, only=fields, beside=("id", form.bid))
         check_strings(raw, limits)
     except RequestError as error:
         words = str(error).replace("row ", "candidate ", 1)

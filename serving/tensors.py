@@ -1,7 +1,7 @@
 """Named tensors of the V2 protocol held to the contract: the same rules as rows of JSON, over whole arrays.
 
     contract      V2 datatype   array here                     shape
-    string        BYTES         object, each bytes, UTF-8      (n,)
+    string        BYTES         object, each bytes, UTF-8      (n,)     or `Texts`, as for string_list
     int64         INT64         int64                          (n,)
     timestamp     INT64         int64, epoch seconds (UTC)     (n,)
     float32       FP32          float32, finite                (n,)
@@ -20,19 +20,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from clickmill.contract import ContractField, Dtype, FeatureContract, ListOf
 from clickmill.errors import RequestError, RequestTooLarge
 from clickmill.features.tensors import PAD_INT64
+from clickmill.features.texts import Column, Texts
 from serving.limits import Limits
 from serving.refusals import MalformedRequest
-
-_YEAR_10000 = 253_402_300_800
-"""Seconds since 1970; a timestamp beyond it was sent in milli- or microseconds."""
+from serving.tensor_rules import check_finite, check_rules, check_texts, shown
+from serving.wire_texts import Buffer, texts_of, texts_of_all
 
 DATATYPE: dict[Dtype, str] = {
     Dtype.STRING: "BYTES",
@@ -53,14 +54,13 @@ _JSON_TYPES: dict[str, frozenset[type]] = {
 _NUMPY: dict[str, Any] = {"INT64": np.int64, "FP32": np.float32, "BOOL": np.bool_}
 
 
-@dataclass(frozen=True)
-class NamedTensor:
-    """One tensor off the wire: `values` is flat, row-major, of the datatype's numpy type (object for BYTES)."""
+class NamedTensor(NamedTuple):
+    """One tensor off the wire: `values` is flat, row-major, of the datatype's numpy type (object or `Texts` for BYTES)."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    values: np.ndarray
+    values: Column
 
 
 def from_list(name: str, datatype: str, shape: Sequence[int], data: list[Any]) -> NamedTensor:
@@ -72,7 +72,7 @@ def from_list(name: str, datatype: str, shape: Sequence[int], data: list[Any]) -
         row = next(i for i, value in enumerate(flat) if type(value) not in legal)
         width = max(math.prod(shape[1:]), 1)
         raise RequestError(
-            f"row {row // width}, field `{name}`: must be {datatype}; got {_shown(flat[row])}. "
+            f"row {row // width}, field `{name}`: must be {datatype}; got {shown(flat[row])}. "
             "A tensor has no null: leave the whole input out to use its default",
             field=name,
             row=row // width,
@@ -91,10 +91,27 @@ def from_list(name: str, datatype: str, shape: Sequence[int], data: list[Any]) -
     return NamedTensor(name, datatype, tuple(shape), values)
 
 
-def from_buffer(name: str, datatype: str, shape: Sequence[int], buffer: bytes | memoryview) -> NamedTensor:
-    """A tensor from the bytes of the binary extension (little endian; BYTES: 4 bytes of length before each)."""
-    if datatype == "BYTES":
-        return NamedTensor(name, datatype, tuple(shape), objects(_strings(name, bytes(buffer))))
+def from_buffers(items: Sequence[tuple[int, str, str, tuple[int, ...], Buffer]]) -> list[NamedTensor]:
+    """Tensors from the bytes of the binary extension (little endian; BYTES: 4 bytes of length before each): of each item its place among
+    the inputs, name, datatype, shape and buffer. Raises MalformedRequest with the path of the input.
+    """
+    at_once = texts_of_all([buffer for _, _, datatype, _, buffer in items if datatype == "BYTES"])
+    found = None if at_once is None else iter(at_once)
+    tensors = []
+    for place, name, datatype, shape, buffer in items:
+        try:
+            if datatype != "BYTES":
+                values: Column = _numbers(name, datatype, buffer)
+            else:
+                values = texts_of(name, buffer) if found is None else next(found)
+        except MalformedRequest as error:
+            error.path = f"inputs[{place}]"
+            raise
+        tensors.append(NamedTensor(name, datatype, shape, values))
+    return tensors
+
+
+def _numbers(name: str, datatype: str, buffer: Buffer) -> np.ndarray:
     dtype = np.dtype(_NUMPY.get(datatype, np.int8))
     if len(buffer) % dtype.itemsize:
         raise MalformedRequest(
@@ -102,7 +119,7 @@ def from_buffer(name: str, datatype: str, shape: Sequence[int], buffer: bytes | 
         )
     values = np.frombuffer(buffer, dtype=np.uint8 if datatype == "BOOL" else dtype)
     # any byte but 0 is true: numpy would keep a 2 as a bool that is neither
-    return NamedTensor(name, datatype, tuple(shape), values != 0 if datatype == "BOOL" else values)
+    return values != 0 if datatype == "BOOL" else values
 
 
 def objects(values: Sequence[Any]) -> np.ndarray:
@@ -110,6 +127,17 @@ def objects(values: Sequence[Any]) -> np.ndarray:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
+
+
+class _Rule(NamedTuple):
+    """What a field asks of its tensor."""
+
+    name: str
+    field: ContractField
+    datatype: str
+    is_list: bool
+    is_ruled: bool
+    """Whether its values have a range, a set, or a calendar."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +153,20 @@ class Form:
         inputs = contract.inputs
         return cls(inputs, frozenset(contract.columns) - inputs.keys())
 
+    @cached_property
+    def rules(self) -> tuple[_Rule, ...]:
+        return tuple(
+            _Rule(
+                name,
+                f,
+                DATATYPE[f.dtype],
+                f.dtype.is_list,
+                f.range is not None or f.allowed is not None or f.dtype is Dtype.TIMESTAMP,
+            )
+            for name, f in self.inputs.items()
+            if f.dtype is not None
+        )
+
 
 def to_raw(
     tensors: Sequence[NamedTensor],
@@ -132,7 +174,7 @@ def to_raw(
     limits: Limits,
     *,
     datatype_names: Mapping[str, str] = MappingProxyType({}),
-) -> tuple[dict[str, np.ndarray], int]:
+) -> tuple[dict[str, Column], int]:
     """Arrays for `Bundle.predict` and the number of rows n. `datatype_names` translates V2's datatypes for the words of a refusal.
 
     Raises RequestError (unknown or repeated name, datatype, shape, length, NaN, range, allowed set, required input
@@ -151,17 +193,32 @@ def to_raw(
                 f"field `{name:.100}` is unknown; fields of a request: {', '.join(inputs)}", field=name
             )
     rows = _row_count(tensors, limits)
-    raw = {}
-    for name, field in inputs.items():
+    raw: dict[str, Column] = {}
+    texts: list[NamedTensor] = []
+    floats: list[NamedTensor] = []
+    for name, field, datatype, is_list, _ in form.rules:
         tensor = given.get(name)
-        if tensor is not None:
-            raw[name] = _checked(tensor, field, rows, limits, datatype_names)
-        elif field.required:
-            raise RequestError(
-                f"field `{name}`: is required and has no default; send it for every row", field=name
-            )
-        else:
+        if tensor is None:
+            if field.required:
+                raise RequestError(
+                    f"field `{name}`: is required and has no default; send it for every row", field=name
+                )
             raw[name] = filled(field, rows)
+            continue
+        _check_form(tensor, field, datatype, is_list, datatype_names)
+        raw[name] = tensor.values
+        if datatype == "BYTES":
+            texts.append(tensor)
+        elif datatype == "FP32":
+            floats.append(tensor)
+    check_texts(texts, rows, limits)
+    check_finite(floats)
+    for name, field, _, is_list, is_ruled in form.rules:
+        if name in given:
+            if is_ruled:
+                check_rules(name, raw[name], field, rows)
+            if is_list:
+                raw[name] = _packed(given[name], field)
     return raw, rows
 
 
@@ -215,107 +272,47 @@ def _row_count(tensors: Sequence[NamedTensor], limits: Limits) -> int:
     return rows
 
 
-def _checked(
-    tensor: NamedTensor, field: ContractField, rows: int, limits: Limits, datatype_names: Mapping[str, str]
-) -> np.ndarray:
-    name, values = tensor.name, tensor.values
-    assert field.dtype is not None, "inputs are never derived"
-    expected = DATATYPE[field.dtype]
-    if tensor.datatype != expected:
+def _check_form(
+    tensor: NamedTensor,
+    field: ContractField,
+    expected: str,
+    is_list: bool,
+    datatype_names: Mapping[str, str],
+) -> None:
+    name, datatype, shape, values = tensor
+    if datatype != expected:
         raise RequestError(
             f"field `{name}`: datatype must be {datatype_names.get(expected, expected)} ({field.dtype}); "
-            f"got {datatype_names.get(tensor.datatype, tensor.datatype):.60}",
+            f"got {datatype_names.get(datatype, datatype):.60}",
             field=name,
         )
-    if len(tensor.shape) != (2 if field.dtype.is_list else 1):
-        shape = "[n, L]" if field.dtype.is_list else "[n]"
-        raise RequestError(f"field `{name}`: shape must be {shape}; got {_dims(tensor.shape)}", field=name)
-    size = math.prod(tensor.shape)
+    if len(shape) != (2 if is_list else 1):
+        wanted = "[n, L]" if is_list else "[n]"
+        raise RequestError(f"field `{name}`: shape must be {wanted}; got {_dims(shape)}", field=name)
+    size = math.prod(shape)
     if len(values) != size:
         raise RequestError(
-            f"field `{name}`: shape {_dims(tensor.shape)} needs {size:,} values; got {len(values):,}",
-            field=name,
+            f"field `{name}`: shape {_dims(shape)} needs {size:,} values; got {len(values):,}", field=name
         )
-    if expected == "BYTES":
-        _check_text(name, values, size // rows or 1, limits)
-    elif expected == "FP32":
-        finite = np.isfinite(values)
-        if not finite.all():
-            _fail(name, values, ~finite, "must be a finite number")
-    if field.range is not None:
-        low, high = field.range.min, field.range.max
-        bad = np.zeros(rows, dtype=bool)
-        if low is not None:
-            bad |= values < low
-        if high is not None:
-            bad |= values > high
-        bad &= ~_missing(values, field)
-        if bad.any():
-            low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
-            _fail(name, values, bad, f"must lie in {low:g} to {high:g}")
-    if field.dtype is Dtype.TIMESTAMP:
-        bad = (values <= -_YEAR_10000) | (values >= _YEAR_10000)
-        if bad.any():
-            _fail(name, values, bad, "lies beyond the year 9999; send seconds, not milli- or microseconds")
-    if field.allowed is not None:
-        allowed = {v.encode() if isinstance(v, str) else v for v in field.allowed}
-        if not field.required:
-            allowed.add(field.fill.encode() if isinstance(field.fill, str) else field.fill)  # type: ignore[arg-type]
-        if not allowed.issuperset(values.tolist()):
-            bad = np.array([value not in allowed for value in values.tolist()])
-            _fail(name, values, bad, f"must be one of {', '.join(map(str, field.allowed))}")
-    return _packed(tensor, field) if field.dtype.is_list else values
 
 
-def _missing(values: np.ndarray, field: ContractField) -> np.ndarray:
-    """Which rows carry the field's fill, and so lack the field; none do where it is required."""
-    if field.required:
-        return np.zeros(len(values), dtype=bool)
-    missing: np.ndarray = values == np.asarray(field.fill, dtype=values.dtype)
-    return missing
-
-
-def _check_text(name: str, values: np.ndarray, width: int, limits: Limits) -> None:
-    texts: list[bytes] = values.tolist()
-    lengths = list(map(len, texts))
-    longest = max(lengths, default=0)
-    if longest > limits.max_string_bytes:
-        raise RequestTooLarge(
-            f"row {(row := lengths.index(longest) // width)}, field `{name}`: a string of {longest:,} bytes, "
-            f"the limit is {limits.max_string_bytes:,}",
-            field=name,
-            row=row,
-        )
-    try:
-        # the separator is ASCII, so a cut character cannot be completed by its neighbour
-        b"\n".join(texts).decode()
-    except UnicodeDecodeError:
-        row = next(i for i, text in enumerate(texts) if not _is_utf8(text)) // width
-        raise RequestError(
-            f"row {row}, field `{name}`: is not UTF-8; encode the text before sending it", field=name, row=row
-        ) from None
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _packed(tensor: NamedTensor, field: ContractField) -> np.ndarray:
+def _packed(tensor: NamedTensor, field: ContractField) -> Column:
     """Each row's last items that are not padding, in order, as a right-padded matrix (n, max_length)."""
     most, padding = max_length(field), _padding(field)
     rows, length = tensor.shape
     values = tensor.values.reshape(rows, length)
-    kept = values != padding
+    kept = values.lengths != 0 if isinstance(values, Texts) else values != padding
     counts = kept.sum(axis=1)
-    packed = np.full((rows, most), padding, dtype=_list_dtype(field))
     at = kept.cumsum(axis=1) - 1 - np.maximum(counts - most, 0)[:, None]
     kept &= at >= 0
     row, _ = np.nonzero(kept)
-    packed[row, at[kept]] = values[kept]
+    place = row, at[kept]
+    if isinstance(values, Texts):
+        starts, lengths = np.zeros((2, rows, most), np.int64)
+        starts[place], lengths[place] = values.starts[kept], values.lengths[kept]
+        return Texts(values.buffer, starts, lengths)
+    packed = np.full((rows, most), padding, dtype=_list_dtype(field))
+    packed[place] = values[kept]
     return packed
 
 
@@ -327,20 +324,8 @@ def _list_dtype(field: ContractField) -> Any:
     return object if field.dtype is Dtype.STRING_LIST else np.int64
 
 
-def _fail(name: str, values: np.ndarray, bad: np.ndarray, rule: str) -> None:
-    row = int(bad.argmax())
-    value = values[row]
-    shown = value.decode(errors="replace") if isinstance(value, bytes) else value
-    raise RequestError(f"row {row}, field `{name}`: {rule}; got {_shown(shown)}", field=name, row=row)
-
-
 def _dims(shape: Sequence[int]) -> str:
     text = str(list(shape))
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _shown(value: Any) -> str:
-    text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -351,47 +336,3 @@ def _flatten(data: list[Any], depth: int) -> list[Any]:
             break
         data = [value for part in data for value in part]
     return data
-
-
-def _strings(name: str, buffer: bytes) -> list[bytes]:
-    texts, at, end = _strings_at_once(buffer), 0, len(buffer)
-    if texts:
-        return texts
-    while at < end:
-        start = at + 4
-        stop = start + int.from_bytes(buffer[at:start], "little")
-        if start > end or stop > end:
-            raise MalformedRequest(
-                f"input `{name}`: the string at byte {at} runs past the end of its {end:,} bytes; "
-                "each string needs its length before it, 4 bytes, little endian"
-            )
-        texts.append(buffer[start:stop])
-        at = stop
-    return texts
-
-
-_MANY_BYTES = 256
-"""Size of a buffer from which it is worth a look whether its strings can be cut at once."""
-
-
-def _strings_at_once(buffer: bytes) -> list[bytes]:
-    """Strings of one length, or of up to 255 bytes and without three zeros in a row, three times as quick as one by one; none where
-    the buffer holds others. Either guess is proven by the lengths in the buffer, so what is cut is what a walk would find."""
-    end = len(buffer)
-    if end < _MANY_BYTES:
-        return []
-    length = int.from_bytes(buffer[:4], "little")
-    step = 4 + length
-    if end % step == 0:
-        lengths = np.frombuffer(buffer, np.uint8).reshape(-1, step)[:, :4]
-        if (lengths == lengths[0]).all():
-            # the last of many empty ones begins where the buffer ends
-            return [buffer[at : at + length] for at in range(4, end + 1, step)]
-    first, *parts = buffer.split(b"\0\0\0")
-    if len(first) != 1 or not parts or not all(parts):
-        return []
-    # each part is a text and the first byte of the length of the next
-    texts = [part[:-1] for part in parts[:-1]]
-    texts.append(parts[-1])
-    told = first + b"".join([part[-1:] for part in parts[:-1]])
-    return texts if list(map(len, texts)) == list(told) else []

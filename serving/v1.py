@@ -9,7 +9,8 @@ import orjson
 
 from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError, RequestTooLarge
-from clickmill.features.tensors import from_rows
+from clickmill.features.requests import columns_of_rows
+from clickmill.features.texts import Column, Texts
 from serving import places
 from serving.limits import Limits
 from serving.refusals import MalformedRequest
@@ -69,14 +70,14 @@ def rows_of(payload: Any, limits: Limits) -> list[dict[str, Any]]:
 
 def read(
     payload: Any, contract: FeatureContract, limits: Limits
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+) -> tuple[list[dict[str, Any]], dict[str, Column]]:
     """The instances of a parsed body, and their inputs as raw tensors held to the contract.
 
     Raises MalformedRequest, RequestError and RequestTooLarge, each with its path in the body.
     """
     rows = rows_of(payload, limits)
     try:
-        raw = from_rows(rows, contract)
+        raw = columns_of_rows(rows, contract)
         check_strings(raw, limits)
     except RequestError as error:
         error.path = places.of_row("instances", error)
@@ -84,10 +85,13 @@ def read(
     return rows, raw
 
 
-def check_strings(raw: dict[str, np.ndarray], limits: Limits) -> None:
+def check_strings(raw: dict[str, Column], limits: Limits) -> None:
     """Hold the strings of checked rows to the length limit. Raises RequestTooLarge naming field and row."""
     for name, values in raw.items():
-        if values.dtype != object:
+        if isinstance(values, Texts):
+            if values.lengths.max(initial=0) <= limits.max_string_bytes:
+                continue
+        elif values.dtype != object:
             continue
         texts: list[bytes] = values.ravel().tolist()
         # joined they are short in nearly every request, which is quicker to know than the longest

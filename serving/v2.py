@@ -21,7 +21,7 @@ from serving import places
 from serving.limits import Limits
 from serving.ranked_tensors import Sides, to_request
 from serving.refusals import MalformedRequest
-from serving.tensors import DATATYPE, Form, NamedTensor, from_buffer, from_list, to_raw
+from serving.tensors import DATATYPE, Form, NamedTensor, from_buffers, from_list, to_raw
 from serving.v1 import parse_json
 
 OUTPUTS = ("pctr", "logit")
@@ -55,14 +55,23 @@ def parse(body: bytes, json_length: int | None) -> Inference:
             f"{len(payload['inputs']):,} inputs; the contract has far fewer", path="inputs"
         )
     at = len(body) if json_length is None else json_length
-    tensors = []
+    tensors: list[Any] = []
+    binary: list[tuple[int, str, str, tuple[int, ...], memoryview]] = []
     for index, item in enumerate(payload["inputs"]):
         try:
-            tensor, at = _tensor(item, index, view, at)
+            name, datatype, shape, data = _header(item, index)
+            if data is not None:
+                tensors.append(from_list(name, datatype, shape, data))
+                continue
+            size = _size(item, name, len(body) - at)
         except RequestError as error:
             error.path = f"inputs[{index}]" + ("" if error.row is None else f".data[{error.row}]")
             raise
-        tensors.append(tensor)
+        tensors.append(None)
+        binary.append((index, name, datatype, shape, view[at : at + size]))
+        at += size
+    for (index, *_), tensor in zip(binary, from_buffers(binary), strict=True):
+        tensors[index] = tensor
     if at != len(body):
         raise MalformedRequest(
             f"{len(body) - at:,} bytes follow the last buffer; each needs its `binary_data_size`"
@@ -146,8 +155,8 @@ def output_types() -> list[dict[str, Any]]:
     return [{"name": name, "datatype": "FP32", "shape": [-1]} for name in OUTPUTS]
 
 
-def _tensor(item: Any, index: int, body: memoryview, at: int) -> tuple[NamedTensor, int]:
-    """The tensor and where the next buffer begins."""
+def _header(item: Any, index: int) -> tuple[str, str, tuple[int, ...], list[Any] | None]:
+    """Name, datatype and shape of an input, and its values where they are JSON."""
     if not isinstance(item, dict):
         raise MalformedRequest(f"inputs[{index}] must be an object; got {type(item).__name__}")
     name, datatype, shape = item.get("name"), item.get("datatype"), item.get("shape")
@@ -158,21 +167,24 @@ def _tensor(item: Any, index: int, body: memoryview, at: int) -> tuple[NamedTens
             f"input `{name:.100}`: `shape` must be a list of integers; got {str(shape)[:60]}"
         )
     data = item.get("data")
-    if data is not None:
-        if not isinstance(data, list):
-            raise MalformedRequest(f"input `{name:.100}`: `data` must be a list; got {type(data).__name__}")
-        return from_list(name, datatype, shape, data), at
+    if data is not None and not isinstance(data, list):
+        raise MalformedRequest(f"input `{name:.100}`: `data` must be a list; got {type(data).__name__}")
+    return name, datatype, tuple(shape), data
+
+
+def _size(item: dict[str, Any], name: str, left: int) -> int:
+    """Bytes of an input's buffer; `left` follow in the body."""
     size = _parameters(item, f"input `{name}`").get("binary_data_size")
     if type(size) is not int or size < 0:
         raise MalformedRequest(
             f"input `{name:.100}` has neither `data` nor a `binary_data_size`; send one of them"
         )
-    if at + size > len(body):
+    if size > left:
         raise MalformedRequest(
             f"input `{name:.100}`: its buffer of {size:,} bytes runs past the end of the body; "
             "does Inference-Header-Content-Length fit the JSON?"
         )
-    return from_buffer(name, datatype, shape, body[at : at + size]), at + size
+    return size
 
 
 def _parameters(item: dict[str, Any], of: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from serving.kserve_parts import pb
 from serving.refusals import MalformedRequest
-from serving.tensors import NamedTensor, from_buffer, objects
+from serving.tensors import NamedTensor, from_buffers, objects
 from serving.v2 import MOST_INPUTS, requested
 
 _CONTENTS: dict[str, tuple[str, Any]] = {
@@ -31,20 +31,24 @@ def tensors_of(request: pb.ModelInferRequest) -> list[NamedTensor]:
         raise MalformedRequest(
             f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs; send one for each"
         )
-    tensors = []
-    for index, item in enumerate(request.inputs):
-        shape = tuple(item.shape)
-        if raw:
+    if raw:
+        for item in request.inputs:
             if item.HasField("contents"):
                 raise MalformedRequest(
                     f"input `{item.name}` has contents beside raw_input_contents; send one of them"
                 )
-            tensors.append(from_buffer(item.name, item.datatype, shape, raw[index]))
-            continue
+        return from_buffers(
+            [
+                (place, item.name, item.datatype, tuple(item.shape), buffer)
+                for place, (item, buffer) in enumerate(zip(request.inputs, raw, strict=True))
+            ]
+        )
+    tensors = []
+    for item in request.inputs:
         attribute, dtype = _CONTENTS.get(item.datatype, ("bytes_contents", None))
         values = getattr(item.contents, attribute)
         array = objects(list(values)) if dtype is None else np.array(values, dtype=dtype)
-        tensors.append(NamedTensor(item.name, item.datatype, shape, array))
+        tensors.append(NamedTensor(item.name, item.datatype, tuple(item.shape), array))
     return tensors
 
 

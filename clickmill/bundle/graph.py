@@ -12,6 +12,7 @@ import numpy as np
 
 from clickmill.bundle.export import LOGIT, PCTR, RANKING, SIGNATURE
 from clickmill.errors import BundleCorrupt, BundleError, RequestError
+from clickmill.features.texts import Column, Texts
 
 
 class ClickGraph:
@@ -57,11 +58,11 @@ class ClickGraph:
         """Whether a request's shared fields can be given once."""
         return self._by_request is not None
 
-    def __call__(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(self, raw: Mapping[str, Column]) -> dict[str, np.ndarray]:
         """All inputs by name, (n,) or (n, L), in the dtypes of `features.tensors`. Raises RequestError when they are not."""
         return self._ask(self._by_rows, raw)
 
-    def rank(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def rank(self, raw: Mapping[str, Column]) -> dict[str, np.ndarray]:
         """All inputs by name, one row of the shared fields and n of the others (`features.sides`).
 
         Raises RequestError when they are not, BundleError where the graph has no such form.
@@ -72,7 +73,7 @@ class ClickGraph:
             )
         return self._ask(self._by_request, raw)
 
-    def _ask(self, call: _Call, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _ask(self, call: _Call, raw: Mapping[str, Column]) -> dict[str, np.ndarray]:
         try:
             pctr, logit = call(raw)
         except KeyError as error:
@@ -102,8 +103,9 @@ class _Call:
             feed_list=[signature.inputs[name].name for name in self.inputs],
         )
 
-    def __call__(self, raw: Mapping[str, np.ndarray]) -> Any:
-        return self._call(*(raw[name] for name in self.inputs))
+    def __call__(self, raw: Mapping[str, Column]) -> Any:
+        given = (raw[name] for name in self.inputs)
+        return self._call(*(np.asarray(v) if isinstance(v, Texts) else v for v in given))
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from clickmill.contract import FeatureContract
 from clickmill.contract import load as load_contract
 from clickmill.errors import BundleCorrupt, BundleError
 from clickmill.evaluation import Evaluation
+from clickmill.features.texts import Column
 
 if TYPE_CHECKING:
     from clickmill.training import TrainedModel
@@ -138,7 +139,7 @@ class Bundle:
     def _answering(self) -> ClickGraph | Twin:
         return self.twin if self.engine == "twin" else self.graph
 
-    def predict(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def predict(self, raw: Mapping[str, Column]) -> dict[str, np.ndarray]:
         """{"pctr": (n,), "logit": (n,)} float32 for raw rows as `features.tensors` makes them; one run of the graph.
 
         Raises RequestError for a missing field or one of the wrong type.
@@ -150,7 +151,7 @@ class Bundle:
         """Whether `rank` can be asked: the contract has a field of the candidates, and the bundle is not older than the form."""
         return self._answering.ranks
 
-    def rank(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def rank(self, raw: Mapping[str, Column]) -> dict[str, np.ndarray]:
         """As `predict` for the n candidates of one request, whose shared fields (`features.sides`) have one row.
 
         Raises RequestError for a missing field or one of the wrong type, BundleError where `ranks` is false.

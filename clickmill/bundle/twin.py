@@ -24,6 +24,7 @@ from clickmill.features.row_encoder import RowEncoder
 from clickmill.features.row_index import RowIndex
 from clickmill.features.sides import shared_fields
 from clickmill.features.space import FeatureSpace
+from clickmill.features.texts import Column
 
 ROWS, REQUEST = "twin.onnx", "twin_ranking.onnx"
 """At the root of the bundle: ONNX Runtime refuses external data outside the folder of the file that names it."""
@@ -76,12 +77,12 @@ class Twin:
         """Whether a request's shared fields can be given once."""
         return self._by_request is not None
 
-    def __call__(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(self, raw: Mapping[str, Column]) -> dict[str, np.ndarray]:
         """All inputs by name, (n,) or (n, L), in the dtypes of `features.tensors`. Raises RequestError when they are not."""
         self._check(raw, ())
         return self._by_rows(self._encoder(raw))
 
-    def rank(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def rank(self, raw: Mapping[str, Column]) -> dict[str, np.ndarray]:
         """All inputs by name, one row of the shared fields and n of the others (`features.sides`).
 
         Raises RequestError when they are not, BundleError where the twin has no such form.
@@ -91,7 +92,7 @@ class Twin:
         self._check(raw, self._shared)
         return self._by_request(self._encoder.request(raw))
 
-    def _check(self, raw: Mapping[str, np.ndarray], shared: frozenset[str] | tuple[()]) -> None:
+    def _check(self, raw: Mapping[str, Column], shared: frozenset[str] | tuple[()]) -> None:
         """numpy would repeat a field of one row for all rows, and convert a wrong type, without a word."""
         rows = -1
         try:

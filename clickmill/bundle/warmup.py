@@ -61,7 +61,7 @@ def predict_request(raw: Mapping[str, np.ndarray], *, model_name: str, signature
     request.model_spec.name = model_name
     request.model_spec.signature_name = signature
     for name, values in raw.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(np.asarray(values)))
     return request
 
 

@@ -119,6 +119,7 @@ def run(
                 token,
                 stepped=lambda: stepped[-1] if stepped else None,
                 quality=lambda: runner.quality,
+                servers=lambda: target.servers,
             )
             stack.enter_context(_listening(app, host, admin_port))
             words.print(f"console, alerts and metrics on http://{host}:{admin_port}")

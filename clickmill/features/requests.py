@@ -26,6 +26,7 @@ from clickmill.features.request_values import (
     shown,
     text_of,
 )
+from clickmill.features.texts import PADDING, Column, Texts, arrays
 
 PAD_INT64 = int(np.iinfo(np.int64).min)
 """Pads lists of integers; no identifier has this value."""
@@ -38,26 +39,35 @@ Reader = Callable[[Sequence[Any]], np.ndarray]
 def from_rows(
     rows: Sequence[Mapping[str, Any]], contract: FeatureContract, *, only: Container[str] | None = None
 ) -> Raw:
+    """As `columns_of_rows`, with each text an object array."""
+    return arrays(columns_of_rows(rows, contract, only=only))
+
+
+def columns_of_rows(
+    rows: Sequence[Mapping[str, Any]],
+    contract: FeatureContract,
+    *,
+    only: Container[str] | None = None,
+    beside: Container[str] = (),
+) -> dict[str, Column]:
     """Rows as decoded from JSON to raw tensors, of all inputs or of those in `only`; missing fields and nulls take `ContractField.fill`.
 
     Strings are str or bytes, timestamps ISO 8601 strings (UTC when they name no zone) or seconds since 1970. Other columns of
-    the contract (label, ids, bid) may be present and are ignored; lists that are too long keep their last items.
+    the contract (label, ids, bid) and the names in `beside` may be present and are ignored; lists that are too long keep their last items.
+    Many rows that are alike give their strings as `Texts`.
     Raises RequestError naming row (0-based), field and rule on the first problem: unknown field, wrong type, missing
     required value, out of range, not allowed, NaN or infinite.
     """
     form = _form(contract)
-    if (columns := _columns(rows, form.known)) is not None:
-        absent = [None] * len(rows)
-        return {
-            name: read(columns.get(name, absent))
-            for name, read in form.readers
-            if only is None or name in only
-        }
+    if (columns := _columns(rows, form.known, beside)) is not None:
+        return _read_together(form, columns, len(rows), only)
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise RequestError(f"row {number}: must be an object of fields; got {shown(row)}", row=number)
-        if not row.keys() <= form.known:
-            raise form.unknown(row.keys(), number)
+        if not row.keys() <= form.known and any(
+            name not in form.known and name not in beside for name in row
+        ):
+            raise form.unknown([name for name in row if name not in beside], number)
     readers = form.readers if only is None else [(name, read) for name, read in form.readers if name in only]
     if len(rows) == 1:
         row = rows[0]
@@ -65,15 +75,79 @@ def from_rows(
     return {name: reader([row.get(name) for row in rows]) for name, reader in readers}
 
 
-def _columns(rows: Sequence[Any], known: frozenset[str]) -> dict[str, tuple[Any, ...]] | None:
+def _columns(
+    rows: Sequence[Any], known: frozenset[str], beside: Container[str]
+) -> dict[str, tuple[Any, ...]] | None:
     """Many rows that all name the same known fields in the same order, as columns; None for others. Most clients make rows in a loop,
     and then no field need be looked for in each of them."""
-    if len(rows) < _MANY or type(rows[0]) is not dict:
+    if len(rows) < _MANY or set(map(type, rows)) != {dict}:
         return None
     names = tuple(rows[0])
-    if not known.issuperset(names) or any(type(row) is not dict or tuple(row) != names for row in rows):
+    if any(name not in known and name not in beside for name in names):
         return None
-    return dict(zip(names, zip(*(row.values() for row in rows), strict=True), strict=True))
+    if list(map(tuple, rows)).count(names) != len(rows):
+        return None
+    return dict(zip(names, zip(*map(dict.values, rows), strict=True), strict=True))
+
+
+def _read_together(
+    form: _Form, columns: Mapping[str, Sequence[Any]], rows: int, only: Container[str] | None
+) -> dict[str, Column]:
+    """All columns of one kind at once where they are whole and legal; each of the others by its own reader."""
+    asked = [name for name, _ in form.readers if only is None or name in only]
+    raw: dict[str, Column] = {}
+    there = [name for name in asked if name in columns]
+    for take in (_texts_together, _floats_together):
+        raw |= take(form, {name: columns[name] for name in there}, rows)
+    absent = [None] * rows
+    return {name: raw[name] if name in raw else form.read[name](columns.get(name, absent)) for name in asked}
+
+
+_SEPARATOR = "\0"
+"""Between strings that are put together. One that holds it is found out by their number."""
+
+
+def _texts_together(form: _Form, columns: Mapping[str, Sequence[Any]], rows: int) -> dict[str, Column]:
+    names, joined = [], []
+    for name, legal in form.texts.items():
+        values = columns.get(name)
+        if values is None:
+            continue
+        try:
+            text = _SEPARATOR.join(values)
+        except TypeError:  # a null, or no string
+            continue
+        if legal is None or legal.issuperset(values):
+            names.append(name)
+            joined.append(text)
+    try:
+        whole = _SEPARATOR.join(joined).encode()
+    except UnicodeEncodeError:
+        return {}
+    ends = np.append(np.flatnonzero(np.frombuffer(whole, np.uint8) == ord(_SEPARATOR)), len(whole))
+    if len(ends) != rows * len(names):
+        return {}
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    buffer, shape = whole + PADDING, (len(names), rows)
+    parts = zip(starts.reshape(shape), (ends - starts).reshape(shape), strict=True)
+    return {name: Texts(buffer, *part) for name, part in zip(names, parts, strict=True)}
+
+
+_NUMBERS = frozenset({float, int})
+
+
+def _floats_together(form: _Form, columns: Mapping[str, Sequence[Any]], rows: int) -> dict[str, Column]:
+    names = [n for n in form.floats if n in columns and _NUMBERS.issuperset(map(type, columns[n]))]
+    try:
+        # held to their range as the doubles they were sent as, before they are rounded to float32
+        values = np.array([columns[name] for name in names], np.float64).reshape(len(names), rows)
+    except OverflowError:
+        return {}
+    low, high = np.array([form.floats[name] for name in names]).reshape(-1, 2, 1).swapaxes(0, 1)
+    legal = np.atleast_1d(((values >= low) & (values <= high)).all(axis=1))
+    with np.errstate(over="ignore"):  # of those that are left out
+        found = values.astype(np.float32)
+    return {name: column for name, column, kept in zip(names, found, legal, strict=True) if kept}
 
 
 def from_columns(columns: Mapping[str, Sequence[Any]], contract: FeatureContract, rows: int) -> Raw:
@@ -101,6 +175,18 @@ class _Form:
         self.known = frozenset(contract.columns)
         self.inputs = tuple(contract.inputs)
         self.readers = tuple((name, _reader(name, f)) for name, f in contract.inputs.items())
+        self.read = dict(self.readers)
+        inputs = contract.inputs.items()
+        self.texts = {
+            name: None if f.allowed is None else frozenset(map(str, f.allowed))
+            for name, f in inputs
+            if f.dtype is Dtype.STRING
+        }
+        """Strings, with what is allowed of each."""
+        self.floats = {
+            name: _bounds(f) for name, f in inputs if f.dtype is Dtype.FLOAT32 and f.allowed is None
+        }
+        """Numbers, with the least and the most of each."""
 
     def unknown(self, names: Iterable[str], row: int | None) -> RequestError:
         where = "" if row is None else f"row {row}, "
@@ -175,6 +261,12 @@ _MANY = 16
 """Rows from which reading a column at once is quicker than value by value; below, numpy's own start costs more."""
 
 
+def _bounds(f: ContractField) -> tuple[float, float]:
+    low = -math.inf if f.range is None or f.range.min is None else f.range.min
+    high = math.inf if f.range is None or f.range.max is None else f.range.max
+    return (max(low, -FLOAT32_MAX), min(high, FLOAT32_MAX)) if f.dtype is Dtype.FLOAT32 else (low, high)
+
+
 def _at_once(f: ContractField) -> Callable[[Sequence[Any]], np.ndarray | None]:
     """Reader of a column whose present values are all of JSON's own type and legal, 3 times as quick as one by one.
 
@@ -189,10 +281,7 @@ def _at_once(f: ContractField) -> Callable[[Sequence[Any]], np.ndarray | None]:
     legal = (
         None if f.allowed is None else frozenset(v.encode() if isinstance(v, str) else v for v in f.allowed)
     )
-    low = -math.inf if f.range is None or f.range.min is None else f.range.min
-    high = math.inf if f.range is None or f.range.max is None else f.range.max
-    if f.dtype is Dtype.FLOAT32:
-        low, high = max(low, -FLOAT32_MAX), min(high, FLOAT32_MAX)
+    low, high = _bounds(f)
 
     def present(values: Sequence[Any]) -> np.ndarray | None:
         if not kinds.issuperset(map(type, values)):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -29,13 +30,15 @@ from clickmill.contract import (
     Vocabulary,
     Weekday,
 )
-from clickmill.features.fingerprint import fingerprint64
+from clickmill.features.fingerprint import fingerprint64, fingerprints
 from clickmill.features.requests import PAD_INT64
 from clickmill.features.row_index import RowIndex, mix64, salt
 from clickmill.features.sides import numeric_sides, shared_fields, slot_sides
 from clickmill.features.space import FARTHEST, FeatureSpace, ListSlot
+from clickmill.features.texts import Texts
 
-Raw = Mapping[str, np.ndarray]
+Raw = Mapping[str, Any]
+"""Of each field an array, or `Texts` in place of an array of strings."""
 Source = tuple[str, ...]
 """Fields whose text is hashed: one alone, or several joined."""
 
@@ -157,7 +160,10 @@ class RowEncoder:
                 local = (prints[(slot.name,)] % np.uint64(encoding.buckets)).astype(np.int32)
             else:
                 local = _local(encoding, places[slot.name, owner], unseen, prints)
-            there = values.ravel() != (PAD_INT64 if values.dtype == np.int64 else b"")
+            if isinstance(values, Texts):
+                there = values.lengths.ravel() != 0
+            else:
+                there = values.ravel() != (PAD_INT64 if values.dtype == np.int64 else b"")
             rows = np.where(there, local + np.int32(slot.offset), np.int32(0)).reshape(values.shape)
             encoded[f"list/{slot.name}"] = _last(rows, slot.max_length)
         return encoded
@@ -286,18 +292,34 @@ def _numerics(plan: _Plan, raw: Raw) -> np.ndarray | None:
 def _fingerprints(
     sources: Sequence[Source], raw: Raw, rows: int, contract: FeatureContract
 ) -> dict[Source, np.ndarray]:
-    """uint64 per value of each source, all hashed at once."""
-    if not sources:
-        return {}
-    texts: list[bytes] = []
-    ends = []
+    """uint64 per value of each source, all of one buffer hashed at once."""
+    made: list[bytes] = []
+    ends: list[int] = []
+    of_made: list[Source] = []
+    of_buffer: dict[int, list[Source]] = {}
     for source in sources:
+        values = raw[source[0]]
+        if len(source) == 1 and isinstance(values, Texts):
+            of_buffer.setdefault(id(values.buffer), []).append(source)
+            continue
         if len(source) == 1:
-            texts += _texts(raw[source[0]], contract.fields[source[0]].dtype)
+            made += _texts(values, contract.fields[source[0]].dtype)
         else:
-            texts += _joined(source, raw, rows, contract)
-        ends.append(len(texts))
-    whole = fingerprint64(texts)
+            made += _joined(source, raw, rows, contract)
+        ends.append(len(made))
+        of_made.append(source)
+    found = _cut(fingerprint64(made), of_made, ends) if of_made else {}
+    for group in of_buffer.values():
+        texts = [raw[source[0]] for source in group]
+        starts, lengths = (
+            np.concatenate([getattr(t, part).ravel() for t in texts]) for part in ("starts", "lengths")
+        )
+        sizes = np.cumsum([t.lengths.size for t in texts]).tolist()
+        found |= _cut(fingerprints(texts[0].buffer, starts, lengths), group, sizes)
+    return found
+
+
+def _cut(whole: np.ndarray, sources: Sequence[Source], ends: Sequence[int]) -> dict[Source, np.ndarray]:
     return {source: whole[start:end] for source, start, end in zip(sources, [0, *ends], ends, strict=False)}
 
 

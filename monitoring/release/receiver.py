@@ -31,9 +31,10 @@ def application(
     *,
     stepped: Callable[[], float | None],
     quality: Callable[[], Mapping[str, Quality]] = dict,
+    servers: Callable[[], Mapping[str, str]] = dict,
 ) -> FastAPI:
-    """The console, `POST /alerts` (bearer token), `GET /release`, `GET /metrics`. stepped: Unix time of the loop's last step. quality: by
-    bundle, of the last look."""
+    """The console, `POST /alerts` (bearer token), `GET /release`, `GET /metrics`, `GET /targets`. stepped: Unix time of the loop's last step.
+    quality: by bundle, of the last look. servers: by bundle, host and port of those that run now."""
     app = FastAPI(title="Clickmill releases", openapi_url=None, docs_url=None, redoc_url=None)
     registry = CollectorRegistry()
     registry.register(ReleaseCollector(journal, inbox, target, stepped))
@@ -46,6 +47,13 @@ def application(
     def release() -> Response:
         entry = journal.entries[-1]
         return Response(entry.model_dump_json(), media_type="application/json")
+
+    @app.get("/targets")
+    def targets() -> Response:
+        # Prometheus' HTTP service discovery. No label of the bundle or its role: what a server serves it says itself
+        # (clickmill_bundle_info), and a role that changes would break its series in two.
+        found = sorted(servers().values())
+        return JSONResponse([{"targets": found, "labels": {}}] if found else [])
 
     @app.get("/metrics")
     def metrics() -> Response:

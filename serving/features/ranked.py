@@ -68,7 +68,7 @@ class RankedFields:
                 if lacking is None:
                     whole[name] = values
                     continue
-                column = raw[name].copy()
+                column = np.array(raw[name])
                 if at is None:
                     column[lacking] = values[0]
                 else:

@@ -30,8 +30,14 @@ from serving.router.door import Door, Ways
 from serving.rows import json_rows
 
 _SERVE = """
-import json, sys
+import json, os, signal, sys, threading, time
 from pathlib import Path
+parent = os.getppid()
+def follow():  # a release loop that is killed cannot stop its servers: they notice, and the loop starts anew with its own
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=follow, daemon=True).start()
 from serving.prediction_log import LogSettings
 from serving.server import serve
 given = json.loads(sys.argv[1])
@@ -104,6 +110,11 @@ class LocalTarget:
         self._door.turn(ways)
         for bundle in set(self._servers) - wanted:
             self._stop(bundle)
+
+    @property
+    def servers(self) -> dict[str, str]:
+        """Digest to the host and port of its server, of all that run: where each bundle's own metrics are."""
+        return {bundle: endpoint.url.split("//")[1] for bundle, (endpoint, _) in list(self._servers.items())}
 
     def seen(self) -> tuple[str, dict[str, Seen]]:
         """See `Target`."""

@@ -14,7 +14,7 @@ from clickmill.errors import RequestError, RequestTooLarge
 from clickmill.features.tensors import from_rows
 from serving.limits import Limits
 from serving.refusals import MalformedRequest
-from serving.tensors import Form, NamedTensor, from_buffer, from_list, objects, to_raw
+from serving.tensors import Form, NamedTensor, from_buffers, from_list, objects, to_raw
 from tests.serving.small_bundle import CONTRACT
 
 FORM = Form.of(CONTRACT)
@@ -57,10 +57,20 @@ def column(rows: list[dict], name: str) -> NamedTensor:
     return from_list(name, DATATYPES[name], shape, data)
 
 
+def buffer_of(tensor: NamedTensor) -> bytes:
+    if tensor.datatype != "BYTES":
+        return tensor.values.tobytes()
+    return b"".join(len(text).to_bytes(4, "little") + text for text in tensor.values)
+
+
+@pytest.mark.parametrize("binary", [False, True])
 @given(ROWS, st.sets(st.sampled_from(sorted(set(DATATYPES) - {"ad_id"}))))
-def test_tensors_and_rows_of_the_same_values_become_the_same_arrays(rows, left_out):
+def test_tensors_and_rows_of_the_same_values_become_the_same_arrays(binary, rows, left_out):
     kept = [name for name in DATATYPES if name not in left_out]
-    raw, n = to_raw([column(rows, name) for name in kept], FORM, LIMITS)
+    sent = [column(rows, name) for name in kept]
+    if binary:
+        sent = from_buffers([(i, t.name, t.datatype, t.shape, buffer_of(t)) for i, t in enumerate(sent)])
+    raw, n = to_raw(sent, FORM, LIMITS)
     expected = from_rows([{name: row[name] for name in kept} for row in rows], CONTRACT)
     assert n == len(rows)
     assert raw.keys() == expected.keys()
@@ -149,6 +159,10 @@ def test_buffers_are_read_as_the_binary_extension_lays_them_out():
     assert from_buffer("ad_id", "BYTES", [3], texts).values.tolist() == [b"a1", b"", "ü3".encode()]
     assert from_buffer("position", "INT64", [2], struct.pack("<2q", 1, -2)).values.tolist() == [1, -2]
     assert from_buffer("returning", "BOOL", [2], b"\x02\x00").values.tolist() == [True, False]
+
+
+def from_buffer(name, datatype, shape, buffer):
+    return from_buffers([(0, name, datatype, tuple(shape), buffer)])[0]
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5])

@@ -19,6 +19,7 @@ from clickmill.features.fingerprint import fingerprint64
 from clickmill.features.row_encoder import RowEncoder
 from clickmill.features.row_index import RowIndex, keys_of, mix64, salt
 from clickmill.features.sides import shared_fields
+from clickmill.features.texts import Texts
 
 EVERYTHING = """
 name: everything
@@ -128,13 +129,26 @@ def _assert_equal(got: dict[str, np.ndarray], expected: dict[str, tf.Tensor]) ->
             np.testing.assert_array_equal(got[key], want, err_msg=key)
 
 
+def in_one_buffer(raw: dict[str, np.ndarray]) -> dict[str, np.ndarray | Texts]:
+    """The same rows, their strings as places in one buffer."""
+    strings = {name: values for name, values in raw.items() if values.dtype == object}
+    whole, end = Texts.of([text for values in strings.values() for text in values.ravel()]), 0
+    packed: dict[str, np.ndarray | Texts] = dict(raw)
+    for name, values in strings.items():
+        packed[name] = whole[end : end + values.size].reshape(*values.shape)
+        end += values.size
+    return packed
+
+
 @pytest.mark.parametrize("position", ["first", "average"])
 @settings(max_examples=60)
 @given(rows=rows_of())
 def test_rows_are_encoded_as_tensorflow_encodes_them(position: str, rows: list[dict[str, object]]) -> None:
     space, encoder, ours = both(position)
     raw = tensors.from_rows(rows, space.contract)
-    _assert_equal(ours(raw), encoder.encode(raw))
+    expected = encoder.encode(raw)
+    _assert_equal(ours(raw), expected)
+    _assert_equal(ours(in_one_buffer(raw)), expected)
 
 
 @settings(max_examples=60)
@@ -144,7 +158,9 @@ def test_a_request_is_encoded_as_tensorflow_encodes_it(rows: list[dict[str, obje
     shared = shared_fields(space.contract)
     raw = {n: v[:1] if n in shared else v for n, v in tensors.from_rows(rows, space.contract).items()}
     given_raw = {name: tf.constant(values) for name, values in raw.items()}
-    _assert_equal(ours.request(raw), encoder.request(given_raw))
+    expected = encoder.request(given_raw)
+    _assert_equal(ours.request(raw), expected)
+    _assert_equal(ours.request(in_one_buffer(raw)), expected)
 
 
 def test_many_rows_at_once_and_lists_of_any_width() -> None:
@@ -167,7 +183,9 @@ def test_many_rows_at_once_and_lists_of_any_width() -> None:
         tags = rng.choice(np.array([b"", b"a", b"other"], object), (n, width))
         numbers = rng.choice(np.array([np.iinfo(np.int64).min, 3, 4]), (n, width))
         odd = {**raw, "tags": tags, "numbers": numbers}
-        _assert_equal(ours(odd), encoder.encode(odd))
+        expected = encoder.encode(odd)
+        _assert_equal(ours(odd), expected)
+        _assert_equal(ours(in_one_buffer(odd)), expected)
 
 
 def test_an_index_finds_each_of_many_values_and_no_other() -> None:

@@ -54,8 +54,9 @@ def app(journal, tmp_path):
     labelled = market.labelled(np.random.default_rng(1), 20_000, times=1.4)
     figures = {NEW: quality(labelled, ((0, 20_000, labelled.clicks),))}
     return application(
-        journal, inbox, Quiet(), POLICY, "secret", stepped=lambda: 1.0, quality=lambda: figures
-    )
+        journal, inbox, Quiet(), POLICY, "secret", stepped=lambda: 1.0, quality=lambda: figures,
+        servers=lambda: {NEW: "127.0.0.1:9002", GOOD: "127.0.0.1:9001"},
+    )  # fmt: skip
 
 
 def press(client, **form):
@@ -87,6 +88,12 @@ def test_nothing_is_done_without_token_reason_and_meaning(app, journal, form, st
     assert found.status_code == status
     assert words in found.text
     assert journal.path.read_bytes() == before
+
+
+def test_prometheus_is_told_where_the_servers_of_the_bundles_are(app):
+    found = TestClient(app).get("/targets")
+    assert found.headers["content-type"].startswith("application/json")  # Prometheus refuses any other
+    assert found.json() == [{"targets": ["127.0.0.1:9001", "127.0.0.1:9002"], "labels": {}}]
 
 
 def test_a_person_takes_it_back(app, journal):

@@ -1,0 +1,28 @@
+"""Drills: one fault put into a running system, the verdict that must follow, and the page that tells of it.
+
+May import `clickmill` and `monitoring`; serving is reached by its processes and ports only, as a user would.
+"""
+
+from monitoring.drills.catalogue import DRILLS
+from monitoring.drills.drill import Drill, Expected
+from monitoring.drills.outcome import Outcome, judge
+from monitoring.drills.page import write_page
+from monitoring.drills.processes import DrillFailed
+from monitoring.drills.run import Drilled, good_bundle, run
+from monitoring.drills.timeline import Event, Kind, Timeline
+
+__all__ = [
+    "DRILLS",
+    "Drill",
+    "DrillFailed",
+    "Drilled",
+    "Event",
+    "Expected",
+    "Kind",
+    "Outcome",
+    "Timeline",
+    "good_bundle",
+    "judge",
+    "run",
+    "write_page",
+]

@@ -1,0 +1,318 @@
+"""A running system on loopback: `release run` with its servers and router, live quality, Prometheus, Alertmanager, callers who click."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from clickmill import contract as contracts
+from clickmill.bundle import Store
+from clickmill.release import Decision, Journal, Phase, Release
+from monitoring.drills import hurried
+from monitoring.drills.callers import Callers
+from monitoring.drills.pager import Pager
+from monitoring.drills.processes import DrillFailed, Process, clickmill, free_port, until
+from monitoring.drills.timeline import Event, Figure, Kind, Timeline
+
+LOOK_SECONDS = 0.25
+"""Between two looks at journal, alerts and figures."""
+HEALTHY_SECONDS = 240.0
+"""For the system to come up and its bundle to be seen to be good; TensorFlow may have to be imported on a busy machine."""
+BY_HAND = "drill"
+
+
+class Site:
+    """Parts by name, the timeline they fill, and what a fault may do to them. A context manager: leaving it stops every process."""
+
+    def __init__(
+        self, folder: Path, good: Path, *, seed: int = 0, seen: Callable[[Event], None] = lambda event: None
+    ) -> None:
+        """folder: empty or absent; everything is written there. good: the bundle that serves at first. seen: hears of each event."""
+        self.folder, self.timeline = folder, Timeline(seen=seen)
+        for name in ("logs", "clicks"):
+            (folder / name).mkdir(parents=True)
+        self._contract = contracts.load(good / "contract.yaml")
+        self.store = Store(folder / "store")
+        self.store.add(good)
+        self.home = folder / "release"
+        self.journal = Journal(self.home / "release.jsonl")
+        self.token = secrets.token_hex(16)
+        self._ports = {
+            name: free_port() for name in ("door", "admin", "quality", "prometheus", "alertmanager")
+        }
+        self.pager = Pager(self.timeline)
+        self.parts = self._described()
+        self.callers = Callers(
+            self._url("door"), good, self._contract, folder / "clicks", self.timeline, seed
+        )
+        self._stop = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self._lines = 0
+        self._firing: dict[str, float] = {}
+        self._all = ExitStack()
+
+    def __enter__(self) -> Site:
+        self.pager.start()
+        self._all.callback(self.pager.stop)
+        for part in reversed(self.parts.values()):
+            self._all.callback(part.stop)
+        self._all.callback(self.callers.stop)
+        try:
+            self._come_up()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stop.set()
+        if self._watcher.ident is not None:
+            self._watcher.join()
+        self._all.close()
+
+    @property
+    def admin(self) -> str:
+        """URL of the release machine's own port."""
+        return self._url("admin")
+
+    @property
+    def release(self) -> Release:
+        """Where the release stands."""
+        return self.journal.state
+
+    def check(self) -> None:
+        """Raises DrillFailed when a part ended that nobody killed."""
+        for part in self.parts.values():
+            if part.name not in self._down:
+                part.check()
+
+    def until(self, condition: Any, seconds: float, what: str) -> None:
+        """Wait while the system runs. Raises DrillFailed."""
+        until(condition, seconds, what, self.check)
+
+    def hold(self, seconds: float) -> None:
+        """Let it run. Raises DrillFailed when a part ends meanwhile."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.check()
+            time.sleep(0.1)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to a part; it stays dead until `revive`."""
+        self._down.add(name)
+        self.parts[name].kill()
+        self.timeline.note(Kind.FAULT, f"{name} is killed (SIGKILL)")
+
+    def revive(self, name: str) -> None:
+        """Start a part again, and wait for it."""
+        self._start(name)
+        self.timeline.note(Kind.PROCESS, f"{name} is back")
+
+    def promote(self, bundle: Path, why: str) -> str:
+        """Give a bundle all traffic by hand, past the machine's checks; returns its digest. The one that served stays warm."""
+        with self.journal.hold():  # before the machine can offer it as a candidate
+            version = self.store.add(bundle)
+            digest = self.store.verified(version).digest
+            now, state = datetime.now(UTC), self.journal.state
+            changes = {"phase": Phase.PROMOTED, "since": now, "stable": digest, "last_good": state.stable}
+            promoted = Release.model_validate(state.model_dump() | changes)
+            self.journal.append(
+                Decision(next=promoted, reason=f"promoted by hand, past all checks: {why}", by=BY_HAND), now
+            )
+        return digest
+
+    def offer(self, bundle: Path) -> str:
+        """Put a bundle into the store, as `deploy` does; the machine takes it for the candidate. Returns its digest."""
+        return self.store.verified(self.store.add(bundle)).digest
+
+    def webhook(self, *alerts: dict[str, Any]) -> int:
+        """Tell the release machine alerts as Alertmanager does (webhook, version 4); the status it answers."""
+        answer = httpx.post(
+            f"{self.admin}/alerts",
+            json={"version": "4", "alerts": list(alerts)},
+            headers={"authorization": f"Bearer {self.token}"},
+            timeout=10,
+            trust_env=False,
+        )
+        return answer.status_code
+
+    def series(self, query: str) -> list[dict[str, Any]]:
+        """What Prometheus answers to a query now; empty while it is down."""
+        with suppress(httpx.TransportError):
+            found = httpx.get(
+                f"{self._url('prometheus')}/api/v1/query", params={"query": query}, timeout=5, trust_env=False
+            ).json()
+            return list(found["data"]["result"]) if found["status"] == "success" else []
+        return []
+
+    def _url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._ports[name]}"
+
+    def _described(self) -> dict[str, Process]:
+        self._down = {"release", "quality", "alertmanager", "prometheus"}
+        logs, port = self.folder / "logs", self._ports
+        live = {
+            "live.attribution_seconds": f"{hurried.ATTRIBUTION_SECONDS:g}",
+            "live.lateness_seconds": f"{hurried.LATENESS_SECONDS:g}",
+            "live.windows_seconds": f"[{hurried.WINDOW_SECONDS:g}]",
+        }
+        set_live = [word for name, value in live.items() for word in ("--set", f"{name}={value}")]
+        clicks = str(self.folder / "clicks")
+        release = clickmill(
+            "release", "run", str(self.store.root), "--home", str(self.home), "--clicks", clicks,
+            "--port", str(port["door"]), "--admin-port", str(port["admin"]), "--every", "1",
+            "--set", f"release.p99_ms={hurried.PROMISE_SECONDS * 1e3:g}", *set_live,
+        )  # fmt: skip
+        quality = clickmill(
+            "monitor", "quality", "--log", str(self.home / "log"), "--clicks", clicks, "--state", str(self.folder / "live.duckdb"),
+            "--store", str(self.store.root), "--port", str(port["quality"]), "--every", "1", *set_live,
+        )  # fmt: skip
+        rules = hurried.write_rules(self.folder / "rules")
+        scraped = hurried.prometheus_config(
+            rules,
+            {"live-quality": port["quality"], "release": port["admin"]},
+            {"endpoint": f"{self._url('admin')}/targets"},
+            port["alertmanager"],
+        )
+        (self.folder / "prometheus.yml").write_text(yaml.safe_dump(scraped))
+        (self.folder / "release-token").write_text(self.token)
+        routed = hurried.routes(
+            f"{self._url('admin')}/alerts",
+            f"{self.pager.url}/people",
+            f"{self.pager.url}/dead-man",
+            self.folder / "release-token",
+        )
+        (self.folder / "alertmanager.yml").write_text(yaml.safe_dump(routed))
+        prometheus = [
+            "prometheus", f"--config.file={self.folder / 'prometheus.yml'}", f"--storage.tsdb.path={self.folder / 'prometheus'}",
+            f"--web.listen-address=127.0.0.1:{port['prometheus']}", "--rules.alert.resend-delay=2s", "--log.level=warn",
+        ]  # fmt: skip
+        alertmanager = [
+            "prometheus-alertmanager", f"--config.file={self.folder / 'alertmanager.yml'}",
+            f"--storage.path={self.folder / 'alertmanager'}", f"--web.listen-address=127.0.0.1:{port['alertmanager']}", "--cluster.listen-address=",
+        ]  # fmt: skip
+        return {
+            "release": Process(
+                "release", release, logs / "release.log", ready=f"{self._url('admin')}/release",
+                environment={"CLICKMILL_ALERT_TOKEN": self.token, "TF_CPP_MIN_LOG_LEVEL": "2"},
+            ),
+            "quality": Process("quality", quality, logs / "quality.log", ready=f"{self._url('quality')}/metrics"),
+            "alertmanager": Process(
+                "alertmanager", alertmanager, logs / "alertmanager.log", ready=f"{self._url('alertmanager')}/-/ready"
+            ),
+            "prometheus": Process("prometheus", prometheus, logs / "prometheus.log", ready=f"{self._url('prometheus')}/-/ready"),
+        }  # fmt: skip
+
+    def _come_up(self) -> None:
+        self._start("release")
+        self.until(self._door_answers, HEALTHY_SECONDS, "answer at the door")
+        (self.home / "log").mkdir(exist_ok=True)
+        self.callers.start()
+        for name in ("alertmanager", "prometheus", "quality"):
+            self._start(name)
+        self._watcher.start()
+        self.timeline.note(
+            Kind.PROCESS,
+            "release machine, router, server, live quality, Prometheus and Alertmanager run; callers ask and click",
+        )
+        self.until(self._seen_to_be_good, HEALTHY_SECONDS, "proof that the first bundle is good")
+        self.timeline.note(
+            Kind.PROCESS,
+            f"bundle {self.release.stable[:12]} is seen to be good: NE and calibration as on its test data",
+        )
+
+    def _start(self, name: str) -> None:
+        self.parts[name].start()
+        self._down.discard(name)
+
+    def _door_answers(self) -> bool:
+        with suppress(httpx.TransportError):
+            return (
+                httpx.get(f"{self._url('door')}/v2/health/ready", timeout=2, trust_env=False).status_code
+                == 200
+            )
+        return False
+
+    def _seen_to_be_good(self) -> bool:
+        return bool(
+            self.series(
+                "bundle:clickmill_live_calibration:good == 1 and on (bundle) bundle:clickmill_live_ne:good == 1"
+            )
+        )
+
+    def _watch(self) -> None:
+        looked = 0.0
+        while not self._stop.wait(LOOK_SECONDS):
+            self._read_journal()
+            self._ask_for_alerts()
+            self.pager.listen_for_silence()
+            if time.time() - looked >= 1.0:
+                looked = time.time()
+                self._read_figures()
+
+    def _read_journal(self) -> None:
+        entries = self.journal.entries
+        for entry in entries[self._lines :]:
+            state = entry.state
+            where = str(state.phase) + (f" at {state.percent} %" if state.percent else "")
+            words = f"{entry.by}: {where}: {entry.reason}"
+            self.timeline.note(
+                Kind.DECISION, words, at=entry.at.timestamp(), name=state.phase, bundle=state.stable[:12]
+            )
+        self._lines = len(entries)
+
+    def _ask_for_alerts(self) -> None:
+        """Rules that fire, each noted once while it does; its time is that of the look before, when it did not yet."""
+        try:
+            answer = httpx.get(f"{self._url('prometheus')}/api/v1/alerts", timeout=5, trust_env=False).json()
+        except httpx.TransportError:
+            return  # it is down, which a drill may have wanted
+        now: dict[str, float] = {}
+        for alert in answer["data"]["alerts"]:
+            labels = alert["labels"]
+            if alert["state"] != "firing" or labels["alertname"] == "Watchdog":
+                continue
+            key = json.dumps(labels, sort_keys=True)
+            now[key] = self._firing.get(key, time.time())
+            if key not in self._firing:
+                self.timeline.note(
+                    Kind.ALERT,
+                    f"{labels['alertname']} fires: {alert['annotations']['summary']}",
+                    at=time.time() - LOOK_SECONDS,
+                    name=labels["alertname"],
+                    action=labels.get("action", ""),
+                    bundle=labels.get("bundle", ""),
+                )
+        self._firing = now
+
+    def _read_figures(self) -> None:
+        found: dict[str, dict[str, float]] = {}
+        for name in (
+            "calibration_ratio",
+            "calibration_ratio_low",
+            "calibration_ratio_high",
+            "normalized_entropy",
+        ):
+            for row in self.series(f'clickmill_live_{name}{{field=""}}'):
+                found.setdefault(row["metric"]["bundle"], {})[name] = float(row["value"][1])
+        for bundle, figures in found.items():
+            with suppress(KeyError):  # not judged yet: figures appear from 20 clicks on
+                self.timeline.figures.append(
+                    Figure(
+                        time.time(), bundle, figures["calibration_ratio"], figures["calibration_ratio_low"],
+                        figures["calibration_ratio_high"], figures.get("normalized_entropy"),
+                    )
+                )  # fmt: skip
+
+
+__all__ = ["DrillFailed", "Site"]
