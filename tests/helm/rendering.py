@@ -41,6 +41,7 @@ FULL = {
     "predictionLog": {"claim": "prediction-log", "saltSecretName": "salt"},
     "clicks": {"claim": "click-log", "path": "by-hour"},
     "quality": {"enabled": True},
+    "drift": {"enabled": True},
     "monitoring": {
         "enabled": True,
         "rulesConfigMap": True,
@@ -62,7 +63,14 @@ KNATIVE = {
     "autoscaling": {"class": "none"},
 }
 TF_SERVING = {**MINIMAL, "endpoint": {"storageUri": "s3://ads/ctr/7", "runtime": "tf-serving"}}
-CASES = {"minimal": MINIMAL, "full": FULL, "knative": KNATIVE, "tf-serving": TF_SERVING}
+# What `FULL` can't have at once with the rest.
+OTHER = {
+    **FULL,
+    "drift": {"enabled": True, "schedule": "0 3 * * *", "claim": "drift"},
+    "autoscaling": {"class": "none"},
+    "ranker": {"enabled": False},
+}
+CASES = {"other": OTHER, "minimal": MINIMAL, "full": FULL, "knative": KNATIVE, "tf-serving": TF_SERVING}
 
 Object = dict[str, Any]
 
