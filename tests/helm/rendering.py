@@ -75,6 +75,13 @@ CASES = {"other": OTHER, "minimal": MINIMAL, "full": FULL, "knative": KNATIVE, "
 Object = dict[str, Any]
 
 
+class Loader(yaml.CSafeLoader):
+    """Go's YAML has no type `value`: it writes a bare `=`."""
+
+
+Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
+
+
 def program() -> str:
     """Path of helm, or a skip that says what to do."""
     found = generate.helm()
@@ -112,7 +119,7 @@ def text(
 
 def objects(values: Object, **options: Any) -> list[Object]:
     """The rendered objects."""
-    return [each for each in yaml.load_all(text(values, **options), Loader=yaml.CSafeLoader) if each]
+    return [each for each in yaml.load_all(text(values, **options), Loader=Loader) if each]
 
 
 def of_kind(rendered: list[Object], kind: str) -> list[Object]:
@@ -173,6 +180,6 @@ def committed(folder: Path) -> list[Object]:
         each
         for path in sorted(folder.glob("*.yaml"))
         if path.name not in {"values.yaml", "kustomization.yaml"}
-        for each in yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader)
+        for each in yaml.load_all(path.read_text(), Loader=Loader)
         if each
     ]

@@ -25,7 +25,9 @@ def rights(role):
 
 def told():
     """The same from the page: | `resource` | verbs | what for |."""
-    lines = re.findall(r"^\| `([a-z0-9./]+)`(?: named `([a-z-]+)`)? \| ([a-z, ]+) \| .+ \|$", PAGE, re.MULTILINE)
+    lines = re.findall(
+        r"^\| `([a-z0-9./]+)`(?: named `([a-z-]+)`)? \| ([a-z, ]+) \| .+ \|$", PAGE, re.MULTILINE
+    )
     return {(resource, verb, name) for resource, name, verbs in lines for verb in verbs.split(", ")}
 
 
