@@ -1,6 +1,6 @@
 """Grafana dashboards as code: one file each, written as JSON by `python -m monitoring.dashboards.write`. May import `clickmill.metric_names` only."""
 
-from monitoring.dashboards import data, drift, features, quality, release, serving
+from monitoring.dashboards import data, drift, experiment, features, quality, release, serving
 
 BOARDS = {
     "serving": serving.dashboard,
@@ -9,6 +9,7 @@ BOARDS = {
     "release": release.dashboard,
     "drift": drift.dashboard,
     "data": data.dashboard,
+    "experiment": experiment.dashboard,
 }
 """By the name of their file: what gives the dashboard."""
 

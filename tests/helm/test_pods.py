@@ -1,10 +1,9 @@
 """Every pod of the chart: what it may do, what it runs, what it asks for."""
 
 import pytest
-import typer
 
-from clickmill.command.app import app
 from tests.helm import rendering
+from tests.helm.command_line import clickmill_commands, expanded, parse
 from tests.helm.pod_security import violations
 
 CASES = rendering.CASES
@@ -109,33 +108,6 @@ def test_every_service_account_and_volume_of_a_pod_is_one_of_the_chart_or_a_valu
             mounts = [each["name"] for each in container.get("volumeMounts", [])]
             assert set(mounts) <= volumes, name
             assert len({each["mountPath"] for each in container.get("volumeMounts", [])}) == len(mounts)
-
-
-def clickmill_commands(rendered):
-    for name, pod in rendering.pods(rendered).items():
-        for container in pod["containers"]:
-            if container.get("command", [""])[0] == "clickmill":
-                yield name, [*container["command"][1:], *container["args"]], container.get("env", [])
-
-
-def expanded(words, env):
-    """`$(NAME)` as the kubelet replaces it; KServe adds INFERENCE_SERVICE_NAME. A reference to a secret stands for some value."""
-    known = {"INFERENCE_SERVICE_NAME": "ctr"} | {
-        each["name"]: each.get("value", "redis://store:6379/0") for each in env
-    }
-    for name, value in known.items():
-        words = [word.replace(f"$({name})", value) for word in words]
-    return words
-
-
-def parse(words):
-    """As the pod's process would: an unknown command or option, a wrong value and a missing argument are errors."""
-    command, name = typer.main.get_command(app), "clickmill"
-    while hasattr(command, "commands"):
-        name, *words = words
-        assert name in command.commands, f"clickmill has no command {name}"
-        command = command.commands[name]
-    return command.make_context(name, words)
 
 
 @pytest.mark.parametrize("case", CASES)

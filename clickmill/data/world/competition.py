@@ -8,7 +8,7 @@ import numpy as np
 
 from clickmill.data.world.config import WorldConfig
 from clickmill.data.world.policy import Auction, NoisyRevenuePolicy, is_repeat
-from clickmill.data.world.population import Floats, Ints
+from clickmill.data.world.population import Floats, Ints, populate
 from clickmill.data.world.preference import sigmoid
 from clickmill.data.world.simulation import generate
 
@@ -33,6 +33,8 @@ class Competition:
     """(n, k) true P(click | seen): the click probability at the top."""
     examination: Floats
     """(slots_max,) P(seen) by slot."""
+    starts_h: Floats
+    """(n_ads,) hours after the start of the log at which each ad enters; below 0: was there before."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -54,14 +56,12 @@ class _Recorder:
 
 def competition(config: WorldConfig) -> Competition:
     """Simulate the market of `config` under its logging policy and keep its auctions. Memory: about 300 bytes a candidate."""
-    from clickmill.data.world.population import populate
-
     recorder = _Recorder(NoisyRevenuePolicy(config.policy))
     stream = generate(config, recorder)
     recorder.recording = True  # pilots, which run before the first hour, are no part of the market
     for _ in stream:
         pass
-    auctions = recorder.auctions
+    auctions, ads = recorder.auctions, populate(config).ads
     ad = np.concatenate([a.ad for a in auctions])
     bid = np.concatenate([a.bid for a in auctions])
     return Competition(
@@ -69,8 +69,9 @@ def competition(config: WorldConfig) -> Competition:
         user=np.concatenate([a.requests.user for a in auctions]),
         slots=np.concatenate([a.requests.slots for a in auctions]),
         ad=ad,
-        advertiser=populate(config).ads.advertiser[ad],
+        advertiser=ads.advertiser[ad],
         bid=np.where(is_repeat(ad), 0.0, bid),
         relevance=sigmoid(np.concatenate([a.logit for a in auctions])),
         examination=np.asarray(config.examination[: config.slots_max]),
+        starts_h=ads.starts_h,
     )

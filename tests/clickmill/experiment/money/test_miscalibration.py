@@ -22,6 +22,7 @@ HAND = Competition(
     bid=np.array([[2.0, 1.0], [2.0, 1.0]]),
     relevance=np.array([[0.02, 0.036], [0.02, 0.036]]),
     examination=np.array([1.0]),
+    starts_h=np.array([-1.0, -1.0]),
 )
 
 
