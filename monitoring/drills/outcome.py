@@ -40,7 +40,7 @@ class Outcome:
     lost: int
     """Of them: not answered with a prediction."""
     asked_again: int
-    """Of them: answered after a connection could not be made."""
+    """Of them: tried more than once, since no connection could be made or the endpoint had no room."""
 
     @property
     def as_expected(self) -> bool:

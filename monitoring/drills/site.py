@@ -6,7 +6,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,9 +35,16 @@ class Site:
     """Parts by name, the timeline they fill, and what a fault may do to them. A context manager: leaving it stops every process."""
 
     def __init__(
-        self, folder: Path, good: Path, *, seed: int = 0, seen: Callable[[Event], None] = lambda event: None
+        self,
+        folder: Path,
+        good: Path,
+        *,
+        seed: int = 0,
+        policy: Mapping[str, str] | None = None,
+        seen: Callable[[Event], None] = lambda event: None,
     ) -> None:
-        """folder: empty or absent; everything is written there. good: the bundle that serves at first. seen: hears of each event."""
+        """folder: empty or absent; everything is written there. good: the bundle that serves at first. policy: further settings of the
+        release (`{"steps": "[50,100]"}`). seen: hears of each event."""
         self.folder, self.timeline = folder, Timeline(seen=seen)
         for name in ("logs", "clicks"):
             (folder / name).mkdir(parents=True)
@@ -51,7 +58,7 @@ class Site:
             name: free_port() for name in ("door", "admin", "quality", "prometheus", "alertmanager")
         }
         self.pager = Pager(self.timeline)
-        self.parts = self._described()
+        self.parts = self._described(policy or {})
         self.callers = Callers(
             self._url("door"), good, self._contract, folder / "clicks", self.timeline, seed
         )
@@ -158,7 +165,7 @@ class Site:
     def _url(self, name: str) -> str:
         return f"http://127.0.0.1:{self._ports[name]}"
 
-    def _described(self) -> dict[str, Process]:
+    def _described(self, policy: Mapping[str, str]) -> dict[str, Process]:
         self._down = {"release", "quality", "alertmanager", "prometheus"}
         logs, port = self.folder / "logs", self._ports
         live = {
@@ -167,11 +174,12 @@ class Site:
             "live.windows_seconds": f"[{hurried.WINDOW_SECONDS:g}]",
         }
         set_live = [word for name, value in live.items() for word in ("--set", f"{name}={value}")]
+        held = {"p99_ms": f"{hurried.PROMISE_SECONDS * 1e3:g}", **policy}
         clicks = str(self.folder / "clicks")
         release = clickmill(
             "release", "run", str(self.store.root), "--home", str(self.home), "--clicks", clicks,
             "--port", str(port["door"]), "--admin-port", str(port["admin"]), "--every", "1",
-            "--set", f"release.p99_ms={hurried.PROMISE_SECONDS * 1e3:g}", *set_live,
+            *[word for name, value in held.items() for word in ("--set", f"release.{name}={value}")], *set_live,
         )  # fmt: skip
         quality = clickmill(
             "monitor", "quality", "--log", str(self.home / "log"), "--clicks", clicks, "--state", str(self.folder / "live.duckdb"),

@@ -53,7 +53,7 @@ class Answer:
     bundle: str
     """Digest of the bundle that answered; empty for none."""
     tries: int
-    """1, or more where a connection could not be made and was tried again."""
+    """1, or more where no connection could be made, or the endpoint had no room, and it was tried again."""
     impressions: int
     """Rows asked for."""
     predicted: float = 0.0

@@ -93,7 +93,8 @@ class LocalTarget:
         return f"http://{self._host}:{self._port}"
 
     def carry_out(self, split: Split) -> None:
-        """See `Target`. Waits only for servers that are to get traffic and have none yet. Raises TargetFailed."""
+        """See `Target`. Waits for servers at the very first split only: later, one that is to get traffic and is not up yet leaves the
+        split as it was (TargetFailed) until it is, since whoever waits here takes nothing back meanwhile."""
         wanted = {*split.percent, *split.warm, *([split.shadow] if split.shadow else [])}
         for bundle in wanted:
             self._keep_up(bundle)
@@ -101,7 +102,7 @@ class LocalTarget:
         for bundle in {*split.percent, split.shadow} - has - {None}:
             assert bundle is not None
             try:
-                self._servers[bundle][0].wait_until_ready(self._start_seconds)
+                self._servers[bundle][0].wait_until_ready(self._start_seconds if self._door is None else 0.1)
             except EndpointFailed as error:
                 raise TargetFailed(f"bundle {bundle[:12]}: {error}") from error
         ways = Ways(split, {bundle: self._servers[bundle][0].url for bundle in wanted})
