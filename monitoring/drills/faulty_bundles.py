@@ -72,7 +72,8 @@ def make(good: Path, wrong: Wrong, out: Path) -> Path:
 
     with whole_folder(out) as temp:
         for name in KEPT:
-            shutil.copyfile(good / name, temp / name)
+            if name in source.manifest.files:
+                shutil.copyfile(good / name, temp / name)
         saved = temp / "model" / "1"
         saved.parent.mkdir(parents=True)
         forms = {export.SIGNATURE: (raw_logit, tensors.signature(contract))}

@@ -26,6 +26,7 @@ from monitoring.drills.timeline import Event, Figure, Kind, Timeline
 
 LOOK_SECONDS = 0.25
 """Between two looks at journal, alerts and figures."""
+PULSE_SECONDS = 0.1
 HEALTHY_SECONDS = 240.0
 """For the system to come up and its bundle to be seen to be good; TensorFlow may have to be imported on a busy machine."""
 BY_HAND = "drill"
@@ -64,6 +65,7 @@ class Site:
         )
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self._pulse = threading.Thread(target=self._feel_pulse, name="pulse", daemon=True)
         self._lines = 0
         self._firing: dict[str, float] = {}
         self._all = ExitStack()
@@ -83,8 +85,9 @@ class Site:
 
     def __exit__(self, *raised: object) -> None:
         self._stop.set()
-        if self._watcher.ident is not None:
-            self._watcher.join()
+        for thread in (self._watcher, self._pulse):
+            if thread.ident is not None:
+                thread.join()
         self._all.close()
 
     @property
@@ -229,6 +232,7 @@ class Site:
         for name in ("alertmanager", "prometheus", "quality"):
             self._start(name)
         self._watcher.start()
+        self._pulse.start()
         self.timeline.note(
             Kind.PROCESS,
             "release machine, router, server, live quality, Prometheus and Alertmanager run; callers ask and click",
@@ -267,6 +271,13 @@ class Site:
             if time.time() - looked >= 1.0:
                 looked = time.time()
                 self._read_figures()
+
+    def _feel_pulse(self) -> None:
+        last = time.monotonic()
+        while not self._stop.wait(PULSE_SECONDS):
+            now = time.monotonic()
+            self.timeline.longest_pause = max(self.timeline.longest_pause, now - last - PULSE_SECONDS)
+            last = now
 
     def _read_journal(self) -> None:
         entries = self.journal.entries

@@ -87,6 +87,8 @@ class Timeline:
     events: list[Event] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
+    longest_pause: float = 0.0
+    """Seconds for which this very process got no processor (or was stopped): above a few, the machine and not the fault was tried."""
     seen: Callable[[Event], None] = field(default=lambda event: None)
     """Hears of each event as it comes, on the thread that notes it."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
