@@ -14,7 +14,7 @@ OUT ?= out
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export UV_LINK_MODE ?= copy
 
-.PHONY: help setup demo demo-incident test test-integration test-large lint format gen lock images bench bench-serve bench-train clean
+.PHONY: help setup demo demo-incident test test-integration test-large test-cluster cluster-up cluster-down lint format gen lock images bench bench-serve bench-train clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -28,13 +28,22 @@ demo-incident: $(READY)  ## a bundle that bids three times too high gets all tra
 	$(BIN)/clickmill drill uncalibrated-bundle --out $(OUT)/drills $(DRILL_ARGS)
 
 test: $(READY)  ## all tests but those of running processes
-	$(BIN)/python -m pytest -m "not large and not integration" -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not large and not integration and not cluster" -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 test-integration: $(READY)  ## real processes on loopback, one test at a time: loads, faults, releases, alerts (about 12 minutes)
-	$(BIN)/python -m pytest -m "integration and not large" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "integration and not large and not cluster" $(PYTEST_ARGS)
 
 test-large: $(READY)  ## what needs more than a minute or more than 2 GiB
-	$(BIN)/python -m pytest -m large $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "large and not cluster" $(PYTEST_ARGS)
+
+test-cluster: $(READY)  ## on a real Kubernetes with a real KServe, brought up here without Docker (root; the first time builds for 20 minutes)
+	$(BIN)/python -m pytest -m cluster tests/cluster $(PYTEST_ARGS)
+
+cluster-up: $(READY)  ## start that Kubernetes and leave it running: node, KServe, autoscaling, the project's image
+	$(BIN)/python -m tests.cluster.bringup up
+
+cluster-down: $(READY)  ## stop it and remove all but its cache
+	$(BIN)/python -m tests.cluster.bringup down
 
 lint: $(READY)  ## ruff, mypy and the arrows between rooms
 	$(BIN)/ruff check .
@@ -46,11 +55,12 @@ format: $(READY)  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-gen: $(READY)  ## write again what is generated: compiled pipelines, JSON Schema of the contract, dashboards, CRD
+gen: $(READY)  ## write again what is generated: compiled pipelines, JSON Schema of the contract, dashboards, CRD, copies in the chart, kustomize base
 	$(BIN)/python -m pipelines.compile
 	$(BIN)/clickmill contract schema > contracts/contract.schema.json
 	$(BIN)/python -m monitoring.dashboards.write
 	$(BIN)/python -m monitoring.operator.crd
+	$(BIN)/python helm/generate.py
 
 # What an image installs: a part of requirements.lock, at its versions.
 IMAGE_LOCK = $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -c requirements.lock

@@ -1,9 +1,32 @@
-"""Who is shown, in which order, and at what price: expected revenue of candidates, their auction, and its prices.
+"""Who is shown, in which order, and at what price: expected revenue of candidates, their auction, its prices, and budgets that last.
 
-May import `clickmill.errors`; numpy only. Money is in the currency of the bids, per click unless a name says eCPM.
+May import `clickmill.errors`; numpy and pydantic only. Money is in the currency of the bids, per click unless a name says eCPM.
+
+    hold        one request, for an endpoint            hold_many   many requests at once, for simulations; the same rules
+    vcg         the prices at which honest bids are best                expected    what a ranking earns, brings and costs
+    pacing      budgets spread over a day: bids shaded by a dual price, or requests left out
 """
 
 from clickmill.auction.auction import AuctionRules, Outcome, Pricing, hold
+from clickmill.auction.earnings import Earnings, expected
 from clickmill.auction.ecpm import ecpm
+from clickmill.auction.pacing import DualPacing, Paced, Throttling, ThrottlingState
+from clickmill.auction.slots import Sold, hold_many
+from clickmill.auction.vcg import vcg
 
-__all__ = ["AuctionRules", "Outcome", "Pricing", "ecpm", "hold"]
+__all__ = [
+    "AuctionRules",
+    "DualPacing",
+    "Earnings",
+    "Outcome",
+    "Paced",
+    "Pricing",
+    "Sold",
+    "Throttling",
+    "ThrottlingState",
+    "ecpm",
+    "expected",
+    "hold",
+    "hold_many",
+    "vcg",
+]

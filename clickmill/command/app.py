@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from clickmill.command import (
+    auction,
     benchmark,
     bundle,
     capacity,
@@ -21,6 +22,7 @@ from clickmill.command import (
     features,
     model,
     monitor,
+    operator,
     predict,
     release,
     run,
@@ -70,6 +72,7 @@ app.command("predict", rich_help_panel="Endpoint")(predict.predict)
 app.add_typer(features.app, name="features", rich_help_panel="Endpoint")
 app.add_typer(monitor.app, name="monitor", rich_help_panel="Endpoint")
 app.add_typer(release.app, name="release", rich_help_panel="Endpoint")
+app.add_typer(operator.app, name="operator", rich_help_panel="Endpoint")
 app.command("drill", rich_help_panel="Endpoint")(drill.drill)
 app.add_typer(contract.app, name="contract", rich_help_panel="Inputs")
 app.add_typer(data.app, name="data", rich_help_panel="Inputs")
@@ -79,6 +82,7 @@ app.command("benchmark", rich_help_panel="Models")(benchmark.benchmark)
 app.command("sweep", rich_help_panel="Models")(sweep.sweep)
 app.add_typer(bundle.app, name="bundle", rich_help_panel="Models")
 app.add_typer(experiment.app, name="experiment", rich_help_panel="Models")
+app.add_typer(auction.app, name="auction", rich_help_panel="Models")
 
 
 def _print_version(asked: bool) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import typer
 
+from clickmill.command.experiment_analyze import analyze
+from clickmill.command.experiment_assign import assign
+from clickmill.command.experiment_demo import demo
+from clickmill.command.experiment_design import design
 from clickmill.command.experiment_off_policy import off_policy
 
 app = typer.Typer(no_args_is_help=True, help="Does B beat A, and would C have?")
-
-
-@app.callback()
-def _group() -> None:
-    """Does B beat A, and would C have?"""  # keeps `off-policy` a word of its own while it is the only one
-
-
+app.command("demo")(demo)
+app.command("design")(design)
+app.command("assign")(assign)
+app.command("analyze")(analyze)
 app.command("off-policy")(off_policy)

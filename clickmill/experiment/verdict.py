@@ -212,7 +212,7 @@ def _title(spec: ExperimentSpec, name: str) -> str:
 
 def _share(value: float) -> str:
     """0.0213 as +2.1 %."""
-    return f"{100 * value:+.{1 if abs(value) >= 0.01 else 2}f} %"
+    return f"{100 * value:+.{1 if abs(value) >= 0.01 else 2}f}\N{NO-BREAK SPACE}%"
 
 
 def _probability(p: float) -> str:

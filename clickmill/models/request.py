@@ -4,7 +4,8 @@ The request form of a model shares its layers and weights. Every layer whose inp
 meets both sides, the one row is repeated, unless the layer itself knows how to meet many candidates (`broadcasts = True`). So, once
 per request instead of once per candidate:
 
-    all models    look-up of every list of the user, mean of a list
+    all models    look-up of every list of the user, mean of a list; the user's part of a tower's first layer (see `apart`)
+    DCN-v2        and of its first cross layer, and of its last
     DIN           and the history's part of the attention unit's first layer
     DIEN          and the GRU that extracts interests, and the input side of the GRU that evolves them
 
@@ -22,6 +23,7 @@ import tensorflow as tf
 
 from clickmill.features import FeatureSpace
 from clickmill.features.sides import Sides, numeric_sides, shared_fields, slot_sides
+from clickmill.models import apart
 from clickmill.models.inputs import functional, keys_unlike_names
 
 
@@ -81,11 +83,16 @@ def request_form(model: keras.Model, space: FeatureSpace) -> keras.Model:
     inputs = request_inputs(space)
     last: list[Any] = []
 
+    sides = apart.Sides()
+
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        last[:] = [layer(*(args if getattr(layer, "broadcasts", False) else _met(args)), **kwargs)]
+        def ordinary(*args: Any) -> Any:
+            return layer(*(args if getattr(layer, "broadcasts", False) else _met(args)), **kwargs)
+
+        last[:] = [sides.call(layer, args, ordinary)]
         return last[0]
 
-    joined = _joined(inputs, space)
+    joined = _joined(inputs, space, sides)
     with keys_unlike_names():
         keras.models.clone_model(
             model,
@@ -96,14 +103,22 @@ def request_form(model: keras.Model, space: FeatureSpace) -> keras.Model:
     return functional(inputs, last[0], f"{model.name}_request")
 
 
-def _joined(inputs: Mapping[str, keras.KerasTensor], space: FeatureSpace) -> dict[str, keras.KerasTensor]:
-    """The inputs under the keys of the ordinary form."""
+def _joined(
+    inputs: Mapping[str, keras.KerasTensor], space: FeatureSpace, known: apart.Sides
+) -> dict[str, keras.KerasTensor]:
+    """The inputs under the keys of the ordinary form; what they are apart becomes `known`."""
     joined = {key: value for key, value in inputs.items() if key.startswith("list/") or key == "position"}
     for kind, sides in (("slots", slot_sides(space)), ("numerics", numeric_sides(space))):
         parts = [inputs[key] for key in (f"{kind}/shared", f"{kind}/candidate") if key in inputs]
         if len(parts) == 2:
             shared, candidate = _met(tuple(parts))
-            joined[kind] = Columns(sides, name=f"{kind}_joined")(shared, candidate)
+            whole = joined[kind] = Columns(sides, name=f"{kind}_joined")(shared, candidate)
+            # taken out of the whole again: keras clones a model from its inputs on, and nothing may come from before them
+            once, each = apart.Side(sides.shared, once=True), apart.Side(sides.candidate, once=False)
+            known.note(
+                whole,
+                apart.Apart(once(whole), each(whole), np.array(sides.shared), np.array(sides.candidate)),
+            )
         elif parts:
             joined[kind] = parts[0]
     return joined

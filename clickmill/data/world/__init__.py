@@ -6,10 +6,12 @@
 
 The market is `population` (who and what there is), `preference` (why people click: the truth), `traffic` (who
 comes when), `policy` (which ads are shown where), `journey` (what users have seen and clicked so far) and
-`clicks` (when the click log hears of it), its difficulty set by `tuning`. `tables` lays that out as logs, `ceiling` says how good any model can be.
+`clicks` (when the click log hears of it), its difficulty set by `tuning`. `tables` lays that out as logs, `ceiling` says how good any model can be,
+`competition` keeps the auctions with all who competed.
 """
 
 from clickmill.data.world.ceiling import Ceiling
+from clickmill.data.world.competition import Competition, competition
 from clickmill.data.world.config import (
     ClickDelay,
     DelayComponent,
@@ -30,6 +32,7 @@ __all__ = [
     "Auction",
     "Ceiling",
     "ClickDelay",
+    "Competition",
     "DayReport",
     "DelayComponent",
     "Dirt",
@@ -40,6 +43,7 @@ __all__ = [
     "PositionReport",
     "WorldConfig",
     "WorldReport",
+    "competition",
     "generate",
     "write",
 ]

@@ -57,7 +57,7 @@ class NoisyRevenuePolicy:
         do is Poisson-binomial, and its distribution is integrated over z by Gauss-Hermite quadrature."""
         from scipy.special import ndtr  # type: ignore[import-untyped]
 
-        mean = np.where(_is_repeat(auction.ad), _NEVER, self._mean(auction) / self._config.noise)[request]
+        mean = np.where(is_repeat(auction.ad), _NEVER, self._mean(auction) / self._config.noise)[request]
         mean = mean.astype(np.float32)  # half the time, and seven digits are more than the quadrature has
         node, weight = np.polynomial.hermite_e.hermegauss(_NODES)
         own = np.take_along_axis(mean, candidate[:, None], axis=1) + node.astype(np.float32)
@@ -94,7 +94,7 @@ def allocate(auction: Auction, score: Floats) -> tuple[Ints, Ints, Ints]:
             f"a policy must return finite scores of shape {auction.ad.shape}. Got shape {score.shape}, "
             f"{int((~np.isfinite(score)).sum())} of them not finite, instead."
         )
-    score = np.where(_is_repeat(auction.ad), -np.inf, score)
+    score = np.where(is_repeat(auction.ad), -np.inf, score)
     order = np.argsort(-score, axis=1, kind="stable")[:, : int(auction.requests.slots.max(initial=0))]
     shown = np.arange(order.shape[1]) < auction.requests.slots[:, None]
     shown &= np.take_along_axis(score, order, axis=1) > -np.inf
@@ -102,7 +102,7 @@ def allocate(auction: Auction, score: Floats) -> tuple[Ints, Ints, Ints]:
     return request, order[request, slot], slot + 1
 
 
-def _is_repeat(ad: Ints) -> np.ndarray:
+def is_repeat(ad: Ints) -> np.ndarray:
     """(n, k): does the same ad stand further left in its row?"""
     order = np.argsort(ad, axis=1, kind="stable")
     ranked = np.take_along_axis(ad, order, axis=1)

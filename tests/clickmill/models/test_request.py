@@ -111,6 +111,9 @@ def test_a_request_is_encoded_to_the_rows_it_stands_for(encoder, candidates, see
 
 CASES = {
     **{name: (name, {}) for name in MODELS},
+    "dcn_v2, low rank": ("dcn_v2", {"rank": 3}),
+    "dcn_v2, one cross": ("dcn_v2", {"cross_layers": 1}),
+    "dcn_v2, no tower": ("dcn_v2", {"units": (), "cross_layers": 2}),
     "dcn_v2, experts": ("dcn_v2", {"rank": 3, "experts": 2}),
     "din, softmax and dice": ("din", {"softmax": True, "activation": "dice", "attention_units": (6, 4)}),
 }
@@ -187,6 +190,33 @@ def test_the_history_is_extracted_once_however_many_candidates_there_are(encoder
     assert _rows_seen_by(dien, InterestEvolution, feed) == {1}
     din = request_form(build("din", SPACE), SPACE)
     assert _rows_seen_by(din, LocalActivationUnit, feed) == {1}
+
+
+def test_the_users_columns_are_multiplied_once_in_a_towers_first_layer_and_in_the_outer_crosses(encoder):
+    from clickmill.models.cross import Cross
+    from clickmill.models.tower import Dense
+
+    model = build("dcn_v2", SPACE, {"cross_layers": 3, "units": (5, 4)})
+    form, feed = request_form(model, SPACE), encoder.request(_request(7, 0)[0])
+    widths: list[tuple[str, int]] = []
+    original = {kind: kind.call for kind in (Cross, Dense)}
+
+    def spied(kind):
+        def call(self, x, *args, **kwargs):
+            widths.append((self.name, int(x.shape[0])))
+            return original[kind](self, x, *args, **kwargs)
+
+        return call
+
+    for kind in original:
+        kind.call = spied(kind)
+    try:
+        form(feed, training=False)
+    finally:
+        for kind, call in original.items():
+            kind.call = call
+    # whole layers over all candidates: the middle cross and the tower's second; the others are apart
+    assert sorted(widths) == [("cross_1", 7), ("deep_1", 7)]
 
 
 def test_the_request_form_follows_the_weights_of_its_model(encoder):

@@ -1,0 +1,196 @@
+"""`clickmill monitor drift`: live rows held against the reference of the bundle that answered."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clickmill.command.console import AsJson, print_json, result, words
+from clickmill.command.settings import nested, typed
+
+if TYPE_CHECKING:
+    from monitoring.drift import Looker, Retrain, RetrainingDecision, WindowDrift
+
+_COLOURS = {"same": "green", "sound": "green", "drifted": "red", "broken": "red", "unknown": "yellow"}
+
+
+def drift(
+    store: Annotated[
+        Path,
+        typer.Option(
+            help="Model store that the endpoint watches, or one bundle: its drift reference is what rows are held against."
+        ),
+    ],
+    log: Annotated[
+        Path | None, typer.Option(help="Folder of the prediction log (clickmill serve --prediction-log).")
+    ] = None,
+    impressions: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Instead of a log: impression files, folders or patterns, all their rows. They hold no predictions."
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for a report and the figures of each window, drift.prom and the record of trainings."
+        ),
+    ] = Path("out/drift"),
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once, print what was found and end; else serve /metrics.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /metrics.")] = 9107,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    every: Annotated[float, typer.Option(min=1, help="Seconds between looks.")] = 3600.0,
+    retrain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORDS",
+            help="Answer a drift with `clickmill run WORDS`, within the budget of --set retrain.*. Default: drift starts nothing.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="TOPIC.NAME=VALUE",
+            help="drift.window_hours=24, drift.ignored=[user_id], drift.psi=0.2, drift.wasserstein=0.1, drift.jensen_shannon=0.1, "
+            "drift.drift_share=0.3, drift.report=none; retrain.per_hours=24, retrain.cool_down_hours=3, retrain.windows=2.",
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Say whether live rows have moved away from those a bundle was calibrated on, field by field.
+
+    Two verdicts, each of three values: drift (same, drifted, unknown) and quality of the values (sound, broken, unknown). Each bundle
+    that answered is held against its own reference. A log hashes personal fields: give its salt in CLICKMILL_LOG_SALT to compare them.
+    [bold]clickmill monitor drift --log out/log --store out/store --once[/bold]
+    """
+    from clickmill.errors import UsageError
+    from clickmill.prediction_log import Salt
+    from monitoring import drift as drifts
+
+    topics = nested(settings or [], ["drift", "retrain"])
+    chosen = typed("drift", drifts.DriftSettings, topics["drift"])
+    policy = typed("retrain", drifts.RetrainingPolicy, topics["retrain"])
+    if (log is None) == (not impressions):
+        raise UsageError(
+            "give either --log (a prediction log) or --impressions (files), not both and not neither"
+        )
+    if log is not None and not log.is_dir():
+        raise UsageError(f"--log {log}: no such folder")
+    salt = os.environ.get("CLICKMILL_LOG_SALT")
+    looker = drifts.Looker(
+        drifts.Bundles(store), chosen, out, Salt(salt.encode()) if salt is not None else None
+    )
+    answering = None
+    if retrain is not None:
+        trainer = drifts.LocalTrainer(shlex.split(retrain), out / "trainings")
+        answering = drifts.Retrain(trainer, policy)
+    if once:
+        found, decision = drifts.look_once(
+            looker,
+            drifts.DriftCollector(),
+            datetime.now(UTC),
+            log_folder=log,
+            impressions=impressions,
+            retrain=answering,
+        )
+        _print(found, decision, out, json)
+        return
+    _watch(looker, log, impressions, answering, port=port, host=host, every=every)
+
+
+def _watch(
+    looker: Looker,
+    log: Path | None,
+    impressions: list[str] | None,
+    answering: Retrain | None,
+    *,
+    port: int,
+    host: str,
+    every: float,
+) -> None:
+    from monitoring import drift as drifts
+
+    stop = threading.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda *_: stop.set())
+    words.print(f"drift on http://{host}:{port}/metrics, a look every {every:g} s; Ctrl-C ends it")
+
+    def told(found: list[WindowDrift], decision: RetrainingDecision | None) -> None:
+        for window in found:
+            words.print(
+                f"{window.end:%H:%M:%S} {window.bundle[:8]} {window.drift}, {window.quality}: {window.rows:,} rows"
+            )
+        if decision is not None:
+            words.print(f"training: {'started' if decision.start else 'no'}: {decision.reason}")
+
+    drifts.watch(
+        looker,
+        port=port,
+        host=host,
+        every=every,
+        stop=stop,
+        log_folder=log,
+        impressions=impressions,
+        retrain=answering,
+        told=told,
+    )
+
+
+def _print(found: list[WindowDrift], decision: RetrainingDecision | None, out: Path, json: bool) -> None:
+    if json:
+        document = {"windows": [window.model_dump(mode="json") for window in found]}
+        print_json(document | ({"training": decision.model_dump()} if decision is not None else {}))
+        return
+    from rich.table import Table
+
+    from monitoring.drift import Measure
+
+    distances = (Measure.WASSERSTEIN, Measure.JENSEN_SHANNON, Measure.PSI)
+    shares = (Measure.MISSING, Measure.NEW)
+    for window in found:
+        result.print(
+            f"bundle {window.bundle[:12]}: {_coloured(window.drift)}, {_coloured(window.quality)}, {window.rows:,} rows"
+        )
+        for reason in window.reasons:
+            result.print(f"  {reason}", markup=False, soft_wrap=True)
+        table = Table(box=None, pad_edge=False)
+        for title in ("field", "drift", "quality"):
+            table.add_column(title, no_wrap=True)
+        for title in ("Wasserstein", "JS", "PSI", "missing", "new"):
+            table.add_column(title, justify="right", no_wrap=True)
+        table.add_column("why", overflow="fold")
+        for field in window.fields:
+            verdicts = (_coloured(field.drift), _coloured(field.quality))
+            figures = [_figure(field.measures.get(name)) for name in distances]
+            figures += [_share(field.measures.get(name)) for name in shares]
+            table.add_row(field.field, *verdicts, *figures, "; ".join(field.reasons))
+        if window.fields:
+            result.print(table)
+    if not found:
+        words.print("no row in the window: is the log written, and is drift.window_hours long enough?")
+    else:
+        words.print(f"report of each window: {out}/<end>-<bundle>/report.html")
+    if decision is not None:
+        words.print(f"training: {'started' if decision.start else 'none'}: {decision.reason}", markup=False)
+
+
+def _coloured(verdict: str) -> str:
+    return f"[{_COLOURS[verdict]}]{verdict}[/]"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"

@@ -1,0 +1,57 @@
+"""From files to an analysis, with a DuckDB connection that spills instead of growing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from clickmill.data import engine
+from clickmill.experiment import log as logs
+from clickmill.experiment.analysis import analyse
+from clickmill.experiment.findings import Analysis
+from clickmill.experiment.spec import ExperimentSpec
+from clickmill.experiment.user_sums import UserSums
+
+DAY = timedelta(days=1)
+
+
+def analyse_log(spec: ExperimentSpec, paths: Sequence[Path], *, look: timedelta = DAY) -> Analysis:
+    """An experiment's own log. Raises what `logs.log`, `UserSums` and `analyse` raise."""
+    with connection() as con, engine.interruptible(), engine.engine_errors(paths[0] if paths else None):
+        return analyse(UserSums(con, logs.log(con, paths, spec), spec, look=look))
+
+
+def analyse_joined(
+    spec: ExperimentSpec,
+    predictions: Sequence[Path],
+    clicks: Sequence[Path],
+    *,
+    attribution: timedelta,
+    look: timedelta = DAY,
+) -> Analysis:
+    """A running endpoint's prediction log, with its clicks. Raises what `logs.joined`, `UserSums` and `analyse` raise."""
+    with (
+        connection() as con,
+        engine.interruptible(),
+        engine.engine_errors(predictions[0] if predictions else None),
+    ):
+        source = logs.joined(con, predictions, clicks, spec, attribution=attribution)
+        return analyse(UserSums(con, source, spec, look=look))
+
+
+@contextmanager
+def connection() -> Iterator[Any]:
+    """A DuckDB connection whose aggregates spill to a folder that goes with it."""
+    with tempfile.TemporaryDirectory(prefix="clickmill-experiment-") as folder:
+        backend = engine.connect(temp_directory=Path(folder))
+        try:
+            yield backend.con
+        finally:
+            backend.disconnect()
+
+
+__all__ = ["analyse_joined", "analyse_log", "connection"]

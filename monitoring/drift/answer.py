@@ -1,0 +1,81 @@
+"""Drift answered: the decision, its record, and the training it starts, in that order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from monitoring.drift.examine import WindowDrift
+from monitoring.drift.retraining import (
+    Event,
+    Retraining,
+    RetrainingDecision,
+    RetrainingPolicy,
+    decide,
+    under_way,
+)
+from monitoring.drift.retraining_record import RetrainingRecord
+from monitoring.drift.trainers import NotStarted, Trainer
+
+log = logging.getLogger(__name__)
+
+_SILENT = {"same", "unknown", "unconfirmed"}
+"""Nothing was refused: there is no drift, or none yet."""
+
+
+def answer(
+    windows: Sequence[WindowDrift],
+    record: RetrainingRecord,
+    trainer: Trainer,
+    policy: RetrainingPolicy,
+    now: datetime,
+) -> RetrainingDecision:
+    """Note trainings that have ended, decide on the serving bundle's windows (oldest first), and start a training if so decided.
+
+    Raises DataError for a record that can't be read, OSError for one that can't be written: then nothing is started.
+    """
+    with record.hold():
+        note_ends(record, trainer, policy, now)
+        decision = decide(windows, record.lines(), policy, now)
+        bundle = windows[-1].bundle if windows else ""
+        if not decision.start:
+            if decision.cause not in _SILENT:
+                record.refuse(
+                    Retraining(
+                        at=now,
+                        event=Event.REFUSED,
+                        bundle=bundle,
+                        reason=decision.reason,
+                        cause=decision.cause,
+                    )
+                )
+            return decision
+        run = f"drift-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{bundle[:8]}"
+        record.append(Retraining(at=now, event=Event.STARTED, bundle=bundle, reason=decision.reason, run=run))
+        try:
+            where = trainer.start(run)
+        except NotStarted as error:
+            log.error("the training for a drift could not be started: %s", error)
+            record.append(
+                Retraining(at=now, event=Event.NOT_STARTED, bundle=bundle, reason=str(error), run=run)
+            )
+            return RetrainingDecision(start=False, cause="not_started", reason=str(error))
+        log.warning("drift: a training was started (%s): %s", where, decision.reason)
+        return decision.model_copy(update={"reason": f"{decision.reason} ({where})"})
+
+
+def note_ends(record: RetrainingRecord, trainer: Trainer, policy: RetrainingPolicy, now: datetime) -> None:
+    """Write down that the training under way has ended, if it has. Hold the record meanwhile."""
+    running = under_way(record.lines(), policy, now)
+    if running is None or running.run is None:
+        return
+    ended = trainer.ended(running.run)
+    if ended is not None:
+        event = Event.ENDED if ended.well else Event.FAILED
+        record.append(
+            Retraining(at=now, event=event, bundle=running.bundle, reason=ended.words, run=running.run)
+        )
+
+
+__all__ = ["answer", "note_ends"]

@@ -1,0 +1,113 @@
+"""Looks again and again, shows what it saw, and answers a drift with a training where it may."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from clickmill.data.files import PathsLike
+from clickmill.errors import ClickmillError
+from monitoring.drift import kept
+from monitoring.drift.answer import answer
+from monitoring.drift.examine import WindowDrift
+from monitoring.drift.exporter import DriftCollector, write_textfile
+from monitoring.drift.look import Looker
+from monitoring.drift.retraining import RetrainingDecision, RetrainingPolicy
+from monitoring.drift.retraining_record import RetrainingRecord
+from monitoring.drift.trainers import Trainer
+
+log = logging.getLogger(__name__)
+
+RECORD = "retrainings.jsonl"
+TEXTFILE = "drift.prom"
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """How a drift is answered."""
+
+    trainer: Trainer
+    policy: RetrainingPolicy
+
+
+def look_once(
+    looker: Looker,
+    collector: DriftCollector,
+    now: datetime,
+    *,
+    log_folder: Path | None = None,
+    impressions: PathsLike | None = None,
+    retrain: Retrain | None = None,
+    keep_windows: int = 200,
+) -> tuple[list[WindowDrift], RetrainingDecision | None]:
+    """Look at one of the two, keep what was found, answer it, and write the metrics' file.
+
+    Returns the windows and, if drift may start trainings, what was decided. Raises as `Looker` and `answer` do.
+    """
+    folder = looker.folder
+    if log_folder is not None:
+        found = looker.look_at_log(log_folder, now)
+    else:
+        assert impressions is not None, "give a log or impressions"
+        found = looker.look_at_impressions(impressions, now)
+    record = RetrainingRecord(folder / RECORD)
+    decision = None
+    if retrain is not None:
+        serving = looker.bundles.serving()
+        # Only of this look: a bundle that no longer answers has no window now, and its old ones ask for nothing.
+        windows: Sequence[WindowDrift] = (
+            kept.history(folder, serving, retrain.policy.windows)
+            if serving is not None and any(window.bundle == serving for window in found)
+            else []
+        )
+        decision = answer(windows, record, retrain.trainer, retrain.policy, now)
+    kept.forget(folder, keep_windows)
+    collector.show(now, found, record.lines())
+    write_textfile(folder / TEXTFILE, collector)
+    return found, decision
+
+
+def watch(
+    looker: Looker,
+    *,
+    port: int,
+    host: str,
+    every: float,
+    stop: threading.Event,
+    log_folder: Path | None = None,
+    impressions: PathsLike | None = None,
+    retrain: Retrain | None = None,
+    told: Callable[[list[WindowDrift], RetrainingDecision | None], None] = lambda found, decision: None,
+) -> None:
+    """Serve /metrics and look every `every` seconds until `stop` is set. A look that fails is logged, counted and made again."""
+    collector = DriftCollector()
+    registry = CollectorRegistry()
+    registry.register(collector)
+    server, thread = start_http_server(port, addr=host, registry=registry)
+    try:
+        while True:
+            try:
+                told(
+                    *look_once(
+                        looker, collector, datetime.now(UTC),
+                        log_folder=log_folder, impressions=impressions, retrain=retrain,
+                    )
+                )  # fmt: skip
+            except (ClickmillError, OSError) as error:
+                log.error("drift could not be looked at: %s", error)
+                collector.failed()
+            if stop.wait(every):
+                return
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+__all__ = ["RECORD", "TEXTFILE", "Retrain", "look_once", "watch"]
