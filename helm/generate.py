@@ -20,6 +20,8 @@ CHART = ROOT / "helm" / "clickmill"
 BASE = ROOT / "manifests" / "base"
 RELEASE = "ctr"
 NAMESPACE = "clickmill"
+FOLDERS = ("files/alerts", "files/dashboards", "files/grafana-alerts", "crds")
+"""Of the chart: those that hold nothing but copies."""
 KUBERNETES = "1.34.0"
 APIS = (
     "monitoring.coreos.com/v1/PodMonitor",
@@ -38,6 +40,10 @@ def copies() -> dict[Path, Path]:
         **{
             CHART / "files" / "dashboards" / path.name: path
             for path in (monitoring / "dashboards" / "json").glob("*.json")
+        },
+        **{
+            CHART / "files" / "grafana-alerts" / path.name: path
+            for path in (monitoring / "dashboards" / "alerting").glob("*.yaml")
         },
         **{CHART / "crds" / path.name: path for path in (ROOT / "manifests" / "crds").glob("*.yaml")},
     }
@@ -91,7 +97,7 @@ def base(program: str) -> Mapping[str, str]:
 def main() -> None:
     """Write all of it; the base only where helm is."""
     wanted = copies()
-    for folder in ("files/alerts", "files/dashboards", "crds"):
+    for folder in FOLDERS:
         (CHART / folder).mkdir(parents=True, exist_ok=True)
         for path in (CHART / folder).iterdir():
             if path not in wanted:

@@ -6,7 +6,11 @@ from typing import Any
 import typer
 
 from clickmill.command.app import app
+from helm import generate
 from tests.helm import rendering
+
+IN_THE_IMAGE = "/opt/clickmill/lib/python3.11/site-packages"
+"""Where the images have what is the root of the repository here."""
 
 
 def clickmill_commands(rendered: list[rendering.Object]) -> Iterator[tuple[str, list[str], list[Any]]]:
@@ -24,7 +28,7 @@ def expanded(words: list[str], env: list[Any]) -> list[str]:
     }
     for name, value in known.items():
         words = [word.replace(f"$({name})", value) for word in words]
-    return words
+    return [word.replace(IN_THE_IMAGE, str(generate.ROOT)) for word in words]
 
 
 def parse(words: list[str]) -> Any:

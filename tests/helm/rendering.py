@@ -45,6 +45,7 @@ FULL = {
     "monitoring": {
         "enabled": True,
         "rulesConfigMap": True,
+        "grafanaAlerts": True,
         "receivers": {"people": {"slackConfigs": [{"channel": "#ads"}]}},
     },
     "networkPolicy": {
@@ -54,6 +55,7 @@ FULL = {
         "predictorEgress": [{"to": [{"podSelector": {}}], "ports": [{"protocol": "TCP", "port": 4318}]}],
     },
     "operator": {"alertTokenSecretName": "alerts"},
+    "pipelines": {"enabled": True, "host": "http://ml-pipeline.kubeflow.svc:8888"},
     "quota": {"enabled": True},
 }
 KNATIVE = {
@@ -69,6 +71,13 @@ OTHER = {
     "drift": {"enabled": True, "schedule": "0 3 * * *", "claim": "drift"},
     "autoscaling": {"class": "none"},
     "ranker": {"enabled": False},
+    "pipelines": {
+        **FULL["pipelines"],
+        "namespace": "ads",
+        "tokenSecretName": "kfp",
+        "cron": "0 0 3 * * *",
+        "arguments": {"contract": "/mnt/ctr.yaml", "impressions": ["/mnt/log/*.parquet"]},
+    },
 }
 CASES = {"other": OTHER, "minimal": MINIMAL, "full": FULL, "knative": KNATIVE, "tf-serving": TF_SERVING}
 

@@ -71,7 +71,7 @@ def labels_of_pods(rendered):
                 found["predictor"] = {**common, "component": "predictor"}
                 if "transformer" in each["spec"]:
                     found["ranker"] = {**common, "component": "transformer"}
-            case "Deployment":
+            case "Deployment" | "Job":
                 labels = each["spec"]["template"]["metadata"]["labels"]
                 found[labels["app.kubernetes.io/component"]] = labels
             case "CronJob":
@@ -145,6 +145,12 @@ def test_alertmanager_reaches_the_operator_and_it_prometheus_and_the_api_server(
     assert 9095 not in ports(rendered, "predictor", "Ingress", in_namespace("monitoring"))
     assert 9090 in ports(rendered, "operator", "Egress", in_namespace("monitoring"))
     assert {443, 6443} <= ports(rendered, "operator", "Egress", lambda peer: False)
+
+
+def test_the_pipeline_job_reaches_kubeflow_pipelines_and_nobody_else():
+    rendered = objects(FULL)
+    assert ports(rendered, "pipeline", "Egress", in_namespace("kubeflow")) == {8888}
+    assert ports(rendered, "pipeline", "Egress", in_namespace("monitoring")) == set()
 
 
 def test_jobs_that_read_files_reach_nobody_but_dns():

@@ -24,11 +24,7 @@ def test_copies_are_current():
 
 
 def test_no_copy_is_left_of_what_is_gone():
-    kept = {
-        path
-        for folder in ("files/alerts", "files/dashboards", "crds")
-        for path in (generate.CHART / folder).glob("*")
-    }
+    kept = {path for folder in generate.FOLDERS for path in (generate.CHART / folder).glob("*")}
     assert kept == set(generate.copies()) - {generate.CHART / "files" / "alertmanager.yml"}
 
 
@@ -92,6 +88,15 @@ def test_each_dashboard_is_a_config_map_that_the_sidecar_takes():
     ]
     found = {name: json.loads(text) for each in boards for name, text in each["data"].items()}
     assert found == {path.name: json.loads(path.read_text()) for path in BOARDS.glob("*.json")}
+
+
+def test_grafanas_own_alerts_are_the_files():
+    data = rendering.named(rendering.objects(rendering.FULL), "ConfigMap", "ctr-grafana-alerts")["data"]
+    sources = generate.ROOT / "monitoring" / "dashboards" / "alerting"
+    assert {name: yaml.safe_load(text) for name, text in data.items()} == {
+        path.name: yaml.safe_load(path.read_text()) for path in sources.glob("*.yaml")
+    }
+    assert data
 
 
 def matcher(text):

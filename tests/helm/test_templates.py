@@ -201,6 +201,21 @@ def test_drift_is_a_deployment_that_is_scraped_or_a_cron_job_that_keeps_its_repo
         objects(lost)
 
 
+def test_the_pipeline_is_uploaded_after_each_install_or_scheduled():
+    job = named(objects(FULL), "Job", "ctr-pipeline")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade"
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["clickmill", "pipeline", "upload"]
+    (container,) = named(objects(rendering.OTHER), "Job", "ctr-pipeline")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert container["command"] == ["clickmill", "pipeline", "schedule"]
+    assert '--set=impressions=["/mnt/log/*.parquet"]' in container["args"]
+    assert "--cron=0 0 3 * * *" in container["args"]
+    with pytest.raises(rendering.HelmFailed, match="the URL of the Kubeflow Pipelines API"):
+        objects({**MINIMAL, "pipelines": {"enabled": True}})
+
+
 def test_images_by_registry_tag_and_digest():
     rendered = objects(
         {**MINIMAL, "images": {"registry": "registry.example/ads", "serving": {"tag": "0.2.0"}}}

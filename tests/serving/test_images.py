@@ -61,7 +61,7 @@ def test_an_image_installs_what_its_room_needs_and_no_more(lock, extras, absent)
     assert not found & set(absent)
     # The lock into a layer of its own, by hash; then the project's wheel and nothing that it would name.
     (locked,) = [line for line in stage(f"{lock}-venv") if "-r /build/" in line and "/opt/clickmill" in line]
-    assert f"install --no-cache-dir --require-hashes -r /build/{lock}.lock" in locked
+    assert f"--no-cache-dir --require-hashes -r /build/{lock}.lock" in locked
     (project,) = [line for line in stage(lock) if "pip" in line and "install" in line]
     assert "--no-deps --no-index /build/wheels/*.whl" in project
 
