@@ -14,7 +14,7 @@ OUT ?= out
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export UV_LINK_MODE ?= copy
 
-.PHONY: help setup demo demo-incident test test-integration test-large test-cluster cluster-up cluster-down lint format gen lock images bench bench-serve bench-train bench-drift clean
+.PHONY: help setup demo demo-incident test test-integration test-large test-cluster cluster-up cluster-down lint format gen lock images bench bench-drift bench-experiment bench-serve bench-train clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -70,6 +70,7 @@ lock: $(UV)  ## resolve requirements.lock again after a change of pyproject.toml
 	  --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
 	$(IMAGE_LOCK) pyproject.toml --extra serving -o serving/images/serving.lock
 	$(IMAGE_LOCK) pyproject.toml --extra pipelines --extra sweep --extra monitoring -o serving/images/steps.lock
+	$(IMAGE_LOCK) pyproject.toml --extra monitoring -o serving/images/monitoring.lock
 	echo hatchling | $(IMAGE_LOCK) - -o serving/images/build.lock
 
 images:  ## container images by buildah; BASE=debootstrap where no registry is reached (docs/serving.md)
@@ -91,6 +92,11 @@ bench-train: $(READY)  ## training speed beside DeepCTR, FuxiCTR and the rooflin
 
 bench-drift: $(READY)  ## drift beside plain Evidently, and ten million rows in bounded memory (2 GB of disk)
 	$(BIN)/python tests/bench/drift.py $(ARGS)
+
+bench-experiment: $(READY)  ## 100 million impressions to per-user sums by DuckDB, false alarms under continuous looking, shared budgets
+	$(BIN)/python tests/bench/experiment.py sums
+	$(BIN)/python tests/bench/experiment.py looks
+	$(BIN)/python tests/bench/experiment.py interference
 
 clean:  ## remove what the targets above made, but for the caches
 	rm -rf $(OUT) .venv build dist

@@ -3,6 +3,7 @@
 __all__ = [
     "calibrate",
     "deploy",
+    "experiment",
     "monitor",
     "preprocess",
     "report",

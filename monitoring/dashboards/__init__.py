@@ -1,4 +1,5 @@
-"""Grafana dashboards as code: one file each, written as JSON by `python -m monitoring.dashboards.write`. May import `clickmill.metric_names` only."""
+"""Grafana dashboards as code: one file each, written as JSON by `python -m monitoring.dashboards.write`. And the rules of
+`monitoring/alerts` as Grafana takes them (`alert_files`). May import `clickmill.metric_names` only."""
 
 from monitoring.dashboards import data, drift, experiment, features, quality, release, serving
 
