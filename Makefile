@@ -70,6 +70,7 @@ lock: $(UV)  ## resolve requirements.lock again after a change of pyproject.toml
 	  --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
 	$(IMAGE_LOCK) pyproject.toml --extra serving -o serving/images/serving.lock
 	$(IMAGE_LOCK) pyproject.toml --extra pipelines --extra sweep -o serving/images/steps.lock
+	$(IMAGE_LOCK) pyproject.toml --extra monitoring -o serving/images/monitoring.lock
 	echo hatchling | $(IMAGE_LOCK) - -o serving/images/build.lock
 
 images:  ## container images by buildah; BASE=debootstrap where no registry is reached (docs/serving.md)
