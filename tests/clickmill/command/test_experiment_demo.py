@@ -11,7 +11,9 @@ from clickmill.command import app
 @pytest.mark.large
 def test_the_demo_finds_the_broken_split_and_is_not_fooled_by_nothing(tmp_path):
     out = tmp_path / "demo"
-    done = CliRunner().invoke(app, ["experiment", "demo", "--out", str(out), "--impressions", "200000", "--json"])
+    done = CliRunner().invoke(
+        app, ["experiment", "demo", "--out", str(out), "--impressions", "200000", "--json"]
+    )
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout[done.stdout.index("\n{") :])
     assert found["true_lift"] > 0.05
