@@ -14,7 +14,7 @@ OUT ?= out
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export UV_LINK_MODE ?= copy
 
-.PHONY: help setup demo demo-incident test test-integration test-large lint format gen lock images bench bench-serve bench-train clean
+.PHONY: help setup demo demo-incident test test-integration test-large test-cluster cluster-up cluster-down lint format gen lock images bench bench-drift bench-experiment bench-serve bench-train clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -28,13 +28,22 @@ demo-incident: $(READY)  ## a bundle that bids three times too high gets all tra
 	$(BIN)/clickmill drill uncalibrated-bundle --out $(OUT)/drills $(DRILL_ARGS)
 
 test: $(READY)  ## all tests but those of running processes
-	$(BIN)/python -m pytest -m "not large and not integration" -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not large and not integration and not cluster" -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 test-integration: $(READY)  ## real processes on loopback, one test at a time: loads, faults, releases, alerts (about 12 minutes)
-	$(BIN)/python -m pytest -m "integration and not large" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "integration and not large and not cluster" $(PYTEST_ARGS)
 
 test-large: $(READY)  ## what needs more than a minute or more than 2 GiB
-	$(BIN)/python -m pytest -m large $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "large and not cluster" $(PYTEST_ARGS)
+
+test-cluster: $(READY)  ## on a real Kubernetes with a real KServe, brought up here without Docker (root; the first time builds for 20 minutes)
+	$(BIN)/python -m pytest -m cluster tests/cluster $(PYTEST_ARGS)
+
+cluster-up: $(READY)  ## start that Kubernetes and leave it running: node, KServe, autoscaling, the project's image
+	$(BIN)/python -m tests.cluster.bringup up
+
+cluster-down: $(READY)  ## stop it and remove all but its cache
+	$(BIN)/python -m tests.cluster.bringup down
 
 lint: $(READY)  ## ruff, mypy and the arrows between rooms
 	$(BIN)/ruff check .
@@ -60,7 +69,8 @@ lock: $(UV)  ## resolve requirements.lock again after a change of pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
 	$(IMAGE_LOCK) pyproject.toml --extra serving -o serving/images/serving.lock
-	$(IMAGE_LOCK) pyproject.toml --extra pipelines --extra sweep -o serving/images/steps.lock
+	$(IMAGE_LOCK) pyproject.toml --extra pipelines --extra sweep --extra monitoring -o serving/images/steps.lock
+	$(IMAGE_LOCK) pyproject.toml --extra monitoring -o serving/images/monitoring.lock
 	echo hatchling | $(IMAGE_LOCK) - -o serving/images/build.lock
 
 images:  ## container images by buildah; BASE=debootstrap where no registry is reached (docs/serving.md)
@@ -79,6 +89,14 @@ bench-serve: $(READY)  ## the endpoint beside stock KServe and the bare call, go
 
 bench-train: $(READY)  ## training speed beside DeepCTR, FuxiCTR and the roofline (makes their environments: a few GB; half an hour)
 	$(BIN)/python tests/bench/train.py $(ARGS)
+
+bench-drift: $(READY)  ## drift beside plain Evidently, and ten million rows in bounded memory (2 GB of disk)
+	$(BIN)/python tests/bench/drift.py $(ARGS)
+
+bench-experiment: $(READY)  ## 100 million impressions to per-user sums by DuckDB, false alarms under continuous looking, shared budgets
+	$(BIN)/python tests/bench/experiment.py sums
+	$(BIN)/python tests/bench/experiment.py looks
+	$(BIN)/python tests/bench/experiment.py interference
 
 clean:  ## remove what the targets above made, but for the caches
 	rm -rf $(OUT) .venv build dist

@@ -98,6 +98,28 @@ LIVE_ROWS = "clickmill_live_rows"
 LIVE_UNREADABLE = "clickmill_live_unreadable_files"
 LIVE_NEWEST = "clickmill_live_newest_timestamp_seconds"
 LIVE_LOOKED = "clickmill_live_looked_timestamp_seconds"
+LIVE_RIPENING = "clickmill_live_ripening_seconds"
+
+BESIDE = "beside"
+JUDGED = (
+    ("impressions", "clickmill_live_judged_impressions"),
+    ("clicks", "clickmill_live_judged_clicks"),
+    ("pctr", "clickmill_live_judged_pctr"),
+    ("residual_squares", "clickmill_live_judged_residual_squares"),
+    ("log_loss", "clickmill_live_judged_log_loss_nats"),
+    ("log_loss_squares", "clickmill_live_judged_log_loss_squares"),
+)
+"""Field of `clickmill.release.Labelled` and the counter of its sum, by bundle: a release on a cluster is judged by their increases."""
+PAIRED = (
+    ("worse", "clickmill_live_paired_worse_nats"),
+    ("better", "clickmill_live_paired_better_nats"),
+    ("squares", "clickmill_live_paired_squares"),
+)
+"""Of impressions that two bundles predicted: by how much the log loss of `bundle` was above that of `beside`, below it, and squared."""
+
+OPERATOR_LEADS = "clickmill_operator_leads"
+OPERATOR_WRITES = "clickmill_operator_writes"
+OPERATOR_FAILURES = "clickmill_operator_failures"
 
 PHASE = "phase"
 ENDPOINT = "endpoint"
@@ -128,3 +150,20 @@ DRIFT_LOOKED = "clickmill_drift_looked_timestamp_seconds"
 DRIFT_FAILED_LOOKS = "clickmill_drift_failed_looks"
 DRIFT_RETRAININGS = "clickmill_drift_retrainings"
 DRIFT_RETRAINED = "clickmill_drift_retraining_started_timestamp_seconds"
+
+EXPERIMENT = "experiment"
+ARM = "arm"
+METRIC = "metric"
+
+EXPERIMENT_USERS = "clickmill_experiment_users"
+EXPERIMENT_IMPRESSIONS = "clickmill_experiment_impressions"
+EXPERIMENT_CLICKS = "clickmill_experiment_clicks"
+EXPERIMENT_VALUE = "clickmill_experiment_value"
+EXPERIMENT_LIFT = "clickmill_experiment_lift"
+EXPERIMENT_LIFT_LOW = "clickmill_experiment_lift_low"
+EXPERIMENT_LIFT_HIGH = "clickmill_experiment_lift_high"
+EXPERIMENT_SPLIT_P = "clickmill_experiment_split_p"
+EXPERIMENT_VERDICT = "clickmill_experiment_verdict"
+EXPERIMENT_NEEDS = "clickmill_experiment_missing_impressions"
+EXPERIMENT_LOOKED = "clickmill_experiment_looked_timestamp_seconds"
+EXPERIMENT_FAILED_LOOKS = "clickmill_experiment_failed_looks"

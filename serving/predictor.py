@@ -153,12 +153,20 @@ class BundleModel(kserve.Model):
                 self.note(served, question.raw, scores, request_id, question.impression_ids)
             return question.reply(scores)
 
-    def note_ranking(self, served: InService, raw: Raw, scores: Scores, request_id: str | None) -> None:
+    def note_ranking(
+        self,
+        served: InService,
+        raw: Raw,
+        scores: Scores,
+        request_id: str | None,
+        impression_ids: Sequence[str | None] | None = None,
+        arm: str | None = None,
+    ) -> None:
         """As `note`, for a request of shared fields and candidates; its rows are only made where they are logged."""
         request_id = request_id or uuid.uuid4().hex
         if self.log is not None and self.log.wants(request_id):
             rows = by_rows(raw, served.ranking_form.shared, len(scores["pctr"]))
-            self.note(served, rows, scores, request_id)
+            self.note(served, rows, scores, request_id, impression_ids, arm)
 
     def note(
         self,
@@ -167,6 +175,7 @@ class BundleModel(kserve.Model):
         scores: Scores,
         request_id: str | None,
         impression_ids: Sequence[str | None] | None = None,
+        arm: str | None = None,
     ) -> None:
         """Offer an answer to the prediction log, where there is one; a request that names no id gets one."""
         if self.log is None:
@@ -183,6 +192,7 @@ class BundleModel(kserve.Model):
             pctr=scores["pctr"],
             logit=scores["logit"],
             impression_ids=impression_ids,
+            arm=arm,
         )
         self.log.offer(answered, served.scorer.contract)
 

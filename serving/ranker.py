@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
 
-from clickmill.auction import AuctionRules, hold
+from clickmill.auction import AuctionRules, Outcome, hold
 from serving import fallback, ranking, v1
+from serving.arms import HEADER_ARM, Arms, impression_ids
 from serving.explanation import ablation
 from serving.fallback import HEADER_FALLBACK
 from serving.predictor import HEADER_DIGEST, HEADER_VERSION, Answer, BundleModel, InService, Scores
@@ -57,21 +61,29 @@ class Ranker:
         settings: RankerSettings | None = None,
         rules: AuctionRules | None = None,
         features: RankerFeatures | None = None,
+        arms: Arms | None = None,
     ) -> None:
-        """`features` fills what requests leave out; without it they get the contract's defaults."""
+        """`features` fills what requests leave out; without it they get the contract's defaults. `arms`: the experiment that runs."""
         self._model, self._scheduler, self._features = model, scheduler, features
         self.settings = settings or RankerSettings()
         self._cache = self._score_cache() if self.settings.score_cache_seconds else None
-        self._rules = rules or HOUSE_RULES
+        self._rules, self._arms = rules or HOUSE_RULES, arms
         self._recent = RecentScores(self.settings.recent_scores, self.settings.recent_seconds)
 
     @classmethod
     def opened(
-        cls, model: BundleModel, scheduler: Scheduler, settings: RankerSettings, features: str | None
+        cls,
+        model: BundleModel,
+        scheduler: Scheduler,
+        settings: RankerSettings,
+        features: str | None,
+        experiment: Path | None = None,
     ) -> Ranker:
-        """With the feature store at an address, where there is one. Raises UsageError for an address that is none."""
+        """With the feature store at an address and the experiment of a file, where there are such. Raises UsageError for an address or a file
+        that is none."""
         store = RankerFeatures(features, settings, model.metrics, model.name) if features else None
-        return cls(model, scheduler, settings, features=store)
+        arms = Arms.opened(experiment, HOUSE_RULES) if experiment else None
+        return cls(model, scheduler, settings, features=store, arms=arms)
 
     async def answer(
         self, body: bytes, deadline: float | None, *, explain: bool = False, falls_back: bool | None = None
@@ -124,9 +136,18 @@ class Ranker:
 
     def _read(self, served: InService, body: bytes) -> Ranking:
         with timed(Stage.PARSE):
-            asked = ranking.parse(v1.parse_json(body), served.ranking_form, self._model.limits, self._rules)
+            payload = v1.parse_json(body)
+            arm, rules = self._placed(payload)
+            asked = ranking.parse(payload, served.ranking_form, self._model.limits, rules)
         about(request_id=asked.outline.request_id)
-        return asked
+        return asked if arm is None else replace(asked, arm=arm)
+
+    def _placed(self, payload: Any) -> tuple[str | None, AuctionRules]:
+        """The arm of a ranking, and the rules that hold there."""
+        arm = self._arms.arm_of(payload) if self._arms else None
+        if self._arms is None or arm is None:
+            return None, self._rules
+        return arm, self._arms.rules_of(arm)
 
     def _judged(self, served: InService, asked: Ranking, explain: bool, course: _Course) -> Answer:
         """Scores, auction and answer of a checked request."""
@@ -137,9 +158,10 @@ class Ranker:
                 served.scorer.digest, served.ranking_form, asked.raw, partial(self._model.rank, served)
             )
         with timed(Stage.REPLY):
+            outcome = hold(scores["pctr"], asked.outline.bids, asked.outline.rules)
             if not course.given_up:
-                self._remember(served, asked, scores)
-            return self._answer(served, asked, scores, explain)
+                self._remember(served, asked, scores, outcome)
+            return self._answer(served, asked, scores, outcome, explain)
 
     def _score_cache(self) -> ScoreCache:
         reads, name = self._model.metrics.cache_reads, self._model.name
@@ -154,10 +176,11 @@ class Ranker:
         if self._features is not None:
             await self._features.close()
 
-    def _answer(self, served: InService, asked: Ranking, scores: Scores, explain: bool) -> Answer:
+    def _answer(
+        self, served: InService, asked: Ranking, scores: Scores, outcome: Outcome, explain: bool
+    ) -> Answer:
         outline, form = asked.outline, served.ranking_form
         judged = Judged(scores["pctr"], scores["logit"], [Source.MODEL] * asked.rows)
-        outcome = hold(judged.pctr, outline.bids, outline.rules)
         found = ranking.answer(outline, judged, outcome, digest=served.scorer.digest)
         if explain:
             best = outcome.candidates[:EXPLAINED].tolist()
@@ -165,12 +188,19 @@ class Ranker:
             for shown, why in zip(found["ranked"], reasons, strict=False):
                 shown["logit_by_field"] = why
         marked = {HEADER_FEATURES: asked.store} if asked.store else {}
+        if asked.arm is not None:
+            marked[HEADER_ARM] = asked.arm
         return Answer(orjson.dumps(found), served.headers | marked)
 
-    def _remember(self, served: InService, asked: Ranking, scores: Scores) -> None:
+    def _remember(self, served: InService, asked: Ranking, scores: Scores, outcome: Outcome) -> None:
         """What outlives the answer: the log's rows, and the scores for a fallback."""
         outline = asked.outline
-        self._model.note_ranking(served, asked.raw, scores, outline.request_id)
+        sold = None
+        if (
+            asked.arm is not None
+        ):  # an experiment counts what was shown, so that those rows need a name for their clicks
+            sold = impression_ids(outline.request_id, outcome.candidates.tolist(), asked.rows)
+        self._model.note_ranking(served, asked.raw, scores, outline.request_id, sold, asked.arm)
         priors = served.priors
         if priors is not None and priors.ad_field:
             user, ads = fallback.user_of(outline, priors), outline.texts(priors.ad_field)
@@ -182,7 +212,8 @@ class Ranker:
         if reason is None or standby is None:
             raise error
         failed(error)
-        outline = fallback.outline_of(body, standby, self._model.limits, self._rules)
+        _, rules = self._placed(v1.parse_json(body))
+        outline = fallback.outline_of(body, standby, self._model.limits, rules)
         if is_fault(error):
             log.error("a ranking fell back", exc_info=error)
         judged = fallback.judge(outline, standby, self._recent)

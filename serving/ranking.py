@@ -108,6 +108,8 @@ class Ranking:
     """Inputs of `Bundle.rank`: one row of the shared fields, n of the others."""
     store: str | None = None
     """Where defaults stand in for the feature store: what became of its read, `late`, `failed` or `skipped`."""
+    arm: str | None = None
+    """Of the experiment that the user is in."""
 
     @property
     def rows(self) -> int:

@@ -77,6 +77,7 @@ def serve(
     shed_wait_ms: float = 25.0,
     features: str | None = None,
     ranking: RankerSettings | Mapping[str, Any] | None = None,
+    experiment: Path | None = None,
     predictor: Predictor | Mapping[str, Any] | None = None,
     prediction_log: Path | None = None,
     log_events: str | None = None,
@@ -107,6 +108,7 @@ def serve(
         shed_wait_ms: mean wait before scoring above which requests are turned away; 0 for never.
         features: feature store that rankings look users and ads up in, a Redis URL or the path of a file; None fills with defaults.
         ranking: caches and fallback of rankings.
+        experiment: file of the experiment whose arms rankings are split by; None for none.
         predictor: whose graph scores, for a ranker in a process of its own; None runs the graph here.
         prediction_log: folder to log answers in; None writes no files.
         log_events: URL of a broker to send answers to as CloudEvents; None sends none. For both logs `log_settings` say what and how
@@ -146,7 +148,9 @@ def serve(
             timeout_seconds=timeout_ms / 1e3 if timeout_ms else None,
             record=spans.record if spans else None,
         )
-        ranker = Ranker.opened(model, scheduler, RankerSettings.model_validate(ranking or {}), features)
+        ranker = Ranker.opened(
+            model, scheduler, RankerSettings.model_validate(ranking or {}), features, experiment
+        )
         server = BundleServer(
             model, host, sock, grpc_number, grace_seconds, drain_seconds, scheduler, ranker, announce
         )

@@ -85,6 +85,13 @@ def serve(
             "redis://[USER:PASSWORD@]HOST:PORT/DB, or the path of a file. Default: what a request leaves out is the contract's default.",
         ),
     ] = None,
+    experiment: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel="Rankings",
+            help="YAML of an experiment: rankings are split by its arms, answered by their rules, and logged with their arm (docs/experiments.md).",
+        ),
+    ] = None,
     feature_wait_ms: Annotated[
         float,
         typer.Option(
@@ -309,6 +316,7 @@ def serve(
         timeout_ms=timeout_ms,
         shed_wait_ms=shed_wait_ms,
         features=features,
+        experiment=experiment,
         ranking={
             "fallback": fallback,
             "feature_wait_ms": feature_wait_ms,

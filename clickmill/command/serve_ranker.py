@@ -66,6 +66,12 @@ def serve_ranker(
             help="Feature store that rankings look users and ads up in: redis://HOST:PORT/DB, or the path of a file."
         ),
     ] = None,
+    experiment: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML of an experiment: rankings are split by its arms, answered by their rules, and logged with their arm (docs/experiments.md).",
+        ),
+    ] = None,
     feature_wait_ms: Annotated[
         float, typer.Option(min=0.1, help="Most milliseconds a ranking waits for the feature store.")
     ] = 5.0,
@@ -123,6 +129,7 @@ def serve_ranker(
         timeout_ms=timeout_ms,
         shed_wait_ms=shed_wait_ms,
         features=features,
+        experiment=experiment,
         ranking={
             "fallback": fallback,
             "feature_wait_ms": feature_wait_ms,

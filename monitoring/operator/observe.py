@@ -26,7 +26,11 @@ class Objects:
     others: tuple[Object, ...] = ()
     """InferenceServices that the operator made for it."""
     deployments: Mapping[str, Object] = field(default_factory=dict)
-    """Name to Deployment, of the predictors."""
+    """Name to Deployment, of predictors and transformers."""
+    pods: Object | None = None
+    """Home's Service of the predictor's pods, if it has one."""
+    others_pods: tuple[str, ...] = ()
+    """Names of such Services that the operator made."""
     route: Object | None = None
 
 
@@ -41,8 +45,8 @@ class Heard:
     """Why there is none."""
 
 
-def world(objects: Objects, heard: Heard) -> World:
-    """All that is known. Raises pydantic's ValidationError for a spec or status that the CRD would not have let in."""
+def world(objects: Objects, heard: Heard, taken_by: str = "") -> World:
+    """All that is known. taken_by: another ModelRelease that has the InferenceService already. Raises pydantic's ValidationError for a spec or status that the CRD would not have let in."""
     release = objects.release
     metadata = release["metadata"]
     status = Status.from_storage(release.get("status"))
@@ -53,6 +57,7 @@ def world(objects: Objects, heard: Heard) -> World:
         finalizers=tuple(metadata.get("finalizers") or ()),
         leaving="deletionTimestamp" in metadata,
         version=metadata["resourceVersion"],
+        taken_by=taken_by,
         spec=spec,
         status=status,
         scenery=None if objects.home is None else _scene(objects, objects.home, spec, status),
@@ -66,7 +71,11 @@ def _scene(objects: Objects, home: Object, spec: ModelReleaseSpec, status: Statu
     uris = {spec.bundle.digest: spec.bundle.uri, **status.uris}
 
     def server(seen: Object) -> servers.Server:
-        return servers.server(seen, objects.deployments.get(f"{seen['metadata']['name']}-predictor"), uris)
+        name = seen["metadata"]["name"]
+        predictor, transformer = (
+            objects.deployments.get(f"{name}-{part}") for part in ("predictor", "transformer")
+        )
+        return servers.server(seen, predictor, uris, transformer=transformer)
 
     def alive(seen: Iterable[Object]) -> Iterable[Object]:
         return (each for each in seen if "deletionTimestamp" not in each["metadata"])
@@ -82,6 +91,8 @@ def _scene(objects: Objects, home: Object, spec: ModelReleaseSpec, status: Statu
         entry=servers.entry(home),
         template=home,
         owner={"name": metadata["name"], "uid": metadata["uid"]},
+        pods=objects.pods,
+        others_pods=objects.others_pods,
     )
 
 

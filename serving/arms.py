@@ -1,0 +1,76 @@
+"""A running experiment at the ranker: which arm a ranking's user is in, and by which auction rules that arm is sold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from clickmill.auction import AuctionRules
+from clickmill.errors import UsageError
+from clickmill.experiment import ExperimentSpec, assign
+from clickmill.experiment.spec import load
+
+HEADER_ARM = "x-clickmill-arm"
+"""Of an answer whose user is in an experiment."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Arms:
+    """Of one experiment. The arm is a hash of the user: every replica of the ranker says the same, and none remembers anything."""
+
+    def __init__(self, spec: ExperimentSpec, house: AuctionRules, now: Callable[[], datetime] = _now) -> None:
+        """house: the rules that an arm's own go over. Raises UsageError for rules that are none, and for an arm with a bundle of its own:
+        one ranker has one bundle in service."""
+        self.spec, self._now = spec, now
+        self._rules: dict[str, AuctionRules] = {}
+        for name, arm in spec.arms.items():
+            if arm.bundle is not None:
+                raise UsageError(
+                    f"experiment {spec.name}, arms.{name}.bundle: a ranker serves one bundle; compare bundles by rankers of their own behind "
+                    "whatever splits the users by `clickmill experiment assign`, and leave `bundle` out here"
+                )
+            try:
+                self._rules[name] = AuctionRules.model_validate(house.model_dump() | arm.rules)
+            except ValidationError as error:
+                told = "; ".join(
+                    f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
+                )
+                raise UsageError(f"experiment {spec.name}, arms.{name}.rules: {told}") from error
+
+    @classmethod
+    def opened(cls, path: Path, house: AuctionRules) -> Arms:
+        """From the spec's file."""
+        return cls(load(path), house)
+
+    def arm_of(self, payload: Any) -> str | None:
+        """The arm of a decoded ranking; None for a user who is in none, and for a request that names no user."""
+        if not isinstance(payload, dict):
+            return None
+        for part in ("user", "context"):
+            fields = payload.get(part)
+            user = fields.get(self.spec.unit) if isinstance(fields, dict) else None
+            if isinstance(user, str | int) and str(user):
+                return assign(self.spec, str(user), self._now()).arm
+        return None
+
+    def rules_of(self, arm: str) -> AuctionRules:
+        """What holds in an arm where the request names no rule of its own."""
+        return self._rules[arm]
+
+
+def impression_ids(request_id: str | None, shown: list[int], rows: int) -> list[str | None] | None:
+    """(rows,) ids under which a click log refers to the candidates that were sold, `REQUEST:CANDIDATE`; None where nobody can name the request."""
+    if request_id is None:
+        return None
+    sold = set(shown)
+    return [f"{request_id}:{at}" if at in sold else None for at in range(rows)]
+
+
+__all__ = ["HEADER_ARM", "Arms", "impression_ids"]

@@ -1,0 +1,102 @@
+"""A ranking is split by the experiment that runs: by its user alone, sold by the arm's rules, logged under the arm."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+
+from clickmill.auction import AuctionRules
+from clickmill.errors import UsageError
+from clickmill.experiment import ExperimentSpec, assign
+from serving.arms import HEADER_ARM, Arms, impression_ids
+from serving.lanes import Lanes
+from serving.ranker import Ranker
+from serving.ranking import HOUSE_RULES
+from serving.scheduler import Scheduler
+from tests.serving.test_prediction_log import logged_rows, served_with_log
+
+NOW = datetime(2026, 3, 3, tzinfo=UTC)
+
+
+def spec(**changed: Any) -> ExperimentSpec:
+    given = {
+        "name": "one-slot",
+        "arms": {"control": {}, "treatment": {"rules": {"slots": 1}}},
+        "control": "control",
+        "start": "2026-03-02T00:00:00Z",
+    }
+    return ExperimentSpec.model_validate(given | changed)
+
+
+def users_of(chosen: ExperimentSpec) -> dict[str, str]:
+    """A user in each arm."""
+    found: dict[str, str] = {}
+    for number in range(100):
+        found.setdefault(str(assign(chosen, f"u{number}").arm), f"u{number}")
+    return found
+
+
+def ask(user: Any, **more: Any) -> bytes:
+    candidates = [{"ad_id": "a1", "bid": 1}, {"ad_id": "a2", "bid": 9}]
+    return orjson.dumps({"request_id": "r1", "user": {"user_id": user}, "candidates": candidates, **more})
+
+
+def test_each_arm_is_sold_by_its_rules_and_logged_under_its_name(small_scorer: Any, tmp_path: Any) -> None:
+    chosen, users = spec(), users_of(spec())
+    model = served_with_log(small_scorer, tmp_path)
+    ranker = Ranker(model, Scheduler(model, Lanes(0)), arms=Arms(chosen, HOUSE_RULES, lambda: NOW))
+    for arm, sold in (("control", 2), ("treatment", 1)):
+        answer = asyncio.run(ranker.answer(ask(users[arm]), None))
+        assert answer.headers[HEADER_ARM] == arm
+        assert len(orjson.loads(answer.body)["ranked"]) == sold
+    rows = logged_rows(model, tmp_path)
+    assert [row["arm"] for row in rows] == ["control"] * 2 + ["treatment"] * 2
+    # what was sold has a name that clicks refer to; what nobody saw has none
+    assert [row["impression_id"] for row in rows] == ["r1:0", "r1:1", None, "r1:1"]
+
+
+def test_a_request_that_names_a_rule_keeps_it(small_scorer: Any, tmp_path: Any) -> None:
+    model = served_with_log(small_scorer, tmp_path)
+    ranker = Ranker(model, Scheduler(model, Lanes(0)), arms=Arms(spec(), HOUSE_RULES, lambda: NOW))
+    answer = asyncio.run(ranker.answer(ask(users_of(spec())["treatment"], slots=2), None))
+    assert len(orjson.loads(answer.body)["ranked"]) == 2
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"user": {}},
+        {"user": {"user_id": None}},
+        {"user": {"user_id": ""}},
+        {"user": "u1"},
+        {"user": {"user_id": ["u1"]}},
+        [],
+        None,
+    ],
+)
+def test_a_request_without_a_user_is_in_no_arm(payload: Any) -> None:
+    assert Arms(spec(), HOUSE_RULES, lambda: NOW).arm_of(payload) is None
+
+
+def test_nobody_is_in_an_arm_before_the_start_and_the_user_may_stand_in_the_context() -> None:
+    before = datetime(2026, 3, 1, tzinfo=UTC)
+    assert Arms(spec(), HOUSE_RULES, lambda: before).arm_of({"user": {"user_id": "u1"}}) is None
+    assert (
+        Arms(spec(), HOUSE_RULES, lambda: NOW).arm_of({"context": {"user_id": 7}}) == assign(spec(), "7").arm
+    )
+
+
+def test_an_experiment_that_the_ranker_cannot_run_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"arms.treatment.rules: slots: .*greater than or equal to 1 \(got 0\)"
+    ):
+        Arms(spec(arms={"control": {}, "treatment": {"rules": {"slots": 0}}}), AuctionRules())
+    with pytest.raises(UsageError, match=r"arms.treatment.bundle: a ranker serves one bundle"):
+        Arms(spec(arms={"control": {}, "treatment": {"bundle": "abc"}}), AuctionRules())
+
+
+def test_without_a_request_id_nothing_can_be_named() -> None:
+    assert impression_ids(None, [0], 2) is None
+    assert impression_ids("r", [1], 3) == [None, "r:1", None]
