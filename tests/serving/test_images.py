@@ -47,7 +47,7 @@ def stage(name: str) -> list[str]:
     ("lock", "extras", "absent"),
     [
         ("serving", ("serving",), ("kfp", "evidently", "optuna", "pytest", "jupyter", "plotly", "hatchling")),
-        ("steps", ("pipelines", "sweep"), ("evidently", "redis", "pytest", "hatchling")),
+        ("steps", ("pipelines", "sweep", "monitoring"), ("kserve", "redis", "pytest", "hatchling")),
         ("monitoring", ("monitoring",), ("kfp", "kserve", "redis", "optuna", "pytest", "hatchling")),
     ],
 )
