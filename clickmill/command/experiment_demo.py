@@ -237,7 +237,7 @@ class _Traffic:
                 "control": "control",
                 "start": start,
                 "primary": "ctr",
-                "guardrails": {"rpm": 0.05},
+                "guardrails": {"rpm": 0.15},
                 "secondary": ["revenue_per_user", "clicks_per_user"],
                 "minimal_effect": 0.02,
                 "planned_impressions": len(self.rows) // 2,

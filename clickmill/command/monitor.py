@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 from clickmill.command.monitor_drift import drift
+from clickmill.command.monitor_experiment import experiment
 from clickmill.command.monitor_quality import quality
 
 app = typer.Typer(no_args_is_help=True, help="Watch a served model.")
 app.command()(quality)
 app.command()(drift)
+app.command()(experiment)

@@ -110,8 +110,8 @@ def joined(
         first = f"SELECT impression_id, min(click_time) AS click_time, arg_min(price, click_time) AS price FROM ({' UNION ALL '.join(parts)}) GROUP BY 1"
     hit = f"(c.click_time IS NOT NULL AND c.click_time <= p.time + {window})"
     sql = (
-        f"SELECT p.* EXCLUDE (features), {hit}::INTEGER AS clicked, CASE WHEN {hit} THEN coalesce(c.price, 0) ELSE 0 END AS revenue FROM ("
-        f"SELECT impression_id, arm, time, {values}, NULL AS features FROM {scan} WHERE impression_id IS NOT NULL AND time <= {ripe} - {window} "
+        f"SELECT p.*, {hit}::INTEGER AS clicked, CASE WHEN {hit} THEN coalesce(c.price, 0) ELSE 0 END AS revenue FROM ("
+        f"SELECT impression_id, arm, time, {values} FROM {scan} WHERE impression_id IS NOT NULL AND time <= {ripe} - {window} "
         "QUALIFY row_number() OVER (PARTITION BY impression_id ORDER BY time) = 1"
         f") p LEFT JOIN ({first}) c USING (impression_id)"
     )

@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from clickmill.bundle import manifest as manifests
 from clickmill.progress import SILENT
+from monitoring import experiments
 from monitoring.dashboards import BOARDS
 from monitoring.dashboards.panels import RATE
 from monitoring.dashboards.write import text_of
@@ -29,6 +30,7 @@ from serving.features import FeatureMetrics, Lookup, encoded, publication_of, sh
 from serving.ports import claim
 from serving.process import running_server
 from tests.integration import engine
+from tests.monitoring.experiments import arms_log
 from tests.monitoring.live import logs
 from tests.monitoring.series import releases
 from tests.serving.features import online_folder
@@ -175,6 +177,21 @@ def release_machine(folder: Path) -> Iterator[int]:
         serving.join()
 
 
+@contextlib.contextmanager
+def experiment(folder: Path) -> Iterator[int]:
+    """A running experiment whose better arm is not shown to be better yet."""
+    watched = arms_log.write(folder / "experiment", users=700)
+    port, stop = claim("127.0.0.1", 0, "port"), threading.Event()
+    options = {"port": port, "host": "127.0.0.1", "every": 5.0, "stop": stop}
+    thread = threading.Thread(target=experiments.watch, args=(watched,), kwargs=options)
+    thread.start()
+    try:
+        yield port
+    finally:
+        stop.set()
+        thread.join()
+
+
 def send(url: str, stop: threading.Event) -> None:
     """One client of many: rows, rankings, and what goes wrong: NaN, a broken body, no time left."""
     row = {**GOOD_ROW, "price": 3.0}
@@ -199,6 +216,7 @@ def test_every_panel_has_data(tmp_path):
         live = stack.enter_context(live_quality(tmp_path, store, digest))
         features = stack.enter_context(lookups(tmp_path, stop))
         machine = stack.enter_context(release_machine(tmp_path))
+        running = stack.enter_context(experiment(tmp_path))
         endpoint = stack.enter_context(
             running_server(
                 store,
@@ -212,6 +230,7 @@ def test_every_panel_has_data(tmp_path):
         )
         targets = {
             "release": machine,
+            "experiment": running,
             "live-quality": live,
             "features": features,
             "endpoint": int(endpoint.url.rsplit(":", 1)[1]),

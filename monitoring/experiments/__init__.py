@@ -1,0 +1,6 @@
+"""A running experiment, watched: its arms, its split, its answer so far, as Prometheus metrics. May import `clickmill` only."""
+
+from monitoring.experiments.exporter import ExperimentCollector
+from monitoring.experiments.watch import Watched, look, watch
+
+__all__ = ["ExperimentCollector", "Watched", "look", "watch"]
