@@ -64,7 +64,9 @@ def down(at: Places) -> None:
     if running(at, "containerd"):
         _remove_pods(at)
     for name in [*_SERVERS, *recorded(at)]:
-        stop(at, name)
+        stop(
+            at, name, seconds=3
+        )  # nothing of theirs is kept, and the API server would wait a minute for its watchers
     for mount in _mounts_below(at.state, at.run):
         subprocess.run(["umount", "--lazy", str(mount)], check=True)
     network.clean_network(at)
