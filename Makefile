@@ -14,7 +14,7 @@ OUT ?= out
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export UV_LINK_MODE ?= copy
 
-.PHONY: help setup demo demo-incident test test-integration test-large test-cluster cluster-up cluster-down lint format gen lock images bench bench-serve bench-train clean
+.PHONY: help setup demo demo-incident test test-integration test-large test-cluster cluster-up cluster-down lint format gen lock images bench bench-experiment bench-serve bench-train clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -88,6 +88,11 @@ bench-serve: $(READY)  ## the endpoint beside stock KServe and the bare call, go
 
 bench-train: $(READY)  ## training speed beside DeepCTR, FuxiCTR and the roofline (makes their environments: a few GB; half an hour)
 	$(BIN)/python tests/bench/train.py $(ARGS)
+
+bench-experiment: $(READY)  ## 100 million impressions to per-user sums by DuckDB, false alarms under continuous looking, shared budgets
+	$(BIN)/python tests/bench/experiment.py sums
+	$(BIN)/python tests/bench/experiment.py looks
+	$(BIN)/python tests/bench/experiment.py interference
 
 clean:  ## remove what the targets above made, but for the caches
 	rm -rf $(OUT) .venv build dist

@@ -97,6 +97,28 @@ LIVE_ROWS = "clickmill_live_rows"
 LIVE_UNREADABLE = "clickmill_live_unreadable_files"
 LIVE_NEWEST = "clickmill_live_newest_timestamp_seconds"
 LIVE_LOOKED = "clickmill_live_looked_timestamp_seconds"
+LIVE_RIPENING = "clickmill_live_ripening_seconds"
+
+BESIDE = "beside"
+JUDGED = (
+    ("impressions", "clickmill_live_judged_impressions"),
+    ("clicks", "clickmill_live_judged_clicks"),
+    ("pctr", "clickmill_live_judged_pctr"),
+    ("residual_squares", "clickmill_live_judged_residual_squares"),
+    ("log_loss", "clickmill_live_judged_log_loss_nats"),
+    ("log_loss_squares", "clickmill_live_judged_log_loss_squares"),
+)
+"""Field of `clickmill.release.Labelled` and the counter of its sum, by bundle: a release on a cluster is judged by their increases."""
+PAIRED = (
+    ("worse", "clickmill_live_paired_worse_nats"),
+    ("better", "clickmill_live_paired_better_nats"),
+    ("squares", "clickmill_live_paired_squares"),
+)
+"""Of impressions that two bundles predicted: by how much the log loss of `bundle` was above that of `beside`, below it, and squared."""
+
+OPERATOR_LEADS = "clickmill_operator_leads"
+OPERATOR_WRITES = "clickmill_operator_writes"
+OPERATOR_FAILURES = "clickmill_operator_failures"
 
 PHASE = "phase"
 ENDPOINT = "endpoint"

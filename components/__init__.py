@@ -1,3 +1,12 @@
 """The steps of the pipelines, one folder each: a thin typed shell around the library. May import `clickmill` only."""
 
-__all__ = ["calibrate", "deploy", "preprocess", "report", "train", "validate_data", "validate_model"]
+__all__ = [
+    "calibrate",
+    "deploy",
+    "experiment",
+    "preprocess",
+    "report",
+    "train",
+    "validate_data",
+    "validate_model",
+]

@@ -22,6 +22,7 @@ from clickmill.command import (
     features,
     model,
     monitor,
+    operator,
     predict,
     release,
     run,
@@ -71,6 +72,7 @@ app.command("predict", rich_help_panel="Endpoint")(predict.predict)
 app.add_typer(features.app, name="features", rich_help_panel="Endpoint")
 app.add_typer(monitor.app, name="monitor", rich_help_panel="Endpoint")
 app.add_typer(release.app, name="release", rich_help_panel="Endpoint")
+app.add_typer(operator.app, name="operator", rich_help_panel="Endpoint")
 app.command("drill", rich_help_panel="Endpoint")(drill.drill)
 app.add_typer(contract.app, name="contract", rich_help_panel="Inputs")
 app.add_typer(data.app, name="data", rich_help_panel="Inputs")

@@ -158,6 +158,8 @@ def _timeline(drilled: Drilled) -> None:
 def _table(done: list[Drilled]) -> None:
     from rich.table import Table
 
+    from monitoring.drills import PAUSE_SECONDS
+
     table = Table(box=None, pad_edge=False)
     for title in ("drill", "verdict"):
         table.add_column(title, no_wrap=True)
@@ -174,6 +176,11 @@ def _table(done: list[Drilled]) -> None:
     for drilled in done:
         for problem in drilled.outcome.problems:
             result.print(f"[red]{drilled.drill.name}[/]", problem, soft_wrap=True)
+        if drilled.outcome.paused > PAUSE_SECONDS:
+            words.print(
+                f"{drilled.drill.name}: the machine stood still for {drilled.outcome.paused:.1f} s; drill again when it has less to do",
+                soft_wrap=True,
+            )
 
 
 def _seconds(value: float | None) -> str:
@@ -193,5 +200,6 @@ def _document(drilled: Drilled, page: Path) -> dict[str, object]:
         "requests": outcome.requests,
         "lost": outcome.lost,
         "asked_again": outcome.asked_again,
+        "paused_seconds": outcome.paused,
         "page": str(page),
     }

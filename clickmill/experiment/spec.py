@@ -206,11 +206,21 @@ class ExperimentSpec(BaseModel):
 def load(path: Path) -> ExperimentSpec:
     """Read a spec. Raises UsageError naming the file and each wrong field, its value and the rule."""
     try:
-        given = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read as the YAML of an experiment ({error})") from error
+        return loads(path.read_text(), origin=str(path))
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror}); give the YAML file of an experiment"
+        ) from error
+
+
+def loads(text: str, *, origin: str = "experiment") -> ExperimentSpec:
+    """A spec from its YAML. Raises UsageError as `load` does; `origin` is what to call it."""
+    try:
+        given = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin}: cannot be read as the YAML of an experiment ({error})") from error
     if not isinstance(given, dict):
-        raise UsageError(f"{path}: must hold a mapping such as `name: ...`, `arms: ...`, `control: ...`")
+        raise UsageError(f"{origin}: must hold a mapping such as `name: ...`, `arms: ...`, `control: ...`")
     try:
         return ExperimentSpec.model_validate(given)
     except ValidationError as error:
@@ -218,7 +228,7 @@ def load(path: Path) -> ExperimentSpec:
             f"{'.'.join(map(str, e['loc'])) or 'experiment'}: {e['msg']} (got {e['input']!r:.80})"
             for e in error.errors()
         )
-        raise UsageError(f"{path}: {told}") from error
+        raise UsageError(f"{origin}: {told}") from error
 
 
 def dumps(spec: ExperimentSpec) -> str:
@@ -259,4 +269,5 @@ __all__ = [
     "check_layers",
     "dumps",
     "load",
+    "loads",
 ]

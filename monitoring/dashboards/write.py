@@ -1,4 +1,5 @@
-"""Write every dashboard as JSON, for Grafana's file provisioning or its import: `python -m monitoring.dashboards.write`."""
+"""Write every dashboard as JSON and every alerting rule as YAML, for Grafana's file provisioning (dashboards also for its import):
+`python -m monitoring.dashboards.write`."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from monitoring.dashboards import BOARDS
+from monitoring.dashboards import BOARDS, alert_files
 
 FOLDER = Path(__file__).parent / "json"
 
@@ -26,5 +27,6 @@ def write(folder: Path = FOLDER) -> None:
 
 if __name__ == "__main__":
     write()
+    alert_files.write()
 
 __all__ = ["FOLDER", "text_of", "write"]

@@ -132,12 +132,11 @@ def learn_numbers(values: np.ndarray, bins: int) -> NumberCells:
 
 
 def learn_categories(
-    values: pa.Array, counts: np.ndarray, *, categories: int, top: int, buckets: int
+    values: pa.Array, counts: np.ndarray, *, once: float, categories: int, top: int, buckets: int
 ) -> CategoryCells:
-    """Of the reference's distinct values (d,), strings, and how often each came."""
+    """Of the reference's distinct values (d,), strings, and how often each came. once: share of its draws whose value came only once."""
     order = np.lexsort((np.asarray(values.to_numpy(zero_copy_only=False), object), -counts))
     values, counts = values.take(pa.array(order)), counts[order]
-    once = float((counts == 1).sum() / counts.sum()) if counts.sum() else 1.0
     if len(values) <= categories:
         return CategoryCells(values, np.arange(len(values)), tuple(values.to_pylist()), 0, once)
     cell_of = np.arange(len(values))

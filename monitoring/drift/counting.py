@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickmill.contract import Dtype, FeatureContract, Role
+from clickmill.contract import FeatureContract, Role
 from clickmill.prediction_log import Salt
 from monitoring.drift.cells import (
     Cells,
@@ -94,12 +94,13 @@ def learn(
             columns[one.column] = _filled(column, one)
         things.append(one)
     stand_ins = {name: value for name, value in stand_ins.items() if value is not None}
-    requests = _requests(columns, contract, len(table))
+    firsts = _first_rows(columns, contract)
+    requests = len(table) if firsts is None else len(firsts)
     cells: dict[str, Cells] = {}
     for one in things:
         if one.name in unreadable:
             continue
-        found = _learn(one, columns.get(one.column), settings, stand_ins.get(one.name), requests)
+        found = _learn(one, columns.get(one.column), settings, stand_ins.get(one.name), firsts)
         if found is None:
             unreadable[one.name] = "the reference holds no value of it"
         else:
@@ -161,8 +162,13 @@ class Counting:
 
 
 def _learn(
-    one: Watched, column: pa.Array | None, settings: DriftSettings, stand_in: Any, draws: int
+    one: Watched,
+    column: pa.Array | None,
+    settings: DriftSettings,
+    stand_in: Any,
+    firsts: np.ndarray | None,
 ) -> Cells | None:
+    """firsts: the first row of each request, where requests are known."""
     if column is None:
         return None
     if one.kind is Kind.NUMBER:
@@ -171,13 +177,18 @@ def _learn(
     values, counts, _ = _categories(one, column, stand_in)
     if not counts.sum():
         return None
+    draws = counts
+    if one.shared and firsts is not None:
+        # The candidates of a request bring its user again and again: what came once is counted in requests.
+        _, draws, _ = _categories(one, column.take(pa.array(firsts)), stand_in)
     # So many cells that the reference itself can tell a drift of half the threshold from chance (`measures.by_chance`, a window as large).
-    most = 1 + int(settings.jensen_shannon**2 * draws)
-    wanted = settings.top + settings.buckets
-    kept = min(1.0, most / wanted)
+    rows = len(column) if firsts is None else len(firsts)
+    most = 1 + int(settings.jensen_shannon**2 * rows)
+    kept = min(1.0, most / (settings.top + settings.buckets))
     return learn_categories(
         values,
         counts,
+        once=float((draws == 1).sum() / max(draws.sum(), 1)),
         categories=min(settings.categories, most),
         top=max(1, int(settings.top * kept)),
         buckets=max(1, int(settings.buckets * kept)),
@@ -300,12 +311,14 @@ def _plain(column: pa.ChunkedArray) -> pa.Array:
     return whole.dictionary_decode() if pa.types.is_dictionary(whole.type) else whole
 
 
-def _requests(columns: Mapping[str, pa.Array], contract: FeatureContract, rows: int) -> int:
+def _first_rows(columns: Mapping[str, pa.Array], contract: FeatureContract) -> np.ndarray | None:
+    """The first row of each request, or None where the reference does not name requests."""
     name = contract.of_role(Role.REQUEST_ID)
-    if name is None or name not in columns or contract.fields[name].dtype is Dtype.TIMESTAMP:
-        return rows
-    found = columns[name]
-    return rows if found.null_count == len(found) else int(pc.count_distinct(found).as_py())
+    if name is None or name not in columns or columns[name].null_count:
+        return None
+    coded = np.asarray(columns[name].dictionary_encode().indices)
+    _, found = np.unique(coded, return_index=True)
+    return np.sort(found)
 
 
 __all__ = ["Batch", "Counting", "Reference", "learn"]

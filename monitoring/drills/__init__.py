@@ -5,7 +5,7 @@ May import `clickmill` and `monitoring`; serving is reached by its processes and
 
 from monitoring.drills.catalogue import DRILLS
 from monitoring.drills.drill import Drill, Expected
-from monitoring.drills.outcome import Outcome, judge
+from monitoring.drills.outcome import PAUSE_SECONDS, Outcome, judge
 from monitoring.drills.page import write_page
 from monitoring.drills.processes import DrillFailed
 from monitoring.drills.run import Drilled, good_bundle, run
@@ -13,6 +13,7 @@ from monitoring.drills.timeline import Event, Kind, Timeline
 
 __all__ = [
     "DRILLS",
+    "PAUSE_SECONDS",
     "Drill",
     "DrillFailed",
     "Drilled",

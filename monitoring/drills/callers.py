@@ -31,7 +31,9 @@ PER_SECOND = 40.0
 ROWS = 12
 """Impressions in a request: some 60 clicks a second at a click rate of 12 %, so that half a minute settles calibration."""
 PATIENCE_SECONDS = 90.0
-"""How long a caller that finds no open door knocks again. What is not answered by then is lost."""
+"""How long a caller that finds no open door knocks again, or is asked to come later. What is not answered by then is lost."""
+LATER = 503
+"""What an endpoint without room answers: come again, as every client of ours does."""
 FLUSH_SECONDS = 0.5
 """Between two files of the click log."""
 MEAN_DELAY_SECONDS = 0.8
@@ -126,11 +128,11 @@ class Callers:
                 ) as response:
                     answer = await response.read()
                     status, bundle = response.status, response.headers.get("x-clickmill-routed-to", "")
-                break
             except (aiohttp.ClientError, TimeoutError, OSError):
-                if time.time() - due > PATIENCE_SECONDS or self._stop.is_set():
-                    break
-                await asyncio.sleep(0.1)
+                status, bundle = 0, ""
+            if status not in (0, LATER) or time.time() - due > PATIENCE_SECONDS or self._stop.is_set():
+                break
+            await asyncio.sleep(0.1)
         predicted = 0.0
         if status == 200:
             predicted = sum(row["pctr"] for row in orjson.loads(answer)["predictions"])

@@ -49,6 +49,7 @@ class Wrong(StrEnum):
     SLOW = "slow"  # waits 40 ms at each request, as for a lock or a remote table
     CRASHING = "crashing"  # aborts the process when it meets one value of one field
     NAN = "nan"  # predicts NaN where it meets one value of one field
+    NOTHING = "nothing"  # in no way: the same predictions under another digest, for A/A
     HOPELESS = "hopeless"  # inverted and uncalibrated at once
 
 
@@ -71,7 +72,8 @@ def make(good: Path, wrong: Wrong, out: Path) -> Path:
 
     with whole_folder(out) as temp:
         for name in KEPT:
-            shutil.copyfile(good / name, temp / name)
+            if name in source.manifest.files:
+                shutil.copyfile(good / name, temp / name)
         saved = temp / "model" / "1"
         saved.parent.mkdir(parents=True)
         forms = {export.SIGNATURE: (raw_logit, tensors.signature(contract))}
@@ -104,6 +106,8 @@ def _fault(wrong: Wrong, source: bundles.Bundle) -> Callable[[Any, Mapping[str, 
         pctr = tf.minimum(OVER_PREDICTION * tf.sigmoid(logit), CEILING)
         return tf.math.log(pctr) - tf.math.log1p(-pctr)
 
+    if wrong is Wrong.NOTHING:
+        return lambda logit, raw: logit
     if wrong in (Wrong.INVERTED, Wrong.HOPELESS):
         turn = _turning_point(source.path)
         inverted = wrong is Wrong.INVERTED

@@ -11,6 +11,8 @@ from monitoring.drills.timeline import Answer, Event, Kind, Timeline
 
 ALERT_TO_STABLE_SECONDS = 5.0
 """Goal from an alert until all traffic is on the last good bundle."""
+PAUSE_SECONDS = 2.0
+"""From which on a pause of the machine is told: it is the router's patience with a server."""
 FAULT_TO_RESTORED_SECONDS = 60.0
 """Goal from a fault of serving until then, at intervals of a second."""
 
@@ -36,11 +38,13 @@ class Outcome:
     reason: str
     """The machine's, of the rollback; or the words people were told."""
     requests: int
-    """All."""
+    """All from the fault on."""
     lost: int
     """Of them: not answered with a prediction."""
     asked_again: int
-    """Of them: answered after a connection could not be made."""
+    """Of them: tried more than once, since no connection could be made or the endpoint had no room."""
+    paused: float
+    """Longest time, seconds, for which the machine let the drill itself stand still."""
 
     @property
     def as_expected(self) -> bool:
@@ -72,8 +76,8 @@ def settled(drill: Drill, timeline: Timeline, entries: Sequence[Entry], fault: f
 
 
 def judge(drill: Drill, timeline: Timeline, entries: Sequence[Entry], good: str, fault: float) -> Outcome:
-    """entries: of the journal. good: digest of the bundle that served at first. fault: when it began to be put in."""
-    answers = sorted(timeline.answers, key=lambda answer: answer.done)
+    """entries: of the journal. good: digest of the bundle that served at first. fault: when it began to be put in; what was before does not count."""
+    answers = sorted((a for a in timeline.answers if a.done >= fault), key=lambda answer: answer.done)
     later = [entry for entry in entries if entry.at.timestamp() >= fault]
     backs = [entry for entry in later if entry.state.phase is Phase.ROLLED_BACK]
     bad = [answer for answer in answers if answer.bundle not in ("", good)]
@@ -111,6 +115,7 @@ def judge(drill: Drill, timeline: Timeline, entries: Sequence[Entry], good: str,
         requests=len(answers),
         lost=lost,
         asked_again=sum(answer.tries > 1 for answer in answers),
+        paused=timeline.longest_pause,
     )
 
 
@@ -165,4 +170,11 @@ def _between(start: float | None, end: float | None) -> float | None:
     return None if start is None or end is None else max(end - start, 0.0)
 
 
-__all__ = ["ALERT_TO_STABLE_SECONDS", "FAULT_TO_RESTORED_SECONDS", "Outcome", "judge", "settled"]
+__all__ = [
+    "ALERT_TO_STABLE_SECONDS",
+    "FAULT_TO_RESTORED_SECONDS",
+    "PAUSE_SECONDS",
+    "Outcome",
+    "judge",
+    "settled",
+]

@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 
 from monitoring.drills.hurried import ATTRIBUTION_SECONDS, FACTOR, LATENESS_SECONDS, PROMISE_SECONDS
-from monitoring.drills.outcome import ALERT_TO_STABLE_SECONDS, FAULT_TO_RESTORED_SECONDS
+from monitoring.drills.outcome import ALERT_TO_STABLE_SECONDS, FAULT_TO_RESTORED_SECONDS, PAUSE_SECONDS
 from monitoring.drills.plot import picture
 from monitoring.drills.run import Drilled
 
@@ -84,6 +84,9 @@ def _tiles(drilled: Drilled) -> list[dict[str, str]]:
         )
     if outcome.fault_to_told is not None and outcome.restored_at is None:
         tiles.append(_tile("fault to people told", f"{outcome.fault_to_told:.1f} s", "", "", True))
+    if outcome.paused > PAUSE_SECONDS:
+        words = "the machine was tried, not only the fault"
+        tiles.append(_tile("machine stood still", f"{outcome.paused:.1f} s", words, "", True))
     return tiles
 
 

@@ -103,24 +103,27 @@ def run(
     )
     site = Site(folder, good, seed=seed, seen=seen)
     with site:
-        digest = site.release.stable
-        fault = time.time()
-        late = False
-        drill.inject(Scene(site, good, made.__getitem__))
-        deadline = time.time() + drill.seconds
-        while not settled(drill, site.timeline, site.journal.entries, fault):
-            site.check()
-            if time.time() > deadline:
-                late = True
-                break
-            time.sleep(0.1)
-        if not late:
-            site.hold(drill.watch_seconds)
+        return carry_out(drill, Scene(site, good, made.__getitem__))
+
+
+def carry_out(drill: Drill, scene: Scene) -> Drilled:
+    """Put the fault into a system that runs, wait for what must happen, see that it holds, and judge."""
+    site = scene.site
+    good = site.release.stable
+    fault = time.time()
+    site.timeline.longest_pause = 0.0
+    drill.inject(scene)
+    deadline = time.time() + drill.seconds
+    while not (come := settled(drill, site.timeline, site.journal.entries, fault)) and time.time() < deadline:
+        site.check()
+        time.sleep(0.1)
+    if come:
+        site.hold(drill.watch_seconds)
     entries = site.journal.entries
-    outcome = judge(drill, site.timeline, entries, digest, fault)
+    outcome = judge(drill, site.timeline, entries, good, fault)
     words = "as expected" if outcome.as_expected else "NOT as expected: " + "; ".join(outcome.problems)
     site.timeline.note(Kind.VERDICT, words)
-    return Drilled(drill, outcome, site.timeline, tuple(entries), digest, fault)
+    return Drilled(drill, outcome, site.timeline, tuple(entries), good, fault)
 
 
-__all__ = ["Drilled", "faulty_bundle", "good_bundle", "run"]
+__all__ = ["Drilled", "carry_out", "faulty_bundle", "good_bundle", "run"]

@@ -6,7 +6,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from monitoring.drills.timeline import Event, Figure, Kind, Timeline
 
 LOOK_SECONDS = 0.25
 """Between two looks at journal, alerts and figures."""
+PULSE_SECONDS = 0.1
 HEALTHY_SECONDS = 240.0
 """For the system to come up and its bundle to be seen to be good; TensorFlow may have to be imported on a busy machine."""
 BY_HAND = "drill"
@@ -35,9 +36,16 @@ class Site:
     """Parts by name, the timeline they fill, and what a fault may do to them. A context manager: leaving it stops every process."""
 
     def __init__(
-        self, folder: Path, good: Path, *, seed: int = 0, seen: Callable[[Event], None] = lambda event: None
+        self,
+        folder: Path,
+        good: Path,
+        *,
+        seed: int = 0,
+        policy: Mapping[str, str] | None = None,
+        seen: Callable[[Event], None] = lambda event: None,
     ) -> None:
-        """folder: empty or absent; everything is written there. good: the bundle that serves at first. seen: hears of each event."""
+        """folder: empty or absent; everything is written there. good: the bundle that serves at first. policy: further settings of the
+        release (`{"steps": "[50,100]"}`). seen: hears of each event."""
         self.folder, self.timeline = folder, Timeline(seen=seen)
         for name in ("logs", "clicks"):
             (folder / name).mkdir(parents=True)
@@ -51,12 +59,13 @@ class Site:
             name: free_port() for name in ("door", "admin", "quality", "prometheus", "alertmanager")
         }
         self.pager = Pager(self.timeline)
-        self.parts = self._described()
+        self.parts = self._described(policy or {})
         self.callers = Callers(
             self._url("door"), good, self._contract, folder / "clicks", self.timeline, seed
         )
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self._pulse = threading.Thread(target=self._feel_pulse, name="pulse", daemon=True)
         self._lines = 0
         self._firing: dict[str, float] = {}
         self._all = ExitStack()
@@ -76,8 +85,9 @@ class Site:
 
     def __exit__(self, *raised: object) -> None:
         self._stop.set()
-        if self._watcher.ident is not None:
-            self._watcher.join()
+        for thread in (self._watcher, self._pulse):
+            if thread.ident is not None:
+                thread.join()
         self._all.close()
 
     @property
@@ -158,7 +168,7 @@ class Site:
     def _url(self, name: str) -> str:
         return f"http://127.0.0.1:{self._ports[name]}"
 
-    def _described(self) -> dict[str, Process]:
+    def _described(self, policy: Mapping[str, str]) -> dict[str, Process]:
         self._down = {"release", "quality", "alertmanager", "prometheus"}
         logs, port = self.folder / "logs", self._ports
         live = {
@@ -167,11 +177,12 @@ class Site:
             "live.windows_seconds": f"[{hurried.WINDOW_SECONDS:g}]",
         }
         set_live = [word for name, value in live.items() for word in ("--set", f"{name}={value}")]
+        held = {"p99_ms": f"{hurried.PROMISE_SECONDS * 1e3:g}", **policy}
         clicks = str(self.folder / "clicks")
         release = clickmill(
             "release", "run", str(self.store.root), "--home", str(self.home), "--clicks", clicks,
             "--port", str(port["door"]), "--admin-port", str(port["admin"]), "--every", "1",
-            "--set", f"release.p99_ms={hurried.PROMISE_SECONDS * 1e3:g}", *set_live,
+            *[word for name, value in held.items() for word in ("--set", f"release.{name}={value}")], *set_live,
         )  # fmt: skip
         quality = clickmill(
             "monitor", "quality", "--log", str(self.home / "log"), "--clicks", clicks, "--state", str(self.folder / "live.duckdb"),
@@ -221,6 +232,7 @@ class Site:
         for name in ("alertmanager", "prometheus", "quality"):
             self._start(name)
         self._watcher.start()
+        self._pulse.start()
         self.timeline.note(
             Kind.PROCESS,
             "release machine, router, server, live quality, Prometheus and Alertmanager run; callers ask and click",
@@ -259,6 +271,13 @@ class Site:
             if time.time() - looked >= 1.0:
                 looked = time.time()
                 self._read_figures()
+
+    def _feel_pulse(self) -> None:
+        last = time.monotonic()
+        while not self._stop.wait(PULSE_SECONDS):
+            now = time.monotonic()
+            self.timeline.longest_pause = max(self.timeline.longest_pause, now - last - PULSE_SECONDS)
+            last = now
 
     def _read_journal(self) -> None:
         entries = self.journal.entries

@@ -53,7 +53,7 @@ class Answer:
     bundle: str
     """Digest of the bundle that answered; empty for none."""
     tries: int
-    """1, or more where a connection could not be made and was tried again."""
+    """1, or more where no connection could be made, or the endpoint had no room, and it was tried again."""
     impressions: int
     """Rows asked for."""
     predicted: float = 0.0
@@ -87,6 +87,8 @@ class Timeline:
     events: list[Event] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
+    longest_pause: float = 0.0
+    """Seconds for which this very process got no processor (or was stopped): above a few, the machine and not the fault was tried."""
     seen: Callable[[Event], None] = field(default=lambda event: None)
     """Hears of each event as it comes, on the thread that notes it."""
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -5,6 +5,7 @@ May import `clickmill` only.
 
 from monitoring.live.exporter import LiveCollector, Look, measured
 from monitoring.live.joined import Joined, Slot, TakenIn
+from monitoring.live.judged import JudgedCollector
 from monitoring.live.measures import Quality, quality
 from monitoring.live.reference import Reference, ReferenceCollector, references
 from monitoring.live.settings import LiveSettings
@@ -12,6 +13,7 @@ from monitoring.live.watch import look, watch
 
 __all__ = [
     "Joined",
+    "JudgedCollector",
     "LiveCollector",
     "LiveSettings",
     "Look",

@@ -179,6 +179,17 @@ class Joined:
         ).fetchall()
         return total, squares
 
+    def pairs(self, since: datetime, until: datetime) -> dict[tuple[str, str], tuple[float, float, float]]:
+        """Of each two bundles that predicted the same impressions, (one, other): by how much the log loss of the one was above the
+        other's, below it, and squared, nats."""
+        rows = self._db.execute(
+            _JUDGED + ", differences AS (SELECT a.bundle AS one, b.bundle AS other, a.loss - b.loss AS d"
+            "  FROM judged a JOIN judged b USING (key) WHERE a.bundle <> b.bundle)"
+            " SELECT one, other, sum(greatest(d, 0)), sum(greatest(-d, 0)), sum(d ** 2) FROM differences GROUP BY ALL ORDER BY ALL",
+            self._between(since, until),
+        ).fetchall()
+        return {(one, other): (worse, better, squares) for one, other, worse, better, squares in rows}
+
     def _once(self, path: Path, name: str, known: set[str], found: TakenIn, read: Any) -> TakenIn:
         if name in known:
             return found

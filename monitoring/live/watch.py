@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from monitoring.live.exporter import LiveCollector, Look
 from monitoring.live.joined import Joined, Slot, TakenIn
+from monitoring.live.judged import JudgedCollector
 from monitoring.live.reference import ReferenceCollector
 from monitoring.live.settings import LiveSettings
 
@@ -43,15 +44,19 @@ def watch(
     Raises UsageError when another process has the state.
     """
     collector = LiveCollector()
+    counted = JudgedCollector(settings)
     registry = CollectorRegistry()
     registry.register(collector)
+    registry.register(counted)
     if store is not None:
         registry.register(ReferenceCollector(store))
     with Joined(state, settings) as joined:
         server, thread = start_http_server(port, addr=host, registry=registry)
         try:
             while True:
-                collector.show(*look(joined, predictions, clicks, datetime.now(UTC)))
+                now = datetime.now(UTC)
+                collector.show(*look(joined, predictions, clicks, now))
+                counted.count(joined, now)
                 if stop.wait(every):
                     return
         finally:

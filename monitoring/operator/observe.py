@@ -41,8 +41,8 @@ class Heard:
     """Why there is none."""
 
 
-def world(objects: Objects, heard: Heard) -> World:
-    """All that is known. Raises pydantic's ValidationError for a spec or status that the CRD would not have let in."""
+def world(objects: Objects, heard: Heard, taken_by: str = "") -> World:
+    """All that is known. taken_by: another ModelRelease that has the InferenceService already. Raises pydantic's ValidationError for a spec or status that the CRD would not have let in."""
     release = objects.release
     metadata = release["metadata"]
     status = Status.from_storage(release.get("status"))
@@ -53,6 +53,7 @@ def world(objects: Objects, heard: Heard) -> World:
         finalizers=tuple(metadata.get("finalizers") or ()),
         leaving="deletionTimestamp" in metadata,
         version=metadata["resourceVersion"],
+        taken_by=taken_by,
         spec=spec,
         status=status,
         scenery=None if objects.home is None else _scene(objects, objects.home, spec, status),

@@ -56,6 +56,8 @@ class World:
     """Digests that endpoints report to serve."""
     evidence_error: str = ""
     """Why there is no evidence."""
+    taken_by: str = ""
+    """Another ModelRelease that has the InferenceService already."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ def reconcile(world: World, now: datetime) -> Plan:
     """What is next. Same arguments, same answer."""
     if world.leaving:
         return _leave(world, now)
+    if world.taken_by:
+        words = f"{world.spec.target.inference_service} belongs to the older ModelRelease {world.taken_by}; delete one of the two"
+        return _plan(world, world.status, (), ("TargetTaken", words), now)
     if FINALIZER not in world.finalizers:
         metadata = {"finalizers": [*world.finalizers, FINALIZER]}
         write = Write(Verb.PATCH, Thing.RELEASE, world.name, {"metadata": metadata}, world.version)
@@ -236,7 +241,7 @@ def _leave(world: World, now: datetime) -> Plan:
     if FINALIZER not in world.finalizers:
         return Plan(status)
     scenery = world.scenery
-    if status.release is not None and scenery is not None:
+    if status.release is not None and scenery is not None and not world.taken_by:
         if status.release.candidate is not None:
             decision = withdraw(status.state, now=now, by=SPEC, reason="the ModelRelease is being deleted")
             status = status.with_decision(decision, now)

@@ -74,6 +74,9 @@ class Route(BaseModel):
     """Host names it answers to; none: all of the Gateway's."""
     port: int = Field(default=80, ge=1, le=65535)
     """Port of KServe's Services behind it. 80 is what KServe makes of the container's first port."""
+    grace_seconds: int = Field(default=30, ge=0)
+    """After the route has left an InferenceService, until that one is touched: Gateways learn of a change one after the other, and requests
+    under way end. Also the pause between two quarters of the traffic that move between servers of one bundle."""
 
 
 class Target(BaseModel):

@@ -25,8 +25,6 @@ from monitoring.operator.routes import SeenRoute
 from monitoring.operator.servers import Server
 from monitoring.operator.writes import Thing, Verb, Write
 
-GRACE_SECONDS = 30.0
-"""After the route has left a server, until it is touched: Gateways learn of a change one after the other, and requests under way end."""
 MOVE = 25
 """Percent of the traffic that moves at once between two servers of one bundle: the one that takes it over has few pods at first."""
 
@@ -75,13 +73,14 @@ def plan(
     """Writes that bring the scene nearer to the split; none when it is there. uris: digest to address, of every bundle of the split.
     state: name of the release's state. back: it is a rollback, which an edit by hand does not hold up."""
     wanted = {*split.percent, *split.warm, *([split.shadow] if split.shadow else [])}
-    writes = list(_servers(wanted, split, scene, uris, now))
-    weights = _weights(split, scene, now)
+    quiet = _quiet(scene, spec, now)
+    writes = list(_servers(wanted, split, scene, uris, quiet))
+    weights = _weights(split, scene, quiet)
     held = scene.route is not None and scene.route.edited and not (back and scene.route.applied_for != state)
     if weights and not held:
         mirror = _mirror(split, scene)
         writes += _route(routes.wanted(spec, weights, mirror), scene, state, now)
-    writes += _leavings(wanted, split, scene, now)
+    writes += _leavings(wanted, split, scene, quiet)
     return writes
 
 
@@ -119,7 +118,7 @@ def carried_out(split: Split, scene: Scene) -> str:
 
 
 def _servers(
-    wanted: set[str], split: Split, scene: Scene, uris: Mapping[str, str], now: datetime
+    wanted: set[str], split: Split, scene: Scene, uris: Mapping[str, str], quiet: bool
 ) -> Iterator[Write]:
     """One for each bundle, and home on its way to the bundle that serves."""
     for bundle in sorted(wanted):
@@ -135,7 +134,7 @@ def _servers(
     if home.bundle in wanted and not _up_beside(home.bundle, scene):
         if not any(each.bundle == home.bundle for each in scene.others):
             yield from _create(home.bundle, scene, uris)
-    elif _up_beside(main, scene) and not scene.sends_to(home) and _quiet(scene, now):
+    elif _up_beside(main, scene) and not scene.sends_to(home) and quiet:
         yield Write(
             Verb.PATCH,
             Thing.SERVICE,
@@ -165,7 +164,7 @@ def _up_beside(bundle: str, scene: Scene) -> bool:
     return any(each.bundle == bundle and scene.ready(each) for each in scene.others)
 
 
-def _weights(split: Split, scene: Scene, now: datetime) -> dict[str, int]:
+def _weights(split: Split, scene: Scene, quiet: bool) -> dict[str, int]:
     """Service to percent. Empty: nobody who has a share is ready, so what is there stays."""
     ready = {
         bundle: found
@@ -175,7 +174,7 @@ def _weights(split: Split, scene: Scene, now: datetime) -> dict[str, int]:
     shares = _all_of_it({bundle: split.percent[bundle] for bundle in ready})
     weights: dict[str, int] = {}
     for bundle, share in shares.items():
-        for server, part in _parts(ready[bundle], share, scene, now).items():
+        for server, part in _parts(ready[bundle], share, scene, quiet).items():
             if part:
                 weights[scene.service(server)] = part
     return weights
@@ -192,7 +191,7 @@ def _all_of_it(shares: dict[str, int]) -> dict[str, int]:
     return found
 
 
-def _parts(ready: list[Server], share: int, scene: Scene, now: datetime) -> dict[Server, int]:
+def _parts(ready: list[Server], share: int, scene: Scene, quiet: bool) -> dict[Server, int]:
     """The share of a bundle among its servers: all to the first (home, if it is one), step by step when it comes from another."""
     first, *rest = ready
     has = {} if scene.route is None or scene.route.view is None else dict(scene.route.view.weights)
@@ -200,14 +199,14 @@ def _parts(ready: list[Server], share: int, scene: Scene, now: datetime) -> dict
     there = sum(has.get(scene.service(each), 0) for each in rest)
     if not rest or not there:
         return {first: share}
-    part = min(share, before + MOVE) if _quiet(scene, now) else min(share, before)
+    part = min(share, before + MOVE) if quiet else min(share, before)
     return {first: part, rest[0]: share - part}
 
 
-def _quiet(scene: Scene, now: datetime) -> bool:
+def _quiet(scene: Scene, spec: Route, now: datetime) -> bool:
     """Whether the route has not changed for a while."""
     at = None if scene.route is None else scene.route.applied_at
-    return at is None or (now - at).total_seconds() >= GRACE_SECONDS
+    return at is None or (now - at).total_seconds() >= spec.grace_seconds
 
 
 def _mirror(split: Split, scene: Scene) -> str | None:
@@ -224,9 +223,9 @@ def _route(view: routes.View, scene: Scene, state: str, now: datetime) -> Iterat
         yield Write(Verb.PATCH, Thing.ROUTE, name, said, scene.route.version)
 
 
-def _leavings(wanted: set[str], split: Split, scene: Scene, now: datetime) -> Iterator[Write]:
+def _leavings(wanted: set[str], split: Split, scene: Scene, quiet: bool) -> Iterator[Write]:
     """Servers that nobody needs: of a bundle that is over, or of the one that came home to stay."""
-    if not _quiet(scene, now):
+    if not quiet:
         return
     came_home = scene.home.bundle if split.settled and scene.ready(scene.home) else None
     if came_home not in split.percent:
@@ -238,4 +237,4 @@ def _leavings(wanted: set[str], split: Split, scene: Scene, now: datetime) -> It
             yield Write(Verb.DELETE, Thing.SERVICE, each.name, version=each.version)
 
 
-__all__ = ["GRACE_SECONDS", "MOVE", "Scene", "carried_out", "edits", "plan"]
+__all__ = ["MOVE", "Scene", "carried_out", "edits", "plan"]

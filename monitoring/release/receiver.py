@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import JSONResponse
 
 from clickmill import metric_names as names
-from clickmill.errors import RequestError
+from clickmill.errors import ClickmillError, RequestError
 from clickmill.release import Journal, Phase, ReleasePolicy, Seen, Target
 from monitoring.live import Quality
 from monitoring.release.console import console
@@ -41,21 +41,7 @@ def application(
 
     app.include_router(console(journal, inbox, target, policy, token, quality))
 
-    @app.post("/alerts")
-    async def alerts(request: Request) -> Response:
-        given = request.headers.get("authorization", "")
-        if not secrets.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            return JSONResponse({"error": "a bearer token is needed"}, 401, {"www-authenticate": "Bearer"})
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MOST_BYTES:
-                return JSONResponse({"error": f"a webhook has at most {MOST_BYTES:,} bytes"}, 413)
-        try:
-            changed = await run_in_threadpool(inbox.take, body)
-        except RequestError as error:
-            return JSONResponse({"error": str(error)}, 400)
-        return JSONResponse({"changed": changed})
+    app.include_router(alerts_router(inbox.take, token))
 
     @app.get("/release")
     def release() -> Response:
@@ -74,6 +60,33 @@ def application(
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def alerts_router(take: Callable[[bytes], int], token: str) -> APIRouter:
+    """`POST /alerts`, behind a bearer token. take: keeps a webhook's body, and returns how many alerts changed something; raises
+    RequestError for a body that is none, and any other ClickmillError when it can't be kept, which is answered 503 for
+    Alertmanager to try again."""
+    router = APIRouter()
+
+    @router.post("/alerts")
+    async def alerts(request: Request) -> Response:
+        given = request.headers.get("authorization", "")
+        if not secrets.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            return JSONResponse({"error": "a bearer token is needed"}, 401, {"www-authenticate": "Bearer"})
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MOST_BYTES:
+                return JSONResponse({"error": f"a webhook has at most {MOST_BYTES:,} bytes"}, 413)
+        try:
+            changed = await run_in_threadpool(take, body)
+        except RequestError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        except ClickmillError as error:
+            return JSONResponse({"error": str(error)}, 503)
+        return JSONResponse({"changed": changed})
+
+    return router
 
 
 class ReleaseCollector(Collector):
@@ -133,4 +146,4 @@ def _traffic(seen: dict[str, Seen]) -> Iterator[Metric]:
         yield family
 
 
-__all__ = ["ReleaseCollector", "application"]
+__all__ = ["ReleaseCollector", "alerts_router", "application"]

@@ -16,11 +16,13 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from aiohttp import web
 
 from clickmill import contract as contracts
 from clickmill.bundle.golden import TOLERANCE
+from clickmill.contract import FeatureContract
 from clickmill.errors import ClickmillError
 from clickmill.release import Seen, Smoke, Split, TargetFailed, Traffic
 from serving.client import Client
@@ -93,7 +95,8 @@ class LocalTarget:
         return f"http://{self._host}:{self._port}"
 
     def carry_out(self, split: Split) -> None:
-        """See `Target`. Waits only for servers that are to get traffic and have none yet. Raises TargetFailed."""
+        """See `Target`. Waits for servers at the very first split only: later, one that is to get traffic and is not up yet leaves the
+        split as it was (TargetFailed) until it is, since whoever waits here takes nothing back meanwhile."""
         wanted = {*split.percent, *split.warm, *([split.shadow] if split.shadow else [])}
         for bundle in wanted:
             self._keep_up(bundle)
@@ -101,7 +104,7 @@ class LocalTarget:
         for bundle in {*split.percent, split.shadow} - has - {None}:
             assert bundle is not None
             try:
-                self._servers[bundle][0].wait_until_ready(self._start_seconds)
+                self._servers[bundle][0].wait_until_ready(self._start_seconds if self._door is None else 0.1)
             except EndpointFailed as error:
                 raise TargetFailed(f"bundle {bundle[:12]}: {error}") from error
         ways = Ways(split, {bundle: self._servers[bundle][0].url for bundle in wanted})
@@ -142,13 +145,14 @@ class LocalTarget:
             return Smoke(passed=False, words=f"golden predictions were refused: {error}")
 
     def _replay(self, folder: Path, client: Client) -> Smoke:
-        inputs = contracts.load(folder / "contract.yaml").inputs
+        contract = contracts.load(folder / "contract.yaml")
         table = pq.read_table(folder / "golden.parquet")
-        found = np.asarray(client.predict(json_rows(table, inputs)).pctr, dtype=np.float64)
-        wanted = table["pctr"].to_numpy().astype(np.float64)
+        rows = golden_requests(table, contract)
+        found = np.asarray(client.predict([row for _, row in rows]).pctr, dtype=np.float64)
+        wanted = table["pctr"].to_numpy().astype(np.float64)[[at for at, _ in rows]]
         row = int(np.argmax(np.abs(found - wanted)))
         if abs(found[row] - wanted[row]) > TOLERANCE:
-            words = f"golden row {row}: {found[row]:.6f}, not {wanted[row]:.6f}"
+            words = f"golden row {rows[row][0]}: {found[row]:.6f}, not {wanted[row]:.6f}"
             return Smoke(passed=False, words=words)
         return Smoke(passed=True, words=f"{len(wanted)} golden predictions came back")
 
@@ -207,4 +211,21 @@ class LocalTarget:
         return door
 
 
-__all__ = ["LocalTarget"]
+def golden_requests(table: pa.Table, contract: FeatureContract) -> list[tuple[int, dict[str, Any]]]:
+    """Golden rows as callers can send them, with their numbers. Golden rows are what the graph gets: a field that was not sent is in them as
+    its fill, which need not be a value that may be sent. Rows that lack a required field cannot come as a request and are left out."""
+    inputs, found = contract.inputs, []
+    for number, row in enumerate(json_rows(table, inputs)):
+        unsent = {name for name, value in row.items() if _is_fill(value, inputs[name].fill)}
+        if not any(
+            inputs[name].required and inputs[name].allowed and inputs[name].default is None for name in unsent
+        ):
+            found.append((number, {k: v for k, v in row.items() if inputs[k].required or k not in unsent}))
+    return found
+
+
+def _is_fill(value: Any, fill: Any) -> bool:
+    return bool((tuple(value) if isinstance(value, list) else value) == fill)
+
+
+__all__ = ["LocalTarget", "golden_requests"]

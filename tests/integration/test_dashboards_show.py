@@ -1,5 +1,5 @@
 """Every panel of every dashboard, asked of a real Prometheus that watches a real endpoint, a real lookup, real live quality
-and what the release machine exports (its traffic made up)."""
+what the release machine exports (its traffic made up), and drift (its market made up)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ from monitoring import experiments
 from monitoring.dashboards import BOARDS
 from monitoring.dashboards.panels import RATE
 from monitoring.dashboards.write import text_of
+from monitoring.drift import Bundles, DriftCollector, DriftSettings, Event, Looker, Retraining
 from monitoring.live import LiveSettings, watch
 from serving.features import FeatureMetrics, Lookup, encoded, publication_of, shelf_at, store_at
 from serving.ports import claim
 from serving.process import running_server
 from tests.integration import engine
+from tests.monitoring.drift import market
 from tests.monitoring.experiments import arms_log
 from tests.monitoring.live import logs
 from tests.monitoring.series import releases
@@ -178,6 +180,29 @@ def release_machine(folder: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def drift_monitor(folder: Path, digest: str) -> Iterator[int]:
+    """What drift exports of rows that moved: a number up, a category that lost values, and a record of trainings."""
+    market.write_bundle(folder / "drift" / "store" / "1", market.rows(15_000, seed=1))
+    [place] = (folder / "drift" / "store").iterdir()
+    looker = Looker(Bundles(place), DriftSettings(report="none"), folder / "drift" / "out", market.SALT)
+    of_market = looker.bundles.serving()
+    moved = market.logged(market.rows(15_000, seed=2, phone=0.3, price=1000.0), of_market)
+    log = market.write_log(folder / "drift" / "log", moved)
+    [found] = looker.look_at_log(log, market.NOON)
+    collector, registry, now = DriftCollector(), CollectorRegistry(), datetime.now(UTC)
+    line = Retraining(at=now, event=Event.STARTED, bundle=digest, reason="moved", run="r")
+    collector.show(now, [found.model_copy(update={"bundle": digest})], [line])
+    registry.register(collector)
+    server, serving = start_http_server(0, addr="127.0.0.1", registry=registry)
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        serving.join()
+
+
+@contextlib.contextmanager
 def experiment(folder: Path) -> Iterator[int]:
     """A running experiment whose better arm is not shown to be better yet."""
     watched = arms_log.write(folder / "experiment", users=700)
@@ -216,6 +241,7 @@ def test_every_panel_has_data(tmp_path):
         live = stack.enter_context(live_quality(tmp_path, store, digest))
         features = stack.enter_context(lookups(tmp_path, stop))
         machine = stack.enter_context(release_machine(tmp_path))
+        drift = stack.enter_context(drift_monitor(tmp_path, digest))
         running = stack.enter_context(experiment(tmp_path))
         endpoint = stack.enter_context(
             running_server(
@@ -230,6 +256,7 @@ def test_every_panel_has_data(tmp_path):
         )
         targets = {
             "release": machine,
+            "drift": drift,
             "experiment": running,
             "live-quality": live,
             "features": features,

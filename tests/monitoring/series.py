@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from clickmill import metric_names as names
 from clickmill.release import Journal, Release, Seen, Traffic
+from monitoring.drift import DriftCollector
 from monitoring.experiments import ExperimentCollector
 from monitoring.live import LiveCollector, Look, ReferenceCollector
 from monitoring.live.joined import TakenIn
@@ -65,7 +66,7 @@ def exposed() -> set[str]:
     with TemporaryDirectory() as folder:
         of_releases = list(releases(Path(folder)).collect())
     references = ReferenceCollector(Path("nowhere")).collect()
-    experiments = ExperimentCollector("one").collect()
-    families = [*experiments, *registry.collect(), *live.collect(), *references, *of_releases]
+    others = [*ExperimentCollector("one").collect(), *DriftCollector().collect()]
+    families = [*others, *registry.collect(), *live.collect(), *references, *of_releases]
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     return {family.name + suffix for family in families for suffix in suffixes[family.type]}

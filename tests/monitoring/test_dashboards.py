@@ -54,4 +54,4 @@ def test_a_query_reads_series_and_labels_that_exist(query):
     read = promql.metrics(query)
     assert read
     assert read <= exposed() | RECORDED | {"ALERTS"}
-    assert promql.labels(query) <= LABELS | {"alertstate", "action"}
+    assert promql.labels(query) <= LABELS | {"alertstate", "action", "subject"}

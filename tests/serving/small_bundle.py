@@ -154,8 +154,10 @@ def write_small_bundle(
     return folder
 
 
-def complete(folder: Path, contract: FeatureContract) -> None:
-    """Write the manifest over the files that are there."""
+def complete(
+    folder: Path, contract: FeatureContract, metrics: Mapping[str, float | None] | None = None
+) -> None:
+    """Write the manifest over the files that are there. metrics: what it says of its test data."""
     (folder / manifests.MANIFEST).unlink(missing_ok=True)
     files = manifests.take_stock(folder)
     day = datetime(2026, 11, 24, tzinfo=UTC)
@@ -176,6 +178,6 @@ def complete(folder: Path, contract: FeatureContract) -> None:
             splits={},
         ),
         versions={"python": "3"},
-        metrics={},
+        metrics=dict(metrics or {}),
     )
     (folder / manifests.MANIFEST).write_bytes(manifest.to_bytes())

@@ -171,6 +171,25 @@ def test_candidates_of_one_request_are_one_draw_of_its_user(site):
     assert found["price"].drift is Drift.SAME
 
 
+def test_users_that_come_once_are_counted_in_requests_not_in_their_candidates(tmp_path):
+    """Each user of the reference comes in one request of ten rows: the next user is surely new, and that is no drift."""
+    reference = market.rows(20_000, seed=1, requests=2_000)
+    users = pa.array([f"u{r}" for r in reference.column("request_id").to_pylist()])
+    reference = reference.set_column(reference.column_names.index("user_id"), "user_id", users)
+    market.write_bundle(tmp_path / "b", reference)
+    looker = Looker(Bundles(tmp_path / "b"), QUICK, tmp_path / "out", market.SALT)
+    table = market.rows(20_000, seed=2, requests=2_000)
+    users = pa.array([f"v{r}" for r in table.column("request_id").to_pylist()])
+    table = table.set_column(table.column_names.index("user_id"), "user_id", users)
+    market.write_log(tmp_path / "log", market.logged(table, looker.bundles.serving()))
+    [window] = looker.look_at_log(tmp_path / "log", market.NOON)
+    found = by_field(window)["user_id"]
+    assert found.measures[Measure.NEW] == 1.0
+    assert found.measures[Measure.NEW_EXPECTED] == 1.0
+    assert found.quality is Quality.SOUND
+    assert not any("new" in reason for reason in found.reasons)
+
+
 def test_each_bundle_is_held_against_its_own_reference(site, tmp_path, reference):
     second = market.write_bundle(tmp_path / "store" / "2", market.rows(20_000, seed=8, phone=0.3))
     table = market.rows(15_000, seed=2)

@@ -10,10 +10,11 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from clickmill.errors import UsageError
 from clickmill.evaluation import auc, bootstrap, calibration_ratio, log_loss, normalized_entropy
-from monitoring.live import Joined, LiveSettings, look, measured
+from monitoring.live import Joined, JudgedCollector, LiveSettings, look, measured
 from monitoring.live.joined import ALL
 from tests.monitoring.live import logs
 from tests.monitoring.live.logs import NOON
@@ -253,3 +254,56 @@ def test_killed_again_and_again_it_counts_nothing_twice_and_loses_nothing(folder
         process.wait()
     one = figures(look_once(folders)[0])
     assert (one.impressions, one.clicks) == (20_000, total)
+
+
+def test_judged_impressions_are_counted_once_and_pairs_by_the_sign_of_their_difference(tmp_path):
+    """Against sums by hand over the same rows, in three looks."""
+    rng = np.random.default_rng(8)
+    settings = LiveSettings(
+        attribution_seconds=10, lateness_seconds=0, windows_seconds=(60,), keep_seconds=36_000
+    )
+    predictions, clicks = tmp_path / "log", tmp_path / "clicks"
+    one, two = "a" * 64, "b" * 64
+    table, clicked, times = logs.predictions(rng, 600, bundle=one, seconds=60)
+    other = table.set_column(table.column_names.index("bundle"), "bundle", [[two] * 600])
+    half = np.float32(0.5) * table["pctr"].to_numpy()
+    other = other.set_column(other.column_names.index("pctr"), "pctr", [half])
+    logs.write_predictions(predictions, table, writer="one")
+    logs.write_predictions(predictions, other, writer="two")
+    logs.write_clicks(clicks, "c.parquet", *logs.clicks_of(clicked, times, delay=1))
+    counted = JudgedCollector(settings)
+    with Joined(tmp_path / "live.duckdb", settings) as joined:
+        joined.take_in(predictions, clicks, NOON + timedelta(seconds=100))
+        for at in (-1, 30, 45, 200, 200):
+            counted.count(joined, NOON + timedelta(seconds=at))
+    registry = CollectorRegistry()
+    registry.register(counted)
+
+    def value(series, **labels):
+        return registry.get_sample_value(f"{series}_total", labels)
+
+    p = table["pctr"].to_numpy().astype(np.float64)
+    y = clicked.astype(np.float64)
+    loss = -np.where(clicked, np.log(p), np.log1p(-p))
+    beside = -np.where(clicked, np.log(half.astype(np.float64)), np.log1p(-half.astype(np.float64)))
+    short = {"bundle": one[:12]}
+    assert value("clickmill_live_judged_impressions", **short) == 600
+    assert value("clickmill_live_judged_clicks", **short) == y.sum()
+    assert value("clickmill_live_judged_pctr", **short) == pytest.approx(p.sum())
+    assert value("clickmill_live_judged_residual_squares", **short) == pytest.approx(((p - y) ** 2).sum())
+    assert value("clickmill_live_judged_log_loss_nats", **short) == pytest.approx(loss.sum())
+    assert value("clickmill_live_judged_log_loss_squares", **short) == pytest.approx((loss**2).sum())
+    pair = {"bundle": one[:12], "beside": two[:12]}
+    difference = loss - beside
+    assert value("clickmill_live_paired_worse_nats", **pair) == pytest.approx(
+        difference[difference > 0].sum()
+    )
+    assert value("clickmill_live_paired_better_nats", **pair) == pytest.approx(
+        -difference[difference < 0].sum()
+    )
+    assert value("clickmill_live_paired_squares", **pair) == pytest.approx((difference**2).sum())
+    mirrored = {"bundle": two[:12], "beside": one[:12]}
+    assert value("clickmill_live_paired_worse_nats", **mirrored) == pytest.approx(
+        -difference[difference < 0].sum()
+    )
+    assert registry.get_sample_value("clickmill_live_ripening_seconds") == 10
