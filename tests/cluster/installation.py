@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from clickmill.bundle import Store
 from monitoring.drills import good_bundle
 from tests.cluster.bringup import Places, apply, get, kubectl, wait_for
@@ -93,6 +95,18 @@ class Installation:
             seconds,
             every=1.0,
         )
+
+    def wait_for_answer(self, component: str = "predictor", seconds: float = 60.0) -> None:
+        """Return when its Service leads to a pod: kube-proxy writes its rules some time after a pod is ready."""
+        url = f"{self.url(component)}/v2/health/ready"
+
+        def answers() -> bool:
+            try:
+                return httpx.get(url, timeout=5.0, trust_env=False).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_for(url, answers, seconds)
 
     def wait_until_ready(self, seconds: float = 300.0) -> None:
         """Return when KServe says so. Raises ClusterError with the pods' own words."""

@@ -15,6 +15,7 @@ import pytest
 from clickmill import contract as contracts
 from clickmill.bundle import golden
 from clickmill.contract import Role
+from clickmill.features.sides import shared_fields
 from serving.client import Client
 from serving.rows import json_rows
 from tests.cluster.bringup import Places, get, kubectl, wait_for
@@ -38,6 +39,8 @@ def release(node: Places) -> Iterator[Installation]:
         installed.wait_for_pods(1)
         installed.wait_for_pods(1, component="transformer")
         installed.wait_until_ready()
+        for component in ("predictor", "transformer"):
+            installed.wait_for_answer(component)
         yield installed
     finally:
         uninstall(installed)
@@ -75,11 +78,7 @@ def test_the_ranker_finds_its_predictors_by_name_and_scores_with_them(release: I
     table = pq.read_table(release.bundle / golden.GOLDEN).slice(0, 1)
     row = json_rows(table, contract.inputs)[0]
     position = next(name for name, field in contract.inputs.items() if field.role is Role.POSITION)
-    shared = {
-        name
-        for name, field in contract.inputs.items()
-        if field.role in (Role.USER, Role.CONTEXT, Role.EVENT_TIME)
-    }
+    shared = shared_fields(contract)
     context = {name: row[name] for name in shared & row.keys()}
     ad = {name: value for name, value in row.items() if name not in shared | {position}}
     with Client(release.url("transformer"), model_name="ctr", timeout_seconds=60) as client:
