@@ -132,7 +132,7 @@ def _policies(
     from clickmill.errors import UsageError
     from clickmill.experiment.off_policy import LoggedRows, cell_rates, shares
     from clickmill.experiment.off_policy.context_free import Shares
-    from clickmill.experiment.off_policy.reading import chances, columns
+    from clickmill.experiment.off_policy.reading import chances, columns, numbers
 
     if (target_log is not None or uniform) and ad is None:
         raise UsageError(
@@ -149,7 +149,7 @@ def _policies(
     asked = [reward, propensity, *targets, *filter(None, [ad, place, cluster, model, model_target])]
     frame = columns(log, asked)
     common: dict[str, Any] = {
-        "reward": frame[reward].to_numpy(np.float64),
+        "reward": numbers(frame, reward),
         "propensity": chances(frame, propensity, place),
         "cluster": None if cluster is None else frame[cluster].to_numpy(),
     }
@@ -157,8 +157,8 @@ def _policies(
         name: LoggedRows.checked(
             **common,
             target=chances(frame, name, place),
-            model=None if model is None else frame[model],
-            model_target=None if model_target is None else frame[model_target],
+            model=None if model is None else numbers(frame, model),
+            model_target=None if model_target is None else numbers(frame, model_target),
         )
         for name in targets
     }

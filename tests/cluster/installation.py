@@ -32,6 +32,8 @@ VALUES: dict[str, Any] = {
     "ranker.replicas.max": 1,
     "ranker.resources.requests.cpu": "20m",
     "ranker.resources.requests.memory": "128Mi",
+    # its image is not built for the node
+    "operator.enabled": "false",
 }
 """What differs from the chart's defaults: small enough for two cores."""
 

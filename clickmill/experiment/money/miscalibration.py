@@ -52,8 +52,8 @@ class Cost:
     """Seller's revenue lost, as a share; negative: gained."""
     value: Estimate
     """Advertisers' value (bid x clicks) lost, as a share: the welfare that goes to nobody."""
-    surplus: Estimate
-    """What advertisers keep of it, lost, as a share."""
+    surplus: Estimate | None
+    """What advertisers keep of it, lost, as a share; None where they keep nothing (first prices)."""
     buyer_profit: Estimate
     """Profit lost, as a share, by a buyer per impression whose pCTR alone has the error."""
     buyer_spend: float
@@ -106,7 +106,10 @@ def curve(
         wrong = [distorted(truth, market.ad, kind, error, seed=each) for each in seeds]
         sold = [_sell(market, pctr, rules, room) for pctr in wrong]
         bought = [_buy(pctr, market, rival) for pctr in wrong]
-        revenue, value, surplus = (_lost(right[i], [one[i] for one in sold], level) for i in range(3))
+        revenue, value = (_lost(right[i], [one[i] for one in sold], level) for i in range(2))
+        # Of first prices the sums of rounding are left.
+        keeps = right[2].sum() > 1e-9 * right[1].sum()
+        surplus = _lost(right[2], [one[2] for one in sold], level) if keeps else None
         costs.append(
             Cost(
                 kind,

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
-from clickmill.auction import AuctionRules
+from clickmill.auction import AuctionRules, Pricing
 from clickmill.data.world import Competition
 from clickmill.evaluation import Estimate
 from clickmill.experiment.money.miscalibration import DRAWS, Cost, ErrorKind, baseline
@@ -59,6 +59,7 @@ def write_page(
                 "Value lost, each ad off by its own 10 %", by_ad.value, _money(by_ad.value, money["value"])
             ),
         ],
+        second=rules.pricing is Pricing.SECOND,
         plot="data:image/svg+xml;base64," + base64.b64encode(plot).decode(),
         rows=[_row(c) for found in costs.values() for c in found if abs(abs(c.error) - SHOWN) < 1e-9],
         spend=f"{common.buyer_spend:.0%}",
@@ -94,7 +95,9 @@ def _row(cost: Cost) -> dict[str, str]:
         "name": f"{NAMES[cost.kind]}, {sign}{abs(cost.error):.0%}",
         "buyer_spend": f"{cost.buyer_spend:+.1%}",
         **{
-            name: f"{_percent(one.value)} ({100 * (one.high - one.low) / 2:.2g})"
+            name: "none kept"
+            if one is None
+            else f"{_percent(one.value)} ({100 * (one.high - one.low) / 2:.2g})"
             for name, one in losses.items()
         },
     }

@@ -17,7 +17,7 @@ NAMES = {
 _PANELS = (
     ("buyer_profit", "a buyer's profit lost\n(pays per impression)"),
     ("value", "advertisers' value lost\n(pays per click, eCPM ranking)"),
-    ("revenue", "seller's revenue lost\n(below 0: taken from advertisers)"),
+    ("revenue", "seller's revenue lost\n(below 0: a gain)"),
 )
 
 

@@ -101,7 +101,11 @@ def evaluate(rows: LoggedRows, settings: OffPolicySettings | None = None) -> Off
     method = next(m for m in (Method.DR, Method.SNIPS, Method.IPS) if m in estimates)
     difference = _against_log(used, method, settings.level)
     reasons = _doubts(found, settings)
-    if not reasons and difference.low <= 0 <= difference.high:
+    if not reasons and difference.low == difference.high == 0:
+        reasons = (
+            "the target would have shown just what the logging policy did: there is no difference to judge",
+        )
+    elif not reasons and difference.low <= 0 <= difference.high:
         reasons = (
             f"the difference to the logging policy may be 0: {difference.low:+.3g} to {difference.high:+.3g}",
         )

@@ -36,27 +36,40 @@ def columns(log: Path, names: Iterable[str]) -> pd.DataFrame:
         return con.execute(f"SELECT {', '.join(map(identifier, wanted))} FROM {source}").df()
 
 
+def numbers(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """(n,) float64, NaN where null. Raises SchemaMismatch for a column of another type, with its first value."""
+    values = frame[column]
+    if not pd.api.types.is_numeric_dtype(values.dtype):
+        first = values.dropna().iloc[:1].tolist()
+        raise SchemaMismatch(
+            f"{column} must hold numbers, it holds {values.dtype}: {first[0]!r}"
+            if first
+            else f"{column} is empty"
+        )
+    return values.to_numpy(np.float64, na_value=np.nan)
+
+
 def chances(frame: pd.DataFrame, column: str, place: str | None) -> np.ndarray:
     """(n,) chances of what was shown. A column of lists (`slot_chances`) holds one per place: `place` (1, 2, ...) picks it.
 
-    Raises DataError for lists without `place`, and for a place beyond its list.
+    Raises DataError for a row without, for lists without `place`, and for a place beyond its list; SchemaMismatch for what is no number.
     """
     values = frame[column]
     if values.isna().any():
         raise DataError(
             f"{column}: row {int(values.isna().to_numpy().argmax())} has none; a row without its chance cannot be weighed"
         )
-    if values.dtype != object:
-        return values.to_numpy(np.float64)
+    if not len(values) or not isinstance(values.iloc[0], np.ndarray):
+        return numbers(frame, column)
     if place is None:
         raise DataError(
             f"{column} holds a list per row, one chance per place: name the column of places (--place)"
         )
     lengths = values.map(len).to_numpy()
-    at = frame[place].to_numpy(np.int64) - 1
-    bad = (at < 0) | (at >= lengths)
+    at = numbers(frame, place) - 1
+    bad = ~((at >= 0) & (at < lengths) & (at == np.floor(at)))
     if bad.any():
         row = int(bad.argmax())
-        raise DataError(f"{column}: row {row} has {lengths[row]} places, its {place} is {at[row] + 1}")
+        raise DataError(f"{column}: row {row} has {lengths[row]} places, its {place} is {at[row] + 1:g}")
     starts = np.cumsum(lengths) - lengths
-    return np.concatenate(values.to_numpy()).astype(np.float64)[starts + at]
+    return np.concatenate(values.to_numpy()).astype(np.float64)[starts + at.astype(np.int64)]

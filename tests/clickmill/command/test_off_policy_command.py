@@ -31,6 +31,7 @@ def log(tmp_path_factory) -> Path:
             "p": 0.5,
             "chances": [[0.25, 0.5]] * n,
             "new": np.where(ad == 1, 0.9, 0.1),
+            "name": "x",
             "newer": np.where(ad == 1, 0.6, 0.4),
         }
     )
@@ -88,6 +89,13 @@ def test_the_clip_tells_what_it_takes(log):
             "--model and --model-target go together",
         ),
         (["--propensity", "click", "--target", "new"], 1, "propensity must be above 0"),
+        (["--propensity", "name", "--target", "new"], 1, "name must hold numbers, it holds object: 'x'"),
+        (["--propensity", "p", "--target", "new", "--reward", "name"], 1, "name must hold numbers"),
+        (
+            ["--propensity", "chances", "--place", "newer", "--target", "new"],
+            1,
+            "row 0 has 2 places, its newer is 0.",
+        ),
     ],
 )
 def test_mistakes_are_answered_in_words(log, arguments, code, words):

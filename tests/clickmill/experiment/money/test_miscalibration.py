@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from clickmill.auction import AuctionRules
+from clickmill.auction import AuctionRules, Pricing
 from clickmill.command.app import app
 from clickmill.data.world import Competition, WorldConfig, competition
 from clickmill.errors import UndefinedMetric, UsageError
@@ -65,6 +65,14 @@ def test_a_reserve_between_makes_a_common_error_dear():
     )
 
 
+def test_first_prices_leave_advertisers_nothing_to_lose(market):
+    rules = AuctionRules(slots=5, pricing=Pricing.FIRST)
+    (found,) = curve(market, ErrorKind.BY_AD, [0.2], rules)
+    assert found.surplus is None
+    assert found.revenue.value == pytest.approx(found.value.value)
+    assert found.revenue.low > 0
+
+
 def test_no_error_costs_nothing_and_a_common_one_nothing_without_a_reserve(market):
     rules = AuctionRules(slots=5)
     for kind in ErrorKind:
@@ -112,10 +120,11 @@ def test_everybody_who_competed_is_there_once(market):
 def test_the_command_writes_a_page_that_loads_nothing(tmp_path):
     page = tmp_path / "deep" / "page.html"
     found = CliRunner().invoke(
-        app, ["auction", "miscalibration", "--impressions", "4000", "--out", str(page)]
+        app, ["auction", "miscalibration", "--impressions", "4000", "--pricing", "first", "--out", str(page)]
     )
     assert found.exit_code == 0, found.output
     assert re.search(r"common \+10 % +buyer's profit -\d", found.stdout)
     text = page.read_text()
     assert "What a wrong click probability costs" in text
+    assert "none kept" in text
     assert not re.search(r"(src|href)=\"(?!data:)", text)

@@ -95,6 +95,8 @@ def test_the_same_policy_is_worth_what_was_logged():
     for method in (Method.IPS, Method.SNIPS):
         assert value(rows, method) == pytest.approx(rows.reward.mean(), rel=1e-12)
     assert compare(rows, rows, Method.SNIPS).value == 0
+    assert evaluate(rows).verdict is Against.UNKNOWN
+    assert "just what the logging policy did" in evaluate(rows).reasons[0]
 
 
 def test_the_normal_interval_of_a_plain_mean_is_the_textbook_one():
