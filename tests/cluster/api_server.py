@@ -151,7 +151,7 @@ class ApiServer:
             _request_timeout=10,
         )
 
-    def until(self, what: str, reached: Any, seconds: float = 120.0) -> Any:
+    def until(self, what: str, reached: Any, seconds: float = 400.0) -> Any:
         """Wait until it holds, whatever fails on the way."""
         end = time.monotonic() + seconds
         last: object = None
