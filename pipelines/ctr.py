@@ -50,6 +50,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
         export: Dict[str, Any] = {},  # noqa: UP006, B006
         gate: Dict[str, Any] = {},  # noqa: UP006, B006
         store: str = "",
+        release: Dict[str, Any] = {},  # noqa: UP006, B006
         start: str = "",
         work: str = "",
         inputs_digest: str = "",
@@ -74,6 +75,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
             export: How the graph stores its embedding rows, such as {"rows": "int8"}; float32 by default.
             gate: Settings of the gate, such as {"max_ece": 0.02}.
             store: Model store: a folder on a mounted volume that the endpoint watches. The newest version is the champion. Empty: no champion, nothing is deployed.
+            release: On a cluster with the release operator: the ModelRelease that gets the bundle, such as {"name": "ctr", "store_uri": "pvc://models/ctr"}; the run fails when it is taken back. Empty: the endpoint watches the store itself.
             start: Warm start: a bundle whose weights the model of its name begins with, or a model store (usually `store`) for its newest version; empty: from scratch. A cached training does not notice that a store has a newer version.
             work: Folder on a mounted volume where unfinished training waits for its retry; empty: training starts anew.
             inputs_digest: Change it when files of the same name hold other rows: it is part of the cache key of the first step.
@@ -130,7 +132,7 @@ def build_pipeline(build: Build = Build()) -> Any:  # noqa: B008  frozen
             build.equip(judged, "Validate model", MODEL, cached=False)
             # kfp.local finds the value of a condition only when it is the task's single return value.
             with dsl.If(judged.outputs["Output"] == PROMOTE, name="promoted"):
-                shipped = deploy(bundle=judged.outputs["best"], store=store)
+                shipped = deploy(bundle=judged.outputs["best"], store=store, release=release)
                 build.equip(shipped, "Deploy", LIGHT, cached=False)
 
     return ctr_pipeline

@@ -23,6 +23,7 @@ from clickmill.command import (
     model,
     monitor,
     operator,
+    pipeline,
     predict,
     release,
     run,
@@ -74,6 +75,7 @@ app.add_typer(monitor.app, name="monitor", rich_help_panel="Endpoint")
 app.add_typer(release.app, name="release", rich_help_panel="Endpoint")
 app.add_typer(operator.app, name="operator", rich_help_panel="Endpoint")
 app.command("drill", rich_help_panel="Endpoint")(drill.drill)
+app.add_typer(pipeline.app, name="pipeline", rich_help_panel="Models")
 app.add_typer(contract.app, name="contract", rich_help_panel="Inputs")
 app.add_typer(data.app, name="data", rich_help_panel="Inputs")
 app.command("train", rich_help_panel="Models")(train.train)

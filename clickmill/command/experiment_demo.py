@@ -312,7 +312,7 @@ def _reaches_the_log(log: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    old = pc.is_in(pc.utf8_slice_codeunits(log["user_id"], -1), value_set=pa.array(["3", "7"]))
+    old = pc.is_in(pc.utf8_slice_codeunits(log["user_id"], -1), value_set=pa.array(["1", "3", "5", "7"]))
     lost = pc.and_(pc.and_(pc.equal(log["arm"], "treatment"), pc.equal(log["device_os"], "android")), old)
     return pc.invert(lost)
 
@@ -355,7 +355,7 @@ def _note(name: str, truth: float) -> str:
     told = {
         "better": f"Simulated: the true lift is {truth:+.1%}.",
         "null": "Simulated: both arms are ranked by the same bundle, the true lift is 0.",
-        "broken": f"Simulated: the true lift is {truth:+.1%}, but a fifth of the treatment's Android users never reach the log.",
+        "broken": f"Simulated: the true lift is {truth:+.1%}, but two fifths of the treatment's Android users never reach the log.",
     }
     return told[name]
 

@@ -15,6 +15,7 @@ from monitoring.operator.names import GROUP, KIND, KSERVE, PLURAL, RELEASE, ROUT
 from monitoring.operator.observe import Object, Objects
 from monitoring.operator.reconcile import Plan
 from monitoring.operator.resource import Mode
+from monitoring.operator.servers import pods_name
 from monitoring.operator.status import Status
 from monitoring.operator.writes import Notice, Thing, Verb, Write
 from monitoring.release.alerts import Told
@@ -25,11 +26,13 @@ SECONDS = 10.0
 """A call may take."""
 RESOLVED_KEPT = 50
 """Alerts that are over, kept in a status: objects are small."""
+PODS = ("", "v1", "services")
 _KINDS = {
     Thing.RELEASE: (GROUP, VERSION, PLURAL),
     Thing.STATUS: (GROUP, VERSION, PLURAL),
     Thing.SERVICE: KSERVE,
     Thing.ROUTE: ROUTES,
+    Thing.PODS: PODS,
 }
 
 
@@ -63,16 +66,23 @@ class Cluster:
         selector = f"?labelSelector={RELEASE}%3D{metadata['name']}"
         others = self._call("GET", _path(KSERVE, namespace) + selector)["items"] if standard else []
         names = [home, *(each["metadata"]["name"] for each in others)]
+        seen = self._get(KSERVE, namespace, home)
+        ranked = seen is not None and "transformer" in seen["spec"]
         deployments = {
-            f"{name}-predictor": self._get(("apps", "v1", "deployments"), namespace, f"{name}-predictor")
+            f"{name}-{part}": self._get(("apps", "v1", "deployments"), namespace, f"{name}-{part}")
             for name in (names if standard else [])
+            for part in ("predictor", "transformer")[: 2 if ranked else 1]
         }
+        by_pod = self._get(PODS, namespace, pods_name(home)) if ranked and standard else None
+        beside = self._call("GET", _path(PODS, namespace) + selector)["items"] if by_pod else []
         return Objects(
             release=release,
-            home=self._get(KSERVE, namespace, home),
+            home=seen,
             others=tuple(each for each in others if each["metadata"]["name"] != home),
             deployments={name: found for name, found in deployments.items() if found is not None},
             route=self._get(ROUTES, namespace, home) if standard else None,
+            pods=by_pod,
+            others_pods=tuple(each["metadata"]["name"] for each in beside),
         )
 
     def carry(self, plan: Plan, release: Object) -> None:
@@ -132,7 +142,8 @@ class Cluster:
             metadata = {**write.body.get("metadata", {}), "resourceVersion": write.version}
             self._call("PATCH", path, {**write.body, "metadata": metadata})
         else:
-            self._call("DELETE", path, {"preconditions": {"resourceVersion": write.version}})
+            only = {"preconditions": {"resourceVersion": write.version}} if write.version else {}
+            self._call("DELETE", path, only)
         self._wrote(f"{write.verb} {write.thing}")
         log.info("%s/%s", namespace, write)
 

@@ -22,7 +22,7 @@ _COLUMNS = (
     ("Share", "string", ".status.short.share", "Of the candidate.", 0),
     ("Promoted", "string", ".status.conditions[?(@.type=='Promoted')].status", "The bundle of the spec serves.", 0),
     ("Since", "date", ".status.release.since", "When phase or step began.", 0),
-    ("Why", "string", ".status.message", "Why it stands where it stands.", 0),
+    ("Why", "string", ".status.short.why", "Why it stands where it stands.", 0),
     ("Frozen", "string", ".status.conditions[?(@.type=='Frozen')].status", "Nothing goes forward.", 1),
     ("Edited", "string", ".status.conditions[?(@.type=='Edited')].status", "Somebody changed traffic by hand.", 1),
 )  # fmt: skip

@@ -26,7 +26,11 @@ class Objects:
     others: tuple[Object, ...] = ()
     """InferenceServices that the operator made for it."""
     deployments: Mapping[str, Object] = field(default_factory=dict)
-    """Name to Deployment, of the predictors."""
+    """Name to Deployment, of predictors and transformers."""
+    pods: Object | None = None
+    """Home's Service of the predictor's pods, if it has one."""
+    others_pods: tuple[str, ...] = ()
+    """Names of such Services that the operator made."""
     route: Object | None = None
 
 
@@ -67,7 +71,11 @@ def _scene(objects: Objects, home: Object, spec: ModelReleaseSpec, status: Statu
     uris = {spec.bundle.digest: spec.bundle.uri, **status.uris}
 
     def server(seen: Object) -> servers.Server:
-        return servers.server(seen, objects.deployments.get(f"{seen['metadata']['name']}-predictor"), uris)
+        name = seen["metadata"]["name"]
+        predictor, transformer = (
+            objects.deployments.get(f"{name}-{part}") for part in ("predictor", "transformer")
+        )
+        return servers.server(seen, predictor, uris, transformer=transformer)
 
     def alive(seen: Iterable[Object]) -> Iterable[Object]:
         return (each for each in seen if "deletionTimestamp" not in each["metadata"])
@@ -83,6 +91,8 @@ def _scene(objects: Objects, home: Object, spec: ModelReleaseSpec, status: Statu
         entry=servers.entry(home),
         template=home,
         owner={"name": metadata["name"], "uid": metadata["uid"]},
+        pods=objects.pods,
+        others_pods=objects.others_pods,
     )
 
 

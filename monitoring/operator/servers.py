@@ -16,6 +16,9 @@ from monitoring.operator.names import BEFORE, BUNDLE, GROUP, KIND, RELEASE, SOUR
 _NOT_COPIED = ("kubectl.kubernetes.io/", "meta.helm.sh/", "argocd.argoproj.io/")
 _NOT_COPIED_LABELS = (*_NOT_COPIED, "helm.sh/", "app.kubernetes.io/managed-by")
 
+STORAGE_URI = "STORAGE_URI"
+"""Variable by which KServe knows what a container of ours is to find at /mnt/models."""
+
 
 @dataclass(frozen=True)
 class Server:
@@ -56,8 +59,14 @@ class Revisions:
     """The newest one at the time the spec was last changed by the operator."""
 
 
-def server(seen: Mapping[str, Any], deployment: Mapping[str, Any] | None, uris: Mapping[str, str]) -> Server:
-    """From the objects as the API gives them. deployment: of its predictor; None in mode Knative, and while there is none."""
+def server(
+    seen: Mapping[str, Any],
+    deployment: Mapping[str, Any] | None,
+    uris: Mapping[str, str],
+    *,
+    transformer: Mapping[str, Any] | None = None,
+) -> Server:
+    """From the objects as the API gives them. deployment, transformer: its Deployments; None in mode Knative, and while there is none."""
     spec = seen["spec"]["predictor"]
     uri = spec.get("model", {}).get("storageUri", "")
     conditions = {each["type"]: each for each in seen.get("status", {}).get("conditions", [])}
@@ -71,7 +80,10 @@ def server(seen: Mapping[str, Any], deployment: Mapping[str, Any] | None, uris: 
         uri=uri,
         bundle=next((digest for digest, address in uris.items() if address == uri), None),
         available=not away,
-        complete=deployment is not None and _complete(deployment, uri),
+        complete=all(
+            each is not None and _complete(each, uri)
+            for each in (deployment, transformer)[: 2 if _reads_bundle(seen["spec"]) else 1]
+        ),
         away_since=None if since is None else datetime.fromisoformat(since),
         replicas=0 if deployment is None else deployment.get("status", {}).get("availableReplicas", 0),
         version=seen["metadata"]["resourceVersion"],
@@ -97,6 +109,61 @@ def _complete(deployment: Mapping[str, Any], uri: str) -> bool:
         and counts == {wanted}
         and wanted > 0
     )
+
+
+def told_to_load(spec: Mapping[str, Any], uri: str) -> dict[str, Any]:
+    """The parts of an InferenceService's spec that name the bundle, naming the one at `uri`: the predictor's address and, where a
+    transformer reads the bundle too, its STORAGE_URI. As a merge patch of the spec."""
+    found: dict[str, Any] = {"predictor": {"model": {"storageUri": uri}}}
+    if _reads_bundle(spec):
+        containers = copy.deepcopy(spec["transformer"]["containers"])
+        for container in containers:
+            for variable in container.get("env") or []:
+                if variable["name"] == STORAGE_URI:
+                    variable["value"] = uri
+        found["transformer"] = {"containers": containers}
+    return found
+
+
+def _reads_bundle(spec: Mapping[str, Any]) -> bool:
+    """Whether the transformer loads the bundle as well, as our ranker does."""
+    containers = spec.get("transformer", {}).get("containers") or []
+    return any(variable["name"] == STORAGE_URI for each in containers for variable in each.get("env") or [])
+
+
+def pods_name(server: str) -> str:
+    """Of the Service by which a ranker sees the predictor's pods one by one (the chart makes home's)."""
+    return f"{server}-predictor-pods"
+
+
+def pods_beside(home: Mapping[str, Any], name: str, owner: Mapping[str, Any]) -> dict[str, Any]:
+    """Such a Service for the InferenceService `name`, like `home`'s."""
+    spec = home["spec"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": pods_name(name),
+            "labels": {RELEASE: owner["name"]},
+            "ownerReferences": [_owned_by(owner)],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "selector": {**spec["selector"], "serving.kserve.io/inferenceservice": name},
+            "ports": spec["ports"],
+        },
+    }
+
+
+def _owned_by(owner: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": KIND,
+        "name": owner["name"],
+        "uid": owner["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
 
 
 def name_of(base: str, bundle: str) -> str:
@@ -129,7 +196,10 @@ def beside(
     spec.pop("canary", None)
     predictor = spec["predictor"]
     predictor.pop("canaryTrafficPercent", None)
-    predictor["model"]["storageUri"] = uri
+    changed = told_to_load(spec, uri)
+    predictor["model"] |= changed["predictor"]["model"]
+    if "transformer" in changed:
+        spec["transformer"] |= changed["transformer"]
     if floor > predictor.get("minReplicas", 1):
         predictor["minReplicas"] = floor
         if predictor.get("maxReplicas"):
@@ -141,19 +211,20 @@ def beside(
             "name": name_of(metadata["name"], bundle),
             "labels": {**labels, RELEASE: owner["name"], BUNDLE: bundle[:12]},
             "annotations": {**annotations, BUNDLE: bundle},
-            "ownerReferences": [
-                {
-                    "apiVersion": f"{GROUP}/{VERSION}",
-                    "kind": KIND,
-                    "name": owner["name"],
-                    "uid": owner["uid"],
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
+            "ownerReferences": [_owned_by(owner)],
         },
         "spec": spec,
     }
 
 
-__all__ = ["Revisions", "Server", "beside", "entry", "name_of", "server"]
+__all__ = [
+    "Revisions",
+    "Server",
+    "beside",
+    "entry",
+    "name_of",
+    "pods_beside",
+    "pods_name",
+    "server",
+    "told_to_load",
+]

@@ -46,6 +46,10 @@ class Scene:
     """Home as the API gives it."""
     owner: Mapping[str, Any]
     """Name and uid of the ModelRelease."""
+    pods: Mapping[str, Any] | None = None
+    """Home's Service of the predictor's pods, where a ranker asks by it."""
+    others_pods: tuple[str, ...] = ()
+    """Names of such Services beside it."""
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -81,7 +85,7 @@ def plan(
         mirror = _mirror(split, scene)
         writes += _route(routes.wanted(spec, weights, mirror), scene, state, now)
     writes += _leavings(wanted, split, scene, quiet)
-    return writes
+    return [*_pods(scene, writes), *writes]
 
 
 def edits(scene: Scene) -> str:
@@ -141,7 +145,7 @@ def _servers(
             home.name,
             {
                 "metadata": {"annotations": {BUNDLE: main}},
-                "spec": {"predictor": {"model": {"storageUri": uris[main]}}},
+                "spec": servers.told_to_load(scene.template["spec"], uris[main]),
             },
             home.version,
         )
@@ -158,6 +162,19 @@ def _create(bundle: str, scene: Scene, uris: Mapping[str, str]) -> Iterator[Writ
         name,
         servers.beside(scene.template, bundle, uris[bundle], scene.owner, most),
     )
+
+
+def _pods(scene: Scene, writes: list[Write]) -> Iterator[Write]:
+    """Services of the predictor's pods, for each server beside home: there before it, gone after it."""
+    if scene.pods is None:
+        return
+    coming = {each.name for each in writes if each.thing is Thing.SERVICE and each.verb is Verb.CREATE}
+    wanted = {servers.pods_name(name): name for name in (*coming, *(each.name for each in scene.others))}
+    for service, name in sorted(wanted.items()):
+        if service not in scene.others_pods:
+            yield Write(Verb.CREATE, Thing.PODS, service, servers.pods_beside(scene.pods, name, scene.owner))
+    for service in sorted(set(scene.others_pods) - set(wanted)):
+        yield Write(Verb.DELETE, Thing.PODS, service)
 
 
 def _up_beside(bundle: str, scene: Scene) -> bool:

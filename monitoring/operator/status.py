@@ -19,6 +19,9 @@ HISTORY = 20
 TELL_SECONDS = 60.0
 """What is waited for is told anew no more often: its numbers change at every look, and each telling is a write."""
 
+WIDTH = 100
+"""Characters of the reason that `kubectl get` shows."""
+
 
 class State(Release):
     """`clickmill.release.Release` in camelCase."""
@@ -102,6 +105,8 @@ class Short(BaseModel):
     """First 12 digits of the bundle under way."""
     share: str = ""
     """Of the candidate: `5%`, `mirrored`, or nothing."""
+    why: str = ""
+    """The first words of `message`."""
 
 
 class Status(BaseModel):
@@ -184,7 +189,7 @@ class Status(BaseModel):
                 "history": (*self.history, line)[-HISTORY:],
                 "message": decision.reason,
                 "told_at": now,
-                "short": _short(release),
+                "short": _short(release, decision.reason),
             }
         )
 
@@ -204,12 +209,22 @@ class Status(BaseModel):
             return self
         if self.told_at is not None and (now - self.told_at).total_seconds() < TELL_SECONDS:
             return self
-        return self.model_copy(update={"message": words, "told_at": now})
+        short = self.short.model_copy(update={"why": _first(words)})
+        return self.model_copy(update={"message": words, "told_at": now, "short": short})
 
 
-def _short(release: Release) -> Short:
+def _first(words: str) -> str:
+    return words if len(words) <= WIDTH else f"{words[: WIDTH - 1]}…"
+
+
+def _short(release: Release, reason: str) -> Short:
     share = f"{release.percent}%" if release.percent else "mirrored" * (release.phase is Phase.SHADOW)
-    return Short(stable=release.stable[:12], candidate=(release.candidate or "")[:12], share=share)
+    return Short(
+        stable=release.stable[:12],
+        candidate=(release.candidate or "")[:12],
+        share=share,
+        why=_first(reason),
+    )
 
 
 __all__ = ["HISTORY", "TELL_SECONDS", "Condition", "Kind", "Line", "Short", "Spell", "State", "Status"]

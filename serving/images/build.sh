@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds both images with buildah, without a daemon. `make images` runs it; see docs/serving.md.
+# Builds the images with buildah, without a daemon. `make images` runs it; see docs/serving.md.
 #
 #   BASE          image with a python3 of 3.11; default: the Dockerfile's. `debootstrap`: a Debian bookworm made here, where no registry is reached
 #   BUILDAH_ARGS  further arguments of `buildah build`, for example --isolation chroot, or a --volume with certificates
-#   TARGETS       default: serving steps
+#   TARGETS       default: serving steps monitoring
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -27,8 +27,8 @@ if [ "$base" = debootstrap ]; then
   fi
 fi
 
-declare -A names=([serving]=clickmill/serving [steps]=clickmill/steps-python)
-for target in ${TARGETS:-serving steps}; do
+declare -A names=([serving]=clickmill/serving [monitoring]=clickmill/monitoring [steps]=clickmill/steps-python)
+for target in ${TARGETS:-serving steps monitoring}; do
   # shellcheck disable=SC2086 # the arguments are words
   buildah build --layers ${base:+--build-arg "BASE=$base"} ${BUILDAH_ARGS:-} \
     --file serving/images/Dockerfile --target "$target" --tag "${names[$target]}:$version" .

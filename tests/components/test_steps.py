@@ -287,11 +287,11 @@ def test_without_a_champion_the_floors_decide_and_the_store_gets_version_1(
     curve = metrics["confidenceMetrics"]
     assert (curve[0]["recall"], curve[-1]["recall"]) == (0.0, 1.0)
     summary = make(dsl.Markdown, "deployed.md")
-    assert deploy.python_func(judged["best"], str(store), summary) == 1
+    assert deploy.python_func(judged["best"], str(store), {}, summary) == 1
     assert Store(store).versions() == [1]
     assert "version 1" in Path(summary.path).read_text()
     # the same bundle once more is no new version
-    assert deploy.python_func(judged["best"], str(store), summary) == 1
+    assert deploy.python_func(judged["best"], str(store), {}, summary) == 1
 
 
 def test_the_champion_is_compared_on_the_same_rows_and_an_equal_is_no_improvement(
@@ -331,7 +331,7 @@ def test_without_a_store_nothing_is_deployed_and_it_says_so(
     calibrated: dict[str, Any], tmp_path: Path
 ) -> None:
     summary = Artifacts(tmp_path)(dsl.Markdown, "deployed.md")
-    assert deploy.python_func(calibrated["bundle"], "", summary) == 0
+    assert deploy.python_func(calibrated["bundle"], "", {}, summary) == 0
     assert "no model store was given" in Path(summary.path).read_text()
 
 

@@ -41,6 +41,7 @@ FULL = {
     "predictionLog": {"claim": "prediction-log", "saltSecretName": "salt"},
     "clicks": {"claim": "click-log", "path": "by-hour"},
     "quality": {"enabled": True},
+    "drift": {"enabled": True},
     "monitoring": {
         "enabled": True,
         "rulesConfigMap": True,
@@ -62,9 +63,23 @@ KNATIVE = {
     "autoscaling": {"class": "none"},
 }
 TF_SERVING = {**MINIMAL, "endpoint": {"storageUri": "s3://ads/ctr/7", "runtime": "tf-serving"}}
-CASES = {"minimal": MINIMAL, "full": FULL, "knative": KNATIVE, "tf-serving": TF_SERVING}
+# What `FULL` can't have at once with the rest.
+OTHER = {
+    **FULL,
+    "drift": {"enabled": True, "schedule": "0 3 * * *", "claim": "drift"},
+    "autoscaling": {"class": "none"},
+    "ranker": {"enabled": False},
+}
+CASES = {"other": OTHER, "minimal": MINIMAL, "full": FULL, "knative": KNATIVE, "tf-serving": TF_SERVING}
 
 Object = dict[str, Any]
+
+
+class Loader(yaml.CSafeLoader):
+    """Go's YAML has no type `value`: it writes a bare `=`."""
+
+
+Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
 
 
 def program() -> str:
@@ -104,7 +119,7 @@ def text(
 
 def objects(values: Object, **options: Any) -> list[Object]:
     """The rendered objects."""
-    return [each for each in yaml.load_all(text(values, **options), Loader=yaml.CSafeLoader) if each]
+    return [each for each in yaml.load_all(text(values, **options), Loader=Loader) if each]
 
 
 def of_kind(rendered: list[Object], kind: str) -> list[Object]:
@@ -165,6 +180,6 @@ def committed(folder: Path) -> list[Object]:
         each
         for path in sorted(folder.glob("*.yaml"))
         if path.name not in {"values.yaml", "kustomization.yaml"}
-        for each in yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader)
+        for each in yaml.load_all(path.read_text(), Loader=Loader)
         if each
     ]

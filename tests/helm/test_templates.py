@@ -71,7 +71,6 @@ def test_without_optional_kinds_the_cluster_is_asked_for_nothing_it_lacks():
         "AlertmanagerConfig",
         "ScaledObject",
         "ResourceQuota",
-        "Deployment",
     }
     assert {"InferenceService", "ServingRuntime", "NetworkPolicy", "PodDisruptionBudget"} <= found
 
@@ -125,7 +124,7 @@ def test_keda_asks_for_queue_and_p99_of_these_pods_only():
 def test_a_single_replica_can_be_drained():
     rendered = objects({**MINIMAL, "predictor": {"replicas": {"min": 1, "max": 3}}})
     budgets = of_kind(rendered, "PodDisruptionBudget")
-    assert [each["metadata"]["name"] for each in budgets] == ["ctr-transformer"]
+    assert {each["metadata"]["name"] for each in budgets} == {"ctr-transformer", "ctr-operator"}
 
 
 def test_pods_live_longer_than_their_drain():
@@ -180,6 +179,26 @@ def test_live_quality_says_which_claim_it_lacks():
     log = {"predictionLog": {"claim": "log", "saltSecretName": "salt"}}
     with pytest.raises(rendering.HelmFailed, match=r"clicks\.claim: live quality reads"):
         objects({**MINIMAL, **log, "quality": {"enabled": True}})
+
+
+def test_drift_is_a_deployment_that_is_scraped_or_a_cron_job_that_keeps_its_reports():
+    rendered = objects(FULL)
+    (drift,) = named(rendered, "Deployment", "ctr-drift")["spec"]["template"]["spec"]["containers"]
+    assert drift["ports"] == [{"name": "metrics", "containerPort": 9107, "protocol": "TCP"}]
+    assert "CronJob" not in kinds(rendered)
+    rendered = objects(rendering.OTHER)
+    cron = named(rendered, "CronJob", "ctr-drift")["spec"]
+    assert (cron["schedule"], cron["timeZone"], cron["concurrencyPolicy"]) == (
+        "0 3 * * *",
+        "Etc/UTC",
+        "Forbid",
+    )
+    (job,) = cron["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert "--once" in job["args"]
+    assert "ctr-drift" not in {each["metadata"]["name"] for each in of_kind(rendered, "Deployment")}
+    lost = {**FULL, "drift": {"enabled": True, "schedule": "0 3 * * *"}}
+    with pytest.raises(rendering.HelmFailed, match="name the claim that keeps them"):
+        objects(lost)
 
 
 def test_images_by_registry_tag_and_digest():

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from helm import generate
+from tests.helm import rendering
 
 KUBERNETES = "k8s.io/kubernetes@v1.34.4"
 CRDS = {
@@ -30,13 +31,6 @@ CRDS = {
 }
 
 Schema = dict[str, Any]
-
-
-class Loader(yaml.CSafeLoader):
-    """Go's YAML has no type `value`: an enum of prometheus-operator lists a bare `=`."""
-
-
-Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
 
 
 def kubeconform() -> str:
@@ -143,7 +137,7 @@ def folder() -> Path:
         )
         for module, pattern in CRDS.items():
             for path in sorted(_module(module).glob(pattern)):
-                for crd in yaml.load_all(path.read_text(), Loader=Loader):
+                for crd in yaml.load_all(path.read_text(), Loader=rendering.Loader):
                     if crd:
                         kinds |= of_crd(crd)
         write(kinds, target)

@@ -34,7 +34,7 @@ def built(folder):
 
 
 def objects(folder):
-    return [each for each in yaml.load_all(built(folder), Loader=yaml.CSafeLoader) if each]
+    return [each for each in yaml.load_all(built(folder), Loader=rendering.Loader) if each]
 
 
 def keyed(found):
@@ -62,7 +62,7 @@ def test_an_overlay_is_what_the_chart_gives_with_the_values_beside_it(name):
     text = generate.render(
         rendering.program(), generate.BASE / "values.yaml", ROOT / "overlays" / name / "values.yaml"
     )
-    chart = keyed([each for each in yaml.load_all(text, Loader=yaml.CSafeLoader) if each])
+    chart = keyed([each for each in yaml.load_all(text, Loader=rendering.Loader) if each])
     overlay = keyed(objects(f"overlays/{name}"))
     namespace = overlay.pop(("Namespace", "clickmill"))
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"

@@ -310,6 +310,27 @@ def test_the_server_beside_is_a_copy_without_what_tools_keep_on_the_original():
     assert twin.route["spec"]["rules"][0]["backendRefs"][0]["name"] == "ctr-transformer"
 
 
+def test_a_ranker_reads_the_bundle_of_its_predictor_and_sees_its_pods():
+    twin = started(transformer=True)
+    twin.name(B)
+    twin.until(lambda t: t.where[0] == "shadow")
+    (ranker,) = twin.services["ctr-bbbbbbbbbb"]["spec"]["transformer"]["containers"]
+    assert ranker["env"] == [{"name": "STORAGE_URI", "value": URIS[B]}, {"name": "X", "value": "y"}]
+    made = twin.others_by_pod["ctr-bbbbbbbbbb-predictor-pods"]
+    assert made["spec"]["selector"] == {
+        "serving.kserve.io/inferenceservice": "ctr-bbbbbbbbbb", "component": "predictor",
+    }  # fmt: skip
+    assert twin.log.index("create Service ctr-bbbbbbbbbb-predictor-pods") < twin.log.index(
+        "create InferenceService ctr-bbbbbbbbbb"
+    )
+    twin.until(promoted(B))
+    twin.until(lambda t: "ctr-bbbbbbbbbb" not in t.services)
+    twin.quiet()
+    assert set(twin.others_by_pod) == {"ctr-aaaaaaaaaa-predictor-pods"}
+    (ranker,) = twin.services["ctr"]["spec"]["transformer"]["containers"]
+    assert ranker["env"] == [{"name": "STORAGE_URI", "value": URIS[B]}, {"name": "X", "value": "y"}]
+
+
 # What can't be carried out
 
 

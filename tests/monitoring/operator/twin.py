@@ -78,7 +78,14 @@ class Twin:
             "metadata": {"name": "ctr", "uid": "u1", "generation": 1, "resourceVersion": "1"},
             "spec": {"bundle": {"uri": URIS[wanted], "digest": wanted}, "target": target, "policy": policy},
         }
-        self.services = {"ctr": service(**({"transformer": {}} if transformer else {}))}
+        ranker = {
+            "name": "kserve-container",
+            "env": [{"name": "STORAGE_URI", "value": URIS[A]}, {"name": "X", "value": "y"}],
+        }
+        self.services = {"ctr": service(**({"transformer": {"containers": [ranker]}} if transformer else {}))}
+        selector = {"serving.kserve.io/inferenceservice": "ctr", "component": "predictor"}
+        self.by_pod = {"spec": {"selector": selector, "ports": [{"port": 8081}]}} if transformer else None
+        self.others_by_pod = {}
         self.pods = {}  # name: [(uri, ticks until they answer), ...] oldest first
         self.route = None
         self.log, self.notices, self.bad, self.faults = [], [], set(), set()
@@ -169,6 +176,7 @@ class Twin:
                 "status": {"observedGeneration": 1, "replicas": 2 * len(pods), "updatedReplicas": 2 * newest,
                            "availableReplicas": 2 * answering},
             }  # fmt: skip
+            found[f"{name}-transformer"] = found[f"{name}-predictor"]
         return found
 
     def seen(self):
@@ -189,6 +197,8 @@ class Twin:
             others=tuple(services.values()),
             deployments=self.deployments(),
             route=copy.deepcopy(self.route),
+            pods=self.by_pod,
+            others_pods=tuple(self.others_by_pod),
         )
 
     def heard(self):
@@ -227,6 +237,12 @@ class Twin:
             assert (self.route is None) is (write.verb is Verb.CREATE)
             self.route = merged(self.route or {}, write.body)
             self._touch(self.route)
+        elif write.thing is Thing.PODS:
+            if write.verb is Verb.DELETE:
+                del self.others_by_pod[write.name]
+            else:
+                assert write.name not in self.others_by_pod
+                self.others_by_pod[write.name] = write.body
         elif write.verb is Verb.DELETE:
             del self.services[write.name]
         elif write.verb is Verb.CREATE:
