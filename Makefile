@@ -14,7 +14,7 @@ OUT ?= out
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export UV_LINK_MODE ?= copy
 
-.PHONY: help setup demo demo-incident test test-integration test-large test-cluster cluster-up cluster-down lint format gen lock images bench bench-experiment bench-serve bench-train clean
+.PHONY: help setup demo demo-incident test test-integration test-large test-cluster cluster-up cluster-down lint format gen lock images bench bench-drift bench-experiment bench-serve bench-train clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -69,7 +69,7 @@ lock: $(UV)  ## resolve requirements.lock again after a change of pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
 	$(IMAGE_LOCK) pyproject.toml --extra serving -o serving/images/serving.lock
-	$(IMAGE_LOCK) pyproject.toml --extra pipelines --extra sweep -o serving/images/steps.lock
+	$(IMAGE_LOCK) pyproject.toml --extra pipelines --extra sweep --extra monitoring -o serving/images/steps.lock
 	$(IMAGE_LOCK) pyproject.toml --extra monitoring -o serving/images/monitoring.lock
 	echo hatchling | $(IMAGE_LOCK) - -o serving/images/build.lock
 
@@ -89,6 +89,9 @@ bench-serve: $(READY)  ## the endpoint beside stock KServe and the bare call, go
 
 bench-train: $(READY)  ## training speed beside DeepCTR, FuxiCTR and the roofline (makes their environments: a few GB; half an hour)
 	$(BIN)/python tests/bench/train.py $(ARGS)
+
+bench-drift: $(READY)  ## drift beside plain Evidently, and ten million rows in bounded memory (2 GB of disk)
+	$(BIN)/python tests/bench/drift.py $(ARGS)
 
 bench-experiment: $(READY)  ## 100 million impressions to per-user sums by DuckDB, false alarms under continuous looking, shared budgets
 	$(BIN)/python tests/bench/experiment.py sums

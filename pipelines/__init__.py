@@ -1,3 +1,3 @@
-"""The training pipeline, its compiled YAML, and its run on this machine. May import `components` and `clickmill`."""
+"""The pipelines of training and of drift, their compiled YAML, and the training's run on this machine. May import `components` and `clickmill`."""
 
-__all__ = ["build", "compile", "ctr", "local"]
+__all__ = ["build", "compile", "ctr", "drift", "local"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipelines import drift
 from pipelines.ctr import compile_pipeline
 
 COMPILED = Path(__file__).parent / "compiled"
@@ -14,11 +15,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """File name to the knobs it is compiled with (`pipelines.build.Build`)."""
 
+DRIFT = "drift.yaml"
+"""The scheduled look at drift, with the default knobs."""
+
 
 def main() -> None:
     """Write all variants."""
     for name, knobs in VARIANTS.items():
         print(compile_pipeline(COMPILED / name, **knobs))
+    print(drift.compile_pipeline(COMPILED / DRIFT))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote
 from clickmill.errors import RequestTooLarge
 from serving.fallback import wish_of
 from serving.gate import timeout_of
+from serving.http_protocol import ARRIVED
 from serving.limits import Limits
 from serving.predictor import Answer, BundleModel
 from serving.ranker import Ranker
@@ -63,6 +64,7 @@ class Front:
         self._scheduler, self._ranker = scheduler, ranker or Ranker(model, scheduler)
         metrics, name = model.metrics, model.name
         self._seconds = {p: metrics.request_seconds.labels(name, p) for p in ("v1", "v2", "rank")}
+        self._late = {p: metrics.late.labels(name, p) for p in self._seconds}
         self._in_flight = metrics.in_flight.labels(name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,9 +100,11 @@ class Front:
         self, protocol: str, scope: Scope, receive: Receive, send: Send, name: str, version: str | None
     ) -> None:
         self._in_flight.inc()
+        deadline = None
         try:
             headers = scope["headers"]
-            deadline = self._scheduler.gate.deadline(timeout_of(headers))  # runs while the body comes in
+            # runs while the body comes in
+            deadline = self._scheduler.gate.deadline(timeout_of(headers), scope.get(ARRIVED))
             body = await read_body(headers, receive, self.limits)
             start = time.perf_counter()
             if unquote(name) != self.model.name:
@@ -125,6 +129,9 @@ class Front:
             self._seconds[protocol].observe(time.perf_counter() - start)
         finally:
             self._in_flight.dec()
+            left = self._scheduler.gate.left(deadline)
+            if left is not None and left < 0:
+                self._late[protocol].inc()
 
     def _headers(self, answer: Answer) -> list[tuple[bytes, bytes]]:
         kind = _JSON if answer.json_length is None else _BINARY

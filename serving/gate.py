@@ -49,10 +49,10 @@ class Gate:
         """How many are inside now."""
         return self._inside
 
-    def deadline(self, timeout_seconds: float | None = None) -> float | None:
-        """When a request that arrives now must have begun to be scored, on the gate's clock; None for never."""
+    def deadline(self, timeout_seconds: float | None = None, since: float | None = None) -> float | None:
+        """When a request that arrives now, or came at `since`, must have begun to be scored, on the gate's clock; None for never."""
         seconds = self._default if timeout_seconds is None else timeout_seconds
-        return None if seconds is None else self._clock() + seconds
+        return None if seconds is None else (self._clock() if since is None else since) + seconds
 
     def left(self, deadline: float | None) -> float | None:
         """Seconds until a deadline, below 0 when it is over; None for never."""

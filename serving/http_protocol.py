@@ -4,10 +4,13 @@ connections that send theirs a byte at a time were kept for ever."""
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+ARRIVED = "clickmill.arrived"
+"""Key of an ASGI scope: when the head of the request had been read, in seconds of `time.monotonic`."""
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers. Proxies in front of an endpoint send 1 to 8 KB."""
 HEAD_SECONDS = 10.0
@@ -37,6 +40,8 @@ class BoundedHead(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._have_head()
+        # a loop with much to do comes to the request later: its time runs from here
+        self.scope[ARRIVED] = time.monotonic()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -103,6 +103,12 @@ class Metrics:
             [model, protocol, names.REASON],
             registry=registry,
         )
+        self.late = Counter(
+            names.LATE,
+            "Answers, good or not, that were written after their request's deadline.",
+            [model, protocol],
+            registry=registry,
+        )
         self.in_flight = Gauge(names.IN_FLIGHT, "Requests being answered.", [model], registry=registry)
         self.not_finite = Counter(
             names.NOT_FINITE, "Predictions that came out NaN or infinite.", [model], registry=registry

@@ -25,6 +25,7 @@ from serving.tensors import DATATYPE, Form, NamedTensor, from_buffers, from_list
 from serving.v1 import parse_json
 
 OUTPUTS = ("pctr", "logit")
+_INTEGERS = {int}
 MOST_INPUTS = 10_000
 """Tensors of one request; a contract has far fewer fields, a message of a few bytes each could have hundreds of thousands."""
 
@@ -162,7 +163,7 @@ def _header(item: Any, index: int) -> tuple[str, str, tuple[int, ...], list[Any]
     name, datatype, shape = item.get("name"), item.get("datatype"), item.get("shape")
     if not isinstance(name, str) or not isinstance(datatype, str):
         raise MalformedRequest(f"inputs[{index}] needs the strings `name` and `datatype`")
-    if not isinstance(shape, list) or not all(type(side) is int for side in shape):
+    if not isinstance(shape, list) or set(map(type, shape)) - _INTEGERS:
         raise MalformedRequest(
             f"input `{name:.100}`: `shape` must be a list of integers; got {str(shape)[:60]}"
         )
@@ -174,7 +175,10 @@ def _header(item: Any, index: int) -> tuple[str, str, tuple[int, ...], list[Any]
 
 def _size(item: dict[str, Any], name: str, left: int) -> int:
     """Bytes of an input's buffer; `left` follow in the body."""
-    size = _parameters(item, f"input `{name}`").get("binary_data_size")
+    parameters = item.get("parameters")
+    # by its own words only where it is needed: there are as many inputs as fields
+    own = parameters if type(parameters) is dict else _parameters(item, f"input `{name}`")
+    size = own.get("binary_data_size")
     if type(size) is not int or size < 0:
         raise MalformedRequest(
             f"input `{name:.100}` has neither `data` nor a `binary_data_size`; send one of them"

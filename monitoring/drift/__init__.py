@@ -15,7 +15,7 @@ from monitoring.drift.retraining_record import RetrainingRecord
 from monitoring.drift.settings import DriftSettings
 from monitoring.drift.trainers import KubeflowTrainer, LocalTrainer, Trainer
 from monitoring.drift.verdict import Drift, FieldDrift, Quality
-from monitoring.drift.watch import Retrain, look_once, watch
+from monitoring.drift.watch import Retrain, kubeflow_retrain, look_once, watch
 
 __all__ = [
     "Batch",
@@ -43,6 +43,7 @@ __all__ = [
     "answer",
     "decide",
     "examine",
+    "kubeflow_retrain",
     "learn",
     "look_once",
     "watch",

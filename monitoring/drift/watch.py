@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
 
 from clickmill.data.files import PathsLike
-from clickmill.errors import ClickmillError
+from clickmill.errors import ClickmillError, UsageError
 from monitoring.drift import kept
 from monitoring.drift.answer import answer
 from monitoring.drift.examine import WindowDrift
@@ -20,7 +21,7 @@ from monitoring.drift.exporter import DriftCollector, write_textfile
 from monitoring.drift.look import Looker
 from monitoring.drift.retraining import RetrainingDecision, RetrainingPolicy
 from monitoring.drift.retraining_record import RetrainingRecord
-from monitoring.drift.trainers import Trainer
+from monitoring.drift.trainers import KubeflowTrainer, Trainer
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,18 @@ class Retrain:
 
     trainer: Trainer
     policy: RetrainingPolicy
+
+
+def kubeflow_retrain(
+    pipeline: Path, arguments: Mapping[str, Any], host: str | None, experiment: str, budget: Mapping[str, Any]
+) -> Retrain:
+    """An answer by a run of a compiled pipeline. Raises UsageError for a pipeline that is not there, ValidationError for the budget."""
+    if not pipeline.is_file():
+        raise UsageError(
+            f"{pipeline}: no such file; give the compiled training pipeline, on a volume the step mounts"
+        )
+    trainer = KubeflowTrainer(pipeline, arguments, host=host, experiment=experiment)
+    return Retrain(trainer, RetrainingPolicy.model_validate(budget))
 
 
 def look_once(
@@ -110,4 +123,4 @@ def watch(
         thread.join()
 
 
-__all__ = ["RECORD", "TEXTFILE", "Retrain", "look_once", "watch"]
+__all__ = ["RECORD", "TEXTFILE", "Retrain", "kubeflow_retrain", "look_once", "watch"]

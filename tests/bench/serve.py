@@ -118,10 +118,7 @@ def _sides(
                 for name in _AT_RATES
             ]
     if at_rates:
-        print(
-            "\nat fixed rates (Poisson, open loop): a quarter, half and three quarters of what stock V1 can do,"
-        )
-        print("and half of what ours can")
+        print("\nat fixed rates (Poisson, open loop): half and four fifths of the most that stock V1 can do")
         print(f"{'rows':>5} {'':24} {'req/s':>8} {'p50 ms':>8} {'p99 ms':>8} {'refused':>8}")
         for n, name, r in at_rates:
             print(f"{n:5} {name:24} {r.rate:8.0f} {r.p50_ms:8.2f} {r.p99_ms:8.2f} {r.failed:8.1%}")

@@ -41,15 +41,20 @@ serve(**json.loads(sys.argv[1]), load=load)
 """An endpoint whose graph takes 10 ms more, however many rows it is given."""
 
 BIASES = (-3.0, -1.0)
+TIMEOUT_MS = 2000
+"""Of a ranking."""
 
 
 class Crowd:
     """Clients that each ask again as soon as they are answered, and a moment later when they are turned away."""
 
-    def __init__(self, endpoint: Endpoint, clients: int) -> None:
+    def __init__(self, endpoint: Endpoint, clients: int, ranking: dict[str, object] | None = None) -> None:
+        """They ask for rankings where one is given, else for predictions."""
         self.scored: list[tuple[str, float]] = []
+        self.ranked: list[tuple[str | None, list[str]]] = []
         self.shed: list[http.client.HTTPMessage] = []
         self.failures: list[str] = []
+        self._ranking = ranking
         self._address = endpoint.url.removeprefix("http://")
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
@@ -66,12 +71,19 @@ class Crowd:
 
     def _ask(self) -> None:
         connection = http.client.HTTPConnection(self._address, timeout=30)
-        body = json.dumps({"instances": [GOOD_ROW]})
+        verb = "predict" if self._ranking is None else "rank"
+        body = json.dumps(self._ranking or {"instances": [GOOD_ROW]})
+        headers = {"content-type": "application/json"}
+        if self._ranking is not None:
+            headers["x-request-timeout-ms"] = str(TIMEOUT_MS)
         while not self._stop.is_set():
-            connection.request("POST", "/v1/models/small:predict", body, {"content-type": "application/json"})
+            connection.request("POST", f"/v1/models/small:{verb}", body, headers)
             answer = connection.getresponse()
             data = json.loads(answer.read())
-            if answer.status == 200:
+            if answer.status == 200 and self._ranking is not None:
+                sources = [one["source"] for one in data["ranked"]]
+                self.ranked.append((answer.headers["x-clickmill-fallback"], sources))
+            elif answer.status == 200:
                 logit = data["predictions"][0]["logit"]
                 self.scored.append((answer.headers["x-clickmill-version"], logit))
             elif (answer.status, data["reason"]) == (503, "overload"):
@@ -82,8 +94,17 @@ class Crowd:
         connection.close()
 
 
+def late_answers(endpoint: Endpoint, protocol: str) -> float:
+    """By the endpoint's own clock: what waits in this machine's queues before it is no fault of the endpoint."""
+    lines = httpx.get(f"{endpoint.url}/metrics", timeout=30).text.splitlines()
+    name = "clickmill_late_answers_total{"
+    return sum(
+        float(li.split()[-1]) for li in lines if li.startswith(name) and f'protocol="{protocol}"' in li
+    )
+
+
 def until(condition) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.02)
@@ -134,3 +155,24 @@ def test_in_company_all_are_answered_and_a_reload_in_the_middle_mixes_no_bundles
         requests = metric(endpoint, "clickmill_batch_requests_sum")
         runs = metric(endpoint, "clickmill_batch_requests_count")
         assert requests >= 2 * runs, "thirty clients and one thread: the runs must be shared"
+
+
+def test_at_many_times_the_load_every_ranking_has_an_answer_and_most_come_within_their_time(bundles):
+    """Forty clients without pause at a graph that takes a hundred rankings a second and thread."""
+    ads = [{"id": f"ad {i}", "bid": 1.0 + i, "ad_id": "a1" if i % 2 else "stranger"} for i in range(20)]
+    ranking = {"user": {"user_id": "u1"}, "candidates": ads, "slots": 5}
+
+    def by_the_model() -> int:
+        return sum(fallback is None for fallback, _ in crowd.ranked)
+
+    with (
+        running_server(bundles[0], model_name="small", python=SLOW) as endpoint,
+        Crowd(endpoint, clients=40, ranking=ranking) as crowd,
+    ):
+        until(lambda: by_the_model() >= 50 and len(crowd.ranked) - by_the_model() >= 400)
+        late, answered = late_answers(endpoint, "rank"), len(crowd.ranked)
+    assert (crowd.failures, crowd.shed) == ([], [])
+    for fallback, sources in crowd.ranked:
+        assert fallback in (None, "overload", "deadline")
+        assert set(sources) <= ({"recent", "ad_prior", "global_prior"} if fallback else {"model"})
+    assert late <= answered / 2, f"{late:g} of {answered} were late by the endpoint's own clock"

@@ -105,6 +105,7 @@ def test_the_limit_follows_the_waits_of_each_window(registry, clock):
 def test_the_deadline_counts_from_arrival_and_a_default_stands_in(registry, clock):
     gate = Gate(Metrics(registry), "small", None, 2.0, clock)
     assert (gate.deadline(0.5), gate.deadline()) == (100.5, 102.0)
+    assert (gate.deadline(0.5, since=99.0), gate.deadline(since=99.0)) == (99.5, 101.0)
     assert Gate(Metrics(CollectorRegistry()), "small", None, None, clock).deadline() is None
     with gate.admit(100.5) as begin:
         clock.now = 100.499
