@@ -56,7 +56,7 @@ def drill(
 ) -> None:
     """Put a fault into a running system on this machine, and see whether what must happen does.
 
-    Starts a release with servers, router, callers who click, live quality, and the real Prometheus and Alertmanager where they are
+    Starts a release with servers, router, callers who click, live quality, and the real Prometheus and Alertmanager, which must be
     installed. Ends with a timeline and a page. Ctrl-C stops everything it started.
     [bold]clickmill drill list[/bold]   [bold]clickmill drill uncalibrated-bundle[/bold]
 

@@ -130,8 +130,7 @@ def _policies(
     import numpy as np
 
     from clickmill.errors import UsageError
-    from clickmill.experiment.off_policy import LoggedRows, cell_rates, shares
-    from clickmill.experiment.off_policy.context_free import Shares
+    from clickmill.experiment.off_policy import LoggedRows, Shares, cell_rates, shares
     from clickmill.experiment.off_policy.reading import chances, columns, numbers
 
     if (target_log is not None or uniform) and ad is None:

@@ -21,7 +21,7 @@ from clickmill.experiment.findings import (
     Suspect,
     Trend,
 )
-from clickmill.experiment.moments import Moments, Ratio, adjusted, ratio
+from clickmill.experiment.moments import Moments, adjusted, ratio
 from clickmill.experiment.multiplicity import benjamini_hochberg
 from clickmill.experiment.spec import USERS, ExperimentSpec, MetricSpec
 from clickmill.experiment.user_sums import UserSums
@@ -117,10 +117,10 @@ def _effect(
     alpha = spec.alpha / comparisons(spec)
     try:
         gap = estimate(*absolute(one, other), n, alpha=alpha, planned=planned)
-        lift = estimate(*relative(one, other, plain[spec.control].value), n, alpha=alpha, planned=planned)
+        lift = estimate(*relative(one, other), n, alpha=alpha, planned=planned)
     except DataError as error:
         raise DataError(f"metric `{name}` of arms {treatment} and {spec.control}: {error}") from error
-    before = relative(plain[treatment], plain[spec.control], plain[spec.control].value)[1]
+    before = relative(plain[treatment], plain[spec.control])[1]
     return Effect(
         metric=name,
         treatment=treatment,
@@ -136,7 +136,7 @@ def _effect(
         once_high=lift.once_high,
         p_any_time=lift.p_any_time,
         p_once=lift.p_once,
-        variance_kept=relative(one, other, plain[spec.control].value)[1] / before,
+        variance_kept=relative(one, other)[1] / before,
     )
 
 
@@ -199,8 +199,7 @@ def _suspects(sums: UserSums) -> tuple[Suspect, ...]:
 def _lift(spec: ExperimentSpec, arms: Mapping[str, Moments], treatment: str) -> tuple[float, float]:
     """Of the primary metric, unadjusted, and its variance."""
     metric = spec.metric(spec.primary)
-    control: Ratio = ratio(arms[spec.control], metric)
-    return relative(ratio(arms[treatment], metric), control, control.value)
+    return relative(ratio(arms[treatment], metric), ratio(arms[spec.control], metric))
 
 
 def _slices(sums: UserSums) -> tuple[tuple[SliceEffect, ...], tuple[str, ...]]:

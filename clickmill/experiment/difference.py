@@ -77,12 +77,12 @@ def absolute(treatment: Ratio, control: Ratio) -> tuple[float, float]:
     return treatment.value - control.value, treatment.variance + control.variance
 
 
-def relative(treatment: Ratio, control: Ratio, base: float) -> tuple[float, float]:
+def relative(treatment: Ratio, control: Ratio) -> tuple[float, float]:
     """Lift of the treatment over the control and its variance, by the delta method: 0.02 is 2 % more.
 
-    base: the control's value before adjustment, by whose sign and size a lift makes sense. Raises DataError when it is 0.
+    Raises DataError when the control's value is 0.
     """
-    if base == 0 or control.value == 0:
+    if control.value == 0:
         raise DataError(
             "the control's metric is 0: no lift over it can be given; wait for its first clicks, or compare differences"
         )

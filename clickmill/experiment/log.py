@@ -75,9 +75,8 @@ def joined(
     spec: ExperimentSpec,
     *,
     attribution: timedelta,
-    ripe: str = "now()",
 ) -> Source:
-    """What an endpoint answered, and the clicks on it, up to the time `ripe` (an SQL expression) minus the attribution window.
+    """What an endpoint answered, and the clicks on it, where the attribution window is over.
 
     predictions: files of the prediction log, with the arm and the values of `spec.unit` and of the slices among its features (hashed or
     not). clicks: files with impression_id and click_time, and `price`, what the click earned, where revenue is measured. Only predictions
@@ -111,7 +110,7 @@ def joined(
     hit = f"(c.click_time IS NOT NULL AND c.click_time <= p.time + {window})"
     sql = (
         f"SELECT p.*, {hit}::INTEGER AS clicked, CASE WHEN {hit} THEN coalesce(c.price, 0) ELSE 0 END AS revenue FROM ("
-        f"SELECT impression_id, arm, time, {values} FROM {scan} WHERE impression_id IS NOT NULL AND time <= {ripe} - {window} "
+        f"SELECT impression_id, arm, time, {values} FROM {scan} WHERE impression_id IS NOT NULL AND time <= now() - {window} "
         "QUALIFY row_number() OVER (PARTITION BY impression_id ORDER BY time) = 1"
         f") p LEFT JOIN ({first}) c USING (impression_id)"
     )

@@ -7,7 +7,6 @@ from monitoring.drills.drill import Drill, Expected
 from monitoring.drills.faulty_bundles import Wrong
 from monitoring.drills.upstream import Broken
 
-BOTH = ("prometheus", "prometheus-alertmanager")
 WATCH = ("watch_errors", "BundleFailsRequests", "NotFinitePredictions")
 """The machine's own check of what is answered, or the alerts on it: whichever is first."""
 QUALITY = ("CalibrationDrifted", "NormalizedEntropyDrifted", "OnlineOfflineSkew")
@@ -44,7 +43,6 @@ _ALL = (
         expected=Expected.ROLLED_BACK,
         because=("BundleSlow",),
         serving=True,
-        needs_clicks=False,
     ),
     Drill(
         "crashing-bundle",
@@ -56,7 +54,6 @@ _ALL = (
         expected=Expected.ROLLED_BACK,
         because=WATCH,
         serving=True,
-        needs_clicks=False,
     ),
     Drill(
         "nan-bundle",
@@ -68,7 +65,6 @@ _ALL = (
         expected=Expected.ROLLED_BACK,
         because=WATCH,
         serving=True,
-        needs_clicks=False,
     ),
     Drill(
         "uncalibrated-candidate",
@@ -90,7 +86,6 @@ _ALL = (
         expected=Expected.REFUSED,
         because=("shadow_errors", "BundleFailsRequests"),
         serving=True,
-        needs_clicks=False,
     ),
     Drill(
         "feature-nulled",
@@ -154,7 +149,6 @@ _ALL = (
         bundles=(Wrong.UNCALIBRATED,),
         expected=Expected.ROLLED_BACK,
         because=("CalibrationRatioHigh", "NormalizedEntropyHigh"),
-        needs_programs=BOTH,
     ),
     Drill(
         "alertmanager-down",
@@ -165,7 +159,6 @@ _ALL = (
         bundles=(Wrong.UNCALIBRATED,),
         expected=Expected.ROLLED_BACK,
         because=("CalibrationRatioHigh", "NormalizedEntropyHigh"),
-        needs_programs=BOTH,
     ),
     Drill(
         "receiver-killed",

@@ -57,14 +57,10 @@ class Drill:
     """Alerts that must not reach people or the machine: held back, or nobody's fault."""
     serving: bool = False
     """Whether the fault is in answering itself: then all must be restored within a minute."""
-    needs_clicks: bool = True
-    """Whether labels show it, so that it waits for attribution windows."""
     seconds: float = 150.0
     """After the fault, until which the verdict must have come; generous, since a busy machine stalls."""
     watch_seconds: float = 12.0
     """After the verdict, for which it must hold."""
-    needs_programs: tuple[str, ...] = ()
-    """Without which it can't be drilled at all."""
 
 
 __all__ = ["Drill", "Expected", "Scene"]

@@ -24,6 +24,9 @@ WINDOW_SECONDS = 30.0
 
 PROMISE_SECONDS = 0.025
 """Of the endpoint, instead of 10 ms: callers, router, servers, joins and Prometheus share the cores of one machine here."""
+CANDIDATE_P99_MS = 250.0
+"""A candidate's promise to the release machine. Faulty bundles have no twin and run on TensorFlow, slower than the good one: no drill of a
+candidate is about that, and the one about slowness is found by BundleSlow."""
 START_SECONDS = 20
 """Least `for` of alerts that wait for a process: one that imports TensorFlow starts no quicker because the drill is in a hurry."""
 STARTING = ("EndpointMetricsAbsent", "EndpointNotReady", "LiveQualityAbsent", "BundleReferenceAbsent")
@@ -121,6 +124,7 @@ def routes(receiver: str, people: str, dead_man: str, token: Path) -> dict[str, 
 
 __all__ = [
     "ATTRIBUTION_SECONDS",
+    "CANDIDATE_P99_MS",
     "FACTOR",
     "LATENESS_SECONDS",
     "PROMISE_SECONDS",

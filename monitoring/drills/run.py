@@ -17,13 +17,14 @@ from clickmill.release import Entry
 from monitoring.drills.drill import Drill, Scene
 from monitoring.drills.faulty_bundles import Wrong
 from monitoring.drills.outcome import Outcome, judge, settled
-from monitoring.drills.processes import DrillFailed, clickmill
+from monitoring.drills.processes import DrillFailed, clickmill, installed
 from monitoring.drills.site import Site
 from monitoring.drills.timeline import Event, Kind, Timeline
 
 IMPRESSIONS, CLICK_RATE = 60_000, 0.12
 """Of the market that the drill's own bundle is trained on: enough for a linear model to be sound, and clicks enough to judge within half a minute."""
 
+PROGRAMS = ("prometheus", "prometheus-alertmanager")
 Say = Callable[[str], None]
 
 
@@ -95,8 +96,14 @@ def run(
 ) -> Drilled:
     """Carry a drill out in `folder` (absent or empty). say: what is being done. seen: each event, as it comes.
 
-    Raises DrillFailed when the system under it does not come up; a fault that is not dealt with is an outcome, not an error.
+    Raises DrillFailed when the system under it does not come up, or Prometheus or Alertmanager is not installed; a fault that is not dealt with is an outcome, not an error.
     """
+    missing = [program for program in PROGRAMS if not installed(program)]
+    if missing:
+        raise DrillFailed(
+            f"{' and '.join(missing)} not found on the PATH; a drill shows the real rules at work and needs both "
+            "(Debian: apt-get install prometheus prometheus-alertmanager)"
+        )
     made = {wrong: faulty_bundle(good, wrong, cache, say) for wrong in drill.bundles}
     say(
         "starting the system: release machine, router, server, live quality, Prometheus, Alertmanager, callers"

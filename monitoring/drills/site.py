@@ -177,7 +177,7 @@ class Site:
             "live.windows_seconds": f"[{hurried.WINDOW_SECONDS:g}]",
         }
         set_live = [word for name, value in live.items() for word in ("--set", f"{name}={value}")]
-        held = {"p99_ms": f"{hurried.PROMISE_SECONDS * 1e3:g}", **policy}
+        held = {"p99_ms": f"{hurried.CANDIDATE_P99_MS:g}", **policy}
         clicks = str(self.folder / "clicks")
         release = clickmill(
             "release", "run", str(self.store.root), "--home", str(self.home), "--clicks", clicks,

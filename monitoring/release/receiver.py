@@ -51,7 +51,7 @@ def application(
     @app.get("/targets")
     def targets() -> Response:
         # Prometheus' HTTP service discovery. No label of the bundle or its role: what a server serves it says itself
-        # (clickmill_bundle_info), and a role that changes would break its series in two.
+        # (the one of bundle information), and a role that changes would break its series in two.
         found = sorted(servers().values())
         return JSONResponse([{"targets": found, "labels": {}}] if found else [])
 

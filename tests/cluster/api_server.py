@@ -57,6 +57,7 @@ class ApiServer:
         self.folder = folder
         self.port, self._etcd_port, self._peer_port = (_free_port() for _ in range(3))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._clients: dict[str | None, client.ApiClient] = {}
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         (folder / "key.pem").write_bytes(
             key.private_bytes(
@@ -83,6 +84,8 @@ class ApiServer:
 
     def api(self, user: str | None = None) -> client.ApiClient:
         """A client; of the administrator, or of `user` by impersonation."""
+        if user in self._clients:
+            return self._clients[user]
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         settings = client.Configuration(host=f"https://127.0.0.1:{self.port}")
         settings.verify_ssl = False
@@ -90,7 +93,7 @@ class ApiServer:
         found = client.ApiClient(settings)
         if user is not None:
             found.set_default_header("Impersonate-User", user)
-        return found
+        return self._clients.setdefault(user, found)
 
     def start_etcd(self) -> None:
         """Start it."""
@@ -148,7 +151,7 @@ class ApiServer:
             _request_timeout=10,
         )
 
-    def until(self, what: str, reached: Any, seconds: float = 120.0) -> Any:
+    def until(self, what: str, reached: Any, seconds: float = 400.0) -> Any:
         """Wait until it holds, whatever fails on the way."""
         end = time.monotonic() + seconds
         last: object = None
@@ -178,6 +181,9 @@ class ApiServer:
 
     def stop(self) -> None:
         """End both."""
+        for each in self._clients.values():
+            each.rest_client.pool_manager.clear()
+            each.close()
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():

@@ -20,8 +20,9 @@ import numpy as np
 
 from clickmill.errors import DataError
 
-_STEPS = 12
-"""Newton's steps for the mode; from zero clicks to a hundred it is met to 1e-8 in eight."""
+_STEPS, _CLOSE = 100, 1e-7
+"""Most steps to the mode, and the last move. A batch of an hour takes five or so; ads that are clicked far more than x allows take dozens,
+since there Fisher's information is far from the curvature."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,10 @@ class AdBeliefs:
             slope, information = _row_terms(clicked, logit + mode[ad], examination)
             slope = np.bincount(ad, slope, minlength=n) - self.precision * (mode - self.mean)
             # A step of more than 1 may leave the region where the quadratic is near.
-            mode = mode + np.clip(slope / (self.precision + np.bincount(ad, information, minlength=n)), -1, 1)
+            move = np.clip(slope / (self.precision + np.bincount(ad, information, minlength=n)), -1, 1)
+            mode = mode + move
+            if np.abs(move).max(initial=0) < _CLOSE:
+                break
         _, information = _row_terms(clicked, logit + mode[ad], examination)
         return AdBeliefs(mode, self.precision + np.bincount(ad, information, minlength=n))
 

@@ -112,6 +112,7 @@ def _drawn(centre: np.ndarray, spread: np.ndarray, slots: int) -> np.ndarray:
     from scipy.special import ndtr, ndtri  # type: ignore[import-untyped]
 
     n, k = centre.shape
+    spread = np.maximum(spread, 1e-12)  # a pCTR that rounds to 1 has no spread; 0 / 0 would be no chance
     there = np.isfinite(centre)
     # Half of an ad's mass is at its mean; the other half is cut into equal parts, each at its middle.
     node = np.concatenate([[0.0], ndtri(0.5 + (np.arange(_NODES) + 0.5) / (2 * _NODES))])

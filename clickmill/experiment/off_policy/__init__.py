@@ -7,7 +7,7 @@ A row is one impression. `estimators` has the equations (IPS, SNIPS, direct, dou
 what can go wrong (little overlap, heavy weights), `context_free` targets and reward models that follow from counts, `reading` the files.
 """
 
-from clickmill.experiment.off_policy.context_free import cell_rates, shares
+from clickmill.experiment.off_policy.context_free import Shares, cell_rates, shares
 from clickmill.experiment.off_policy.diagnostics import Diagnostics, diagnose, pareto_shape
 from clickmill.experiment.off_policy.estimators import Method, ratio, value
 from clickmill.experiment.off_policy.evaluation import (
@@ -28,6 +28,7 @@ __all__ = [
     "Method",
     "OffPolicyResult",
     "OffPolicySettings",
+    "Shares",
     "bernstein",
     "bootstrap",
     "cell_rates",

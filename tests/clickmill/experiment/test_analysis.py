@@ -218,3 +218,11 @@ def test_looks_of_hours_begin_with_the_experiment(tmp_path):
     )
     looks = analyse(sums).looks
     assert [look.at for look in looks[:3]] == [drawn.START + timedelta(hours=6 * k) for k in (1, 2, 3)]
+
+
+def test_a_metric_that_should_fall_is_better_lower(tmp_path):
+    metrics = {"complaints": {"numerator": "clicks", "goal": "down"}}
+    analysis = found(tmp_path, drawn.impressions(16, 5_000, lift=-0.3), metrics=metrics, primary="complaints")
+    assert analysis.best.headline == "Yes: b is better than a."
+    worse = found(tmp_path, drawn.impressions(17, 5_000, lift=0.4), metrics=metrics, primary="complaints")
+    assert worse.best.headline == "No: b is worse than a."

@@ -24,7 +24,7 @@ def test_one_look_is_the_textbooks():
 
 
 def test_a_lift_has_the_variance_of_a_quotient():
-    value, variance = relative(arm(0.12, 4e-6), arm(0.10, 5e-6), 0.10)
+    value, variance = relative(arm(0.12, 4e-6), arm(0.10, 5e-6))
     rng = np.random.default_rng(0)
     drawn = rng.normal(0.12, 2e-3, 200_000) / rng.normal(0.10, 5e-6**0.5, 200_000) - 1
     assert value == pytest.approx(0.2)
@@ -40,7 +40,7 @@ def test_the_any_time_p_is_where_the_sequence_leaves_zero():
 def test_equal_arms_are_called_different_in_less_than_5_percent_of_10_000_experiments_looked_at_20_times():
     """Users with click rates of their own come back at every look. By an interval for one look it would be one in five."""
     rng = np.random.default_rng(20)
-    experiments, users, looks, ctr = 10_000, 120, 20, 0.2
+    experiments, users, looks = 10_000, 120, 20
     wrong = np.zeros(experiments, bool)
     naive = np.zeros(experiments, bool)
     half = users // 2
@@ -60,7 +60,6 @@ def test_equal_arms_are_called_different_in_less_than_5_percent_of_10_000_experi
             naive[at] |= z > 1.96
             edges = _edges(pairs(n1, n2), planned=pairs(half * 30, half * 30))
             wrong[at] |= z > edges
-    assert ctr == pytest.approx(0.2)
     assert naive.mean() > 0.15
     assert wrong.mean() < 0.05
 
@@ -94,7 +93,7 @@ def test_nothing_can_be_said_without_variance_or_of_a_lift_over_nothing():
     with pytest.raises(DataError, match="no variance"):
         estimate(0.0, 0.0, 10, alpha=0.05, planned=10)
     with pytest.raises(DataError, match="control's metric is 0"):
-        relative(arm(0.1, 1e-6), arm(0.0, 1e-6), 0.0)
+        relative(arm(0.1, 1e-6), arm(0.0, 1e-6))
 
 
 def test_benjamini_hochberg_agrees_with_statsmodels():

@@ -26,6 +26,7 @@ from clickmill.release import (
     propose,
     resume,
     roll_back,
+    withdraw,
 )
 from clickmill.release.release import UNDER_WAY
 
@@ -210,6 +211,11 @@ def test_a_quarantined_bundle_comes_back_only_by_name():
     assert named.quarantine == ()
 
 
+def test_only_what_is_under_way_can_be_withdrawn():
+    with pytest.raises(UsageError, match="ctr has no candidate that could be withdrawn"):
+        withdraw(Release.first("ctr", "a", NOON), now=NOON, by="ann", reason="another")
+
+
 def test_one_release_at_a_time():
     release, now = at(10)
     with pytest.raises(UsageError, match="has bundle new under way"):
@@ -319,6 +325,19 @@ class AnyRelease(RuleBasedStateMachine):
     @rule()
     def somebody_resumes(self):
         self._take(resume(self.release, by="ann", reason="over"))
+
+    @precondition(lambda self: self.release.candidate is not None)
+    @rule()
+    def somebody_wants_another(self):
+        before = self.release
+        self._take(withdraw(before, now=self.now, by="ann", reason="the spec names another"))
+        assert self.release.split.percent == {before.stable: 100}
+        assert self.release.quarantine == before.quarantine, "nobody is blamed"
+        assert self.release.freeze == before.freeze, "and nothing cools down"
+
+    @invariant()
+    def only_without_a_candidate_it_is_settled(self):
+        assert self.release.split.settled is (self.release.candidate is None)
 
     @invariant()
     def the_stable_bundle_is_never_dropped(self):

@@ -16,7 +16,7 @@ from .kserve import start_kserve
 from .metrics_server import start_metrics_server
 from .node import ctr, start_containerd, start_node
 from .places import Places
-from .processes import recorded, running, stop
+from .processes import ClusterError, recorded, running, stop, tail
 from .programs import build
 
 __all__ = ["down", "leftovers", "up"]
@@ -49,6 +49,9 @@ def up(at: Places) -> None:
     start_metrics_server(at, authority)
     start_kserve(at, authority)
     step("KServe")
+    for name in recorded(at):
+        if running(at, name) is None:
+            raise ClusterError(f"{name} has ended:\n{tail(at, name)}")
     at.up.touch()
 
 
@@ -61,7 +64,9 @@ def down(at: Places) -> None:
     if running(at, "containerd"):
         _remove_pods(at)
     for name in [*_SERVERS, *recorded(at)]:
-        stop(at, name)
+        stop(
+            at, name, seconds=3
+        )  # nothing of theirs is kept, and the API server would wait a minute for its watchers
     for mount in _mounts_below(at.state, at.run):
         subprocess.run(["umount", "--lazy", str(mount)], check=True)
     network.clean_network(at)

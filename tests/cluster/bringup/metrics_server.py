@@ -33,6 +33,7 @@ def start_metrics_server(at: Places, authority: Authority) -> None:
             "--kubelet-preferred-address-types=InternalIP",
             "--kubelet-use-node-status-port",
             "--metric-resolution=10s",
+            "--kubelet-request-timeout=8s",  # has to be less
         ],
     )
     meta = {"name": "metrics-server", "namespace": "kube-system"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +13,17 @@ from pathlib import Path
 
 from .places import Places
 
-__all__ = ["ClusterError", "running", "signal_process", "start", "stop", "wait_for"]
+__all__ = [
+    "ClusterError",
+    "recorded",
+    "restart",
+    "running",
+    "signal_process",
+    "start",
+    "stop",
+    "tail",
+    "wait_for",
+]
 
 
 class ClusterError(RuntimeError):
@@ -118,11 +127,6 @@ def tail(at: Places, name: str, lines: int = 15) -> str:
     """The end of its log."""
     path = at.logs / f"{name}.log"
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder that is no mount point and has none below."""
-    shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
 
 
 def _record(at: Places, name: str) -> Path:

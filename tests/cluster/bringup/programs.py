@@ -6,6 +6,7 @@ the one its authors test. Where the modules come from is the affair of the envir
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -96,7 +97,11 @@ def module_source(module: Module) -> Path:
 
 
 def _stored(cache: Path, program: Program) -> Path:
-    return cache / "programs" / f"{program.name}-{program.module.version}"
+    name = f"{program.name}-{program.module.version}"
+    if program.package.startswith("./"):  # its version is the module's and its own text's
+        main = Path(__file__).parent / program.package / "main.go"
+        name += "-" + hashlib.sha256(main.read_bytes()).hexdigest()[:8]
+    return cache / "programs" / name
 
 
 def _offer(cache: Path, program: Program) -> None:

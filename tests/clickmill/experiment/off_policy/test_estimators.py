@@ -16,6 +16,7 @@ from clickmill.experiment.off_policy import (
     LoggedRows,
     Method,
     OffPolicySettings,
+    Shares,
     bernstein,
     bootstrap,
     cell_rates,
@@ -28,7 +29,6 @@ from clickmill.experiment.off_policy import (
     shares,
     value,
 )
-from clickmill.experiment.off_policy.context_free import Shares
 from tests.clickmill.experiment.off_policy.logging_market import logged_market
 
 HAND = LoggedRows.checked(

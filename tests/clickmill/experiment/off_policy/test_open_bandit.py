@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from clickmill.experiment.off_policy import Against, LoggedRows, Method, cell_rates, evaluate, shares
-from clickmill.experiment.off_policy.context_free import Shares
+from clickmill.experiment.off_policy import Against, LoggedRows, Method, Shares, cell_rates, evaluate, shares
 from clickmill.experiment.off_policy.reading import columns
 
 SAMPLES = Path(os.environ.get("CLICKMILL_SAMPLES", Path(__file__).parents[5] / "shared" / "data"))
