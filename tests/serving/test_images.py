@@ -63,7 +63,7 @@ def test_an_image_installs_what_its_room_needs_and_no_more(lock, extras, absent)
     (locked,) = [line for line in stage(f"{lock}-venv") if "-r /build/" in line and "/opt/clickmill" in line]
     assert f"--no-cache-dir --require-hashes -r /build/{lock}.lock" in locked
     (project,) = [line for line in stage(lock) if "pip" in line and "install" in line]
-    assert "--no-deps --no-index /build/wheels/*.whl" in project
+    assert "--no-deps --no-index /opt/wheels/*.whl" in project
 
 
 def test_the_versions_in_the_images_are_those_the_tests_ran_with():
@@ -78,7 +78,10 @@ def test_an_image_runs_as_a_numeric_user_that_owns_nothing(image):
     users = [line.split()[1] for line in instructions if line.startswith("USER ")]
     assert [re.fullmatch(r"[1-9]\d*:[1-9]\d*", user) is not None for user in users] == [True]
     copies = [line for line in instructions if line.startswith(("COPY ", "ADD "))]
-    assert copies == [f"COPY --from={image}-venv /opt/clickmill /opt/clickmill"], "and no --chown"
+    assert copies == [
+        f"COPY --from={image}-venv /opt/clickmill /opt/clickmill",
+        "COPY --from=wheel /build/wheels /opt/wheels",
+    ], "and no --chown"
 
 
 def test_the_base_is_an_argument_and_no_host_is_written_down():
