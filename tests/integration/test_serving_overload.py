@@ -158,7 +158,7 @@ def test_in_company_all_are_answered_and_a_reload_in_the_middle_mixes_no_bundles
 
 
 def test_at_many_times_the_load_every_ranking_has_an_answer_and_most_come_within_their_time(bundles):
-    """Forty clients without pause at a graph that takes a hundred rankings a second and thread."""
+    """More clients without pause than are let in at once, at a graph that takes a hundred rankings a second and thread."""
     ads = [{"id": f"ad {i}", "bid": 1.0 + i, "ad_id": "a1" if i % 2 else "stranger"} for i in range(20)]
     ranking = {"user": {"user_id": "u1"}, "candidates": ads, "slots": 5}
 
@@ -167,7 +167,7 @@ def test_at_many_times_the_load_every_ranking_has_an_answer_and_most_come_within
 
     with (
         running_server(bundles[0], model_name="small", python=SLOW) as endpoint,
-        Crowd(endpoint, clients=40, ranking=ranking) as crowd,
+        Crowd(endpoint, clients=120, ranking=ranking) as crowd,
     ):
         until(lambda: by_the_model() >= 50 and len(crowd.ranked) - by_the_model() >= 400)
         late, answered = late_answers(endpoint, "rank"), len(crowd.ranked)
