@@ -23,7 +23,7 @@ from tests.cluster.kserve_stand_in import ROUTES, SERVICES, StandIn, service
 from tests.cluster.operator_process import OperatorProcess, prometheus
 
 pytestmark = [
-    pytest.mark.integration,
+    pytest.mark.cluster,
     pytest.mark.skipif(bool(missing()), reason=missing()),
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on the PATH"),
 ]
