@@ -6,14 +6,9 @@ carries it out again. A line that a crash cut short was not decided: it is moved
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from clickmill.disk import LineFile
 from clickmill.errors import DataError, UsageError
 from clickmill.release.gate_decision import Check
 from clickmill.release.machine import Decision
@@ -37,19 +32,8 @@ class Entry(BaseModel):
     """What was held against the policy."""
 
 
-class Journal:
-    """The file of one endpoint. `hold` while reading and appending: two processes cannot both decide."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Keep others from deciding; blocks until they are done."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with (self.path.parent / f".{self.path.name}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+class Journal(LineFile):
+    """The file of one endpoint."""
 
     def begin(self, release: Release, *, by: str, reason: str) -> None:
         """The first line. Raises UsageError when there is one."""
@@ -72,7 +56,7 @@ class Journal:
         if not self.path.exists():
             raise UsageError(f"no release journal at {self.path}")
         found = []
-        for number, line in enumerate(self._lines(), 1):
+        for number, line in enumerate(self.whole_lines(), 1):
             try:
                 found.append(Entry.model_validate_json(line))
             except ValidationError as error:
@@ -91,25 +75,8 @@ class Journal:
             raise UsageError(f"{self.path} has no entry yet")
         return entries[-1].state
 
-    def _lines(self) -> list[bytes]:
-        # What follows the last line end is empty, or was cut short by a crash and never decided.
-        *whole, _cut_short = self.path.read_bytes().split(b"\n")
-        return whole
-
     def _append(self, entry: Entry) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab+") as file:
-            self._drop_what_was_cut_short(file.fileno())
-            file.write(entry.model_dump_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _drop_what_was_cut_short(self, descriptor: int) -> None:
-        if not self.path.stat().st_size:
-            return
-        content = self.path.read_bytes()
-        if not content.endswith(b"\n"):
-            os.ftruncate(descriptor, content.rfind(b"\n") + 1)
+        self.append_line(entry.model_dump_json().encode())
 
 
 __all__ = ["Entry", "Journal"]
