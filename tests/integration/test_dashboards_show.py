@@ -83,6 +83,18 @@ class Broker(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
+def scraped(registry: CollectorRegistry) -> Iterator[int]:
+    """A registry on a port of this machine, for as long as it is asked."""
+    server, serving = start_http_server(0, addr="127.0.0.1", registry=registry)
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        serving.join()
+
+
+@contextlib.contextmanager
 def broker() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Broker)
     server.asked = 0
@@ -152,17 +164,14 @@ def lookups(folder: Path, stop: threading.Event) -> Iterator[int]:
             await asyncio.sleep(0.2)
         await lookup.close()
 
-    server, serving = start_http_server(0, addr="127.0.0.1", registry=registry)
     thread = threading.Thread(target=lambda: asyncio.run(look()))
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        stop.set()
-        thread.join()
-        server.shutdown()
-        server.server_close()
-        serving.join()
+    with scraped(registry) as port:
+        thread.start()
+        try:
+            yield port
+        finally:
+            stop.set()
+            thread.join()
 
 
 @contextlib.contextmanager
@@ -170,13 +179,8 @@ def release_machine(folder: Path) -> Iterator[int]:
     registry = CollectorRegistry()
     (folder / "release").mkdir()
     registry.register(releases(folder / "release"))
-    server, serving = start_http_server(0, addr="127.0.0.1", registry=registry)
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        serving.join()
+    with scraped(registry) as port:
+        yield port
 
 
 @contextlib.contextmanager
@@ -193,13 +197,8 @@ def drift_monitor(folder: Path, digest: str) -> Iterator[int]:
     line = Retraining(at=now, event=Event.STARTED, bundle=digest, reason="moved", run="r")
     collector.show(now, [found.model_copy(update={"bundle": digest})], [line])
     registry.register(collector)
-    server, serving = start_http_server(0, addr="127.0.0.1", registry=registry)
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        serving.join()
+    with scraped(registry) as port:
+        yield port
 
 
 @contextlib.contextmanager
