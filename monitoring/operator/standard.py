@@ -20,7 +20,7 @@ from typing import Any
 from clickmill.release import Split
 from monitoring.operator import routes, servers
 from monitoring.operator.names import BUNDLE
-from monitoring.operator.resource import Route
+from monitoring.operator.resource import Carrier, Route
 from monitoring.operator.routes import SeenRoute
 from monitoring.operator.servers import Server
 from monitoring.operator.writes import Thing, Verb, Write
@@ -83,7 +83,7 @@ def plan(
     held = scene.route is not None and scene.route.edited and not (back and scene.route.applied_for != state)
     if weights and not held:
         mirror = _mirror(split, scene)
-        writes += _route(routes.wanted(spec, weights, mirror), scene, state, now)
+        writes += _route(routes.wanted(spec, weights, mirror), scene, spec.by, state, now)
     writes += _leavings(wanted, split, scene, quiet)
     return [*_pods(scene, writes), *writes]
 
@@ -92,7 +92,8 @@ def edits(scene: Scene) -> str:
     """What somebody changed by hand, in words; empty when nothing."""
     words = []
     if scene.route is not None and scene.route.edited:
-        words.append("the HTTPRoute was changed by hand; delete it to let the operator write it again")
+        what = routes.thing_of(scene.route.by)
+        words.append(f"the {what} was changed by hand; delete it to let the operator write it again")
     words += [
         f"{each.name} was told by hand to load {each.uri!r}, which no release named"
         for each in scene.servers
@@ -231,13 +232,13 @@ def _mirror(split: Split, scene: Scene) -> str | None:
     return scene.service(ready[0]) if split.shadow and ready else None
 
 
-def _route(view: routes.View, scene: Scene, state: str, now: datetime) -> Iterator[Write]:
-    name = scene.home.name
-    said = routes.body(view, name=name, release=scene.owner["name"], state=state, now=now)
+def _route(view: routes.View, scene: Scene, by: Carrier, state: str, now: datetime) -> Iterator[Write]:
+    thing, name = routes.thing_of(by), routes.name_of(scene.home.name, by)
+    said = routes.body(view, by, name=name, release=scene.owner["name"], state=state, now=now)
     if scene.route is None:
-        yield Write(Verb.CREATE, Thing.ROUTE, name, said)
+        yield Write(Verb.CREATE, thing, name, said)
     elif scene.route.view != view:
-        yield Write(Verb.PATCH, Thing.ROUTE, name, said, scene.route.version)
+        yield Write(Verb.PATCH, thing, name, said, scene.route.version)
 
 
 def _leavings(wanted: set[str], split: Split, scene: Scene, quiet: bool) -> Iterator[Write]:
