@@ -4,7 +4,7 @@ On one machine (`local_target`) it stands in the release loop's process, before 
 (`cluster_router`) in a Deployment, before KServe's Services. May import `clickmill` and `serving`.
 """
 
-from serving.router.cluster_router import ClusterRouter, RouterSettings
+from serving.router.cluster_router import ClusterRouter, RouterCollector, RouterSettings
 from serving.router.counts import Counts
 from serving.router.door import HEADER_ANSWERED_BY, HEADER_USER, Door
 from serving.router.local_target import LocalTarget
@@ -17,6 +17,7 @@ __all__ = [
     "Counts",
     "Door",
     "LocalTarget",
+    "RouterCollector",
     "RouterSettings",
     "choose",
 ]

@@ -64,7 +64,7 @@ class ClusterRouter:
         self.door = Door(self._ways(self._home), timeout_seconds=settings.timeout_seconds)
         self.watch = SharesWatch(api, settings.config_map, self.follow)
         self._registry = CollectorRegistry()
-        self._registry.register(_Metrics(self))
+        self._registry.register(RouterCollector(self))
         self.admin = web.Application()
         self.admin.router.add_get("/healthz", self._healthz)
         self.admin.router.add_get("/readyz", self._readyz)
@@ -102,13 +102,14 @@ class ClusterRouter:
         )
 
 
-class _Metrics(Collector):
+class RouterCollector(Collector):
     """Of one router, read when it is scraped."""
 
     def __init__(self, router: ClusterRouter) -> None:
         self._router = router
 
     def collect(self) -> Iterator[Metric]:
+        """Snapshot for a scrape."""
         requests = CounterMetricFamily(
             names.ROUTER_REQUESTS,
             "Tries at a Service.",
@@ -169,4 +170,4 @@ async def _serve(settings: RouterSettings, api: Api) -> None:
     watching.cancel()
 
 
-__all__ = ["ClusterRouter", "RouterSettings", "serve"]
+__all__ = ["ClusterRouter", "RouterCollector", "RouterSettings", "serve"]

@@ -21,7 +21,7 @@ class ConfigMaps:
     """List and watch of one ConfigMap, as the API server has them."""
 
     def __init__(self):
-        self.data, self.version, self.asked, self.down = None, 1, [], False
+        self.data, self.version, self.asked, self.down, self.token = None, 1, 0, False, "first"
         self.watchers = []
         self.app = web.Application()
         self.app.router.add_get("/api/v1/namespaces/ads/configmaps/ctr-shares", self.get)
@@ -31,7 +31,9 @@ class ConfigMaps:
         return {"metadata": {"name": "ctr-shares", "resourceVersion": str(self.version)}, "data": self.data}
 
     async def get(self, request):
-        self.asked.append(request.headers["authorization"])
+        self.asked += 1
+        if request.headers["authorization"] != f"Bearer {self.token}":
+            return web.Response(status=401)
         if self.down:
             return web.Response(status=500)
         return web.json_response(self.object()) if self.data is not None else web.Response(status=404)
@@ -201,22 +203,21 @@ def test_it_is_not_ready_before_the_api_server_has_answered_and_keeps_the_shares
 ):
     async def body():
         async with scene(tmp_path, said(home=50, canary=50), down=True) as found:
-            await found.until(lambda: len(found.api.asked) > 2)
+            await found.until(lambda: found.api.asked > 2)
             assert (await found.admin("/readyz"))[0] == 503
             assert (await found.admin("/healthz"))[0] == 200
             found.api.down = False
             await found.shares(home=50, canary=50)
             await found.until(lambda: found.api.watchers)
             found.api.down = True
-            asked = len(found.api.asked)
+            asked = found.api.asked
             found.api.end_watches({"type": "ERROR", "object": {"code": 410}})
-            await found.until(lambda: len(found.api.asked) > asked + 2)
+            await found.until(lambda: found.api.asked > asked + 2)
             assert found.router.shares.percent == {"ctr-predictor": 50, CANARY: 50}
             assert (await found.admin("/readyz"))[0] == 200
             (tmp_path / "token").write_text("second")
-            found.api.data, found.api.down = said(home=100), False
+            found.api.data, found.api.down, found.api.token = said(home=100), False, "second"
             await found.shares(home=100)
-            assert found.api.asked[-1] == "Bearer second"
 
     run(body(), monkeypatch)
 
