@@ -88,14 +88,14 @@ class Ranker:
     async def answer(
         self, body: bytes, deadline: float | None, *, explain: bool = False, falls_back: bool | None = None
     ) -> Answer:
-        """Answer a ranking; `deadline` is one of the gate's. With `falls_back` (as the settings say when None) what would be an error
+        """Answer a ranking; `deadline` is one of the admission's. With `falls_back` (as the settings say when None) what would be an error
         of ours is answered without the model, before the deadline.
 
         Raises RequestError; without fallback also NotReady, Overloaded, DeadlinePassed and NotFinite.
         """
         falls_back = self.settings.fallback if falls_back is None else falls_back
         if not falls_back:
-            with due(self._scheduler.gate.left(deadline)):
+            with due(self._scheduler.admission.left(deadline)):
                 return await self._scored(body, deadline, explain)
         patience = self._patience(deadline)
         try:
@@ -110,7 +110,7 @@ class Ranker:
             return self._without_model(body, error)
 
     def _patience(self, deadline: float | None) -> float | None:
-        left = self._scheduler.gate.left(deadline)
+        left = self._scheduler.admission.left(deadline)
         return None if left is None else left - min(RESERVED_SHARE * left, RESERVED_MOST)
 
     async def _scored(self, body: bytes, deadline: float | None, explain: bool) -> Answer:
@@ -125,7 +125,7 @@ class Ranker:
             asked = await step(len(body), read)
             size = max(len(body), asked.rows * CANDIDATE_BYTES)
             if self._features is not None:
-                left = self._scheduler.gate.left(deadline)
+                left = self._scheduler.admission.left(deadline)
                 asked = await self._features.fill(served, asked, left, partial(step, size))
             course = _Course()
             try:

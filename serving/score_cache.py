@@ -14,7 +14,7 @@ import numpy as np
 from cachetools import TTLCache
 
 from clickmill.contract import FeatureContract, Hour, Role, Weekday
-from serving.ranking import Form, Raw
+from serving.ranking import RankingForm, Raw
 
 Scores = dict[str, np.ndarray]
 Score = Callable[[Raw, int], Scores]
@@ -43,7 +43,7 @@ class ScoreCache:
         self._digest = ""
         self._lock = threading.Lock()
 
-    def scores(self, digest: str, form: Form, raw: Raw, score: Score) -> Scores:
+    def scores(self, digest: str, form: RankingForm, raw: Raw, score: Score) -> Scores:
         """pctr and logit (n,) of a request by the bundle `digest`; `score` is asked for the candidates that are not known."""
         request, candidates = keys_of(form, raw)
         with self._lock:
@@ -65,7 +65,7 @@ class ScoreCache:
         return {"pctr": both[:, 0].copy(), "logit": both[:, 1].copy()}
 
 
-def keys_of(form: Form, raw: Raw) -> tuple[Hashable, list[Hashable]]:
+def keys_of(form: RankingForm, raw: Raw) -> tuple[Hashable, list[Hashable]]:
     """What the graph sees of a request's shared fields, and of each of its n candidates."""
     shared = tuple((name, _seen(name, raw[name], form.contract)[0]) for name in sorted(form.shared))
     columns = [_seen(name, raw[name], form.contract) for name in sorted(form.candidate)]
@@ -85,5 +85,5 @@ def _seen(name: str, values: np.ndarray, contract: FeatureContract) -> Sequence[
     return [tuple(row) for row in found] if values.ndim == 2 else found
 
 
-def _of(form: Form, raw: Raw, places: list[int]) -> Raw:
+def _of(form: RankingForm, raw: Raw, places: list[int]) -> Raw:
     return {name: values if name in form.shared else values[places] for name, values in raw.items()}
