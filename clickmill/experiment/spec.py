@@ -304,8 +304,8 @@ def check_layers(specs: Sequence[ExperimentSpec]) -> None:
 
 __all__ = [
     "CTR",
-    "RPM",
     "HOLDOUT",
+    "RPM",
     "SHIPPED",
     "STANDARD",
     "USERS",
