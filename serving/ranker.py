@@ -140,7 +140,9 @@ class Ranker:
             arm, rules = self._placed(payload)
             asked = ranking.parse(payload, served.ranking_form, self._model.limits, rules)
         about(request_id=asked.outline.request_id)
-        return asked if arm is None else replace(asked, arm=arm)
+        if self._arms is None or self._arms.user_of(payload) is None:
+            return asked
+        return replace(asked, arm=arm, counted=True)
 
     def _placed(self, payload: Any) -> tuple[str | None, AuctionRules]:
         """The arm of a ranking, and the rules that hold there."""
@@ -197,7 +199,7 @@ class Ranker:
         outline = asked.outline
         sold = None
         if (
-            asked.arm is not None
+            asked.counted
         ):  # an experiment counts what was shown, so that those rows need a name for their clicks
             sold = impression_ids(outline.request_id, outcome.candidates.tolist(), asked.rows)
         self._model.note_ranking(served, asked.raw, scores, outline.request_id, sold, asked.arm)

@@ -110,6 +110,8 @@ class Ranking:
     """Where defaults stand in for the feature store: what became of its read, `late`, `failed` or `skipped`."""
     arm: str | None = None
     """Of the experiment that the user is in."""
+    counted: bool = False
+    """Whether an experiment runs and the user is known: also what those in no arm were shown is wanted, to know them from before."""
 
     @property
     def rows(self) -> int:
