@@ -14,8 +14,9 @@ from clickmill.contract import FeatureContract, Role
 from clickmill.errors import RequestError
 from clickmill.features.sides import shared_fields
 from serving.limits import Limits
+from serving.named_tensor import NamedTensor
 from serving.refusals import UnknownSignature
-from serving.tensors import Form, NamedTensor, filled, to_raw
+from serving.tensors import Form, filled, to_raw
 
 ROWS, RANKING = "serving_default", "ranking"
 """Signatures a caller of Predict or of V2 may name; `clickmill.bundle.export` writes them, and imports TensorFlow."""

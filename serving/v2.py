@@ -19,9 +19,10 @@ from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError
 from serving import places
 from serving.limits import Limits
+from serving.named_tensor import NamedTensor, from_buffers, from_list
 from serving.ranked_tensors import Sides, to_request
 from serving.refusals import MalformedRequest
-from serving.tensors import DATATYPE, Form, NamedTensor, from_buffers, from_list, to_raw
+from serving.tensors import DATATYPE, Form, to_raw
 from serving.v1 import parse_json
 
 OUTPUTS = ("pctr", "logit")

@@ -13,8 +13,9 @@ from clickmill import contract as contracts
 from clickmill.errors import RequestError, RequestTooLarge
 from clickmill.features.tensors import from_rows
 from serving.limits import Limits
+from serving.named_tensor import NamedTensor, from_buffers, from_list, objects
 from serving.refusals import MalformedRequest
-from serving.tensors import Form, NamedTensor, from_buffers, from_list, objects, to_raw
+from serving.tensors import Form, to_raw
 from tests.serving.small_bundle import CONTRACT
 
 FORM = Form.of(CONTRACT)
