@@ -232,7 +232,9 @@ class Joined:
             f"count(*) FILTER (WHERE impression_id IS NOT NULL AND {fell_back}) "
             f"FROM read_parquet({quoted(path)}, hive_partitioning = false)"
         ).fetchall()
-        return TakenIn(impressions=rows - without - fallbacks, without_impression=without, fallbacks=fallbacks)
+        return TakenIn(
+            impressions=rows - without - fallbacks, without_impression=without, fallbacks=fallbacks
+        )
 
     def _clicks(self, path: Path) -> TakenIn:
         source = f"{_READERS[path.suffix]}({quoted(path)})"

@@ -159,7 +159,9 @@ class Held:
 def test_who_asks_what_is_being_scored_waits_for_it_and_scores_the_rest(small_scorer, fails):
     """a1 and a2 are under way when another request asks for a2 and a3. A first one that fails takes nobody with it."""
     counts: dict[str, int] = {}
-    cache = ScoreCache(100, 60.0, lambda outcome, number: counts.update({outcome: counts.get(outcome, 0) + number}))
+    cache = ScoreCache(
+        100, 60.0, lambda outcome, number: counts.update({outcome: counts.get(outcome, 0) + number})
+    )
     held, second = Held(small_scorer), Computed(small_scorer)
     held.fails = fails
     raw = raw_of(body([("a2", 1.0), ("ü3", 1.0)]))
@@ -229,9 +231,7 @@ def test_many_equal_rankings_at_once_make_one_run_of_the_graph(small_scorer):
     registry = CollectorRegistry()
     model, slow = BundleModel("small", metrics=Metrics(registry)), Slow(small_scorer)
     model.swap(slow, "1")
-    ranker = Ranker(
-        model, Scheduler(model, Lanes(2, small_bytes=-1)), RankerSettings(score_cache_seconds=60)
-    )
+    ranker = Ranker(model, Scheduler(model, Lanes(2, small_bytes=-1)), RankerSettings(score_cache_seconds=60))
     request = orjson.dumps(body([("a1", 1.0), ("a2", 1.0)]))
     labels = {"model_name": "small", "cache": "scores", "outcome": "shared"}
 
