@@ -89,8 +89,10 @@ def note(
     *,
     reason: str,
     arm: str | None,
+    counted: bool,
 ) -> None:
     """Offer what a fallback showed to the prediction log, marked with its reason: an experiment counts what its users saw, whoever chose it.
+    counted: whether an experiment counts the user's impressions, so that they need a name.
 
     What was not shown teaches nobody anything, and overload is no time to write it. A request whose fields break the contract is left
     out: at any other hour it would have been refused.
@@ -104,7 +106,7 @@ def note(
         raw = fields(payload, replace(asked, candidates=[asked.candidates[at] for at in shown]), form, limits)
     except RequestError:
         return
-    sold = impression_ids(asked.request_id, shown, len(asked.bids)) if arm is not None else None
+    sold = impression_ids(asked.request_id, shown, len(asked.bids)) if counted else None
     sink.offer(
         Answered(
             request_id=request_id,

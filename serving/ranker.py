@@ -88,14 +88,14 @@ class Ranker:
     async def answer(
         self, body: bytes, deadline: float | None, *, explain: bool = False, falls_back: bool | None = None
     ) -> Answer:
-        """Answer a ranking; `deadline` is one of the gate's. With `falls_back` (as the settings say when None) what would be an error
+        """Answer a ranking; `deadline` is one of the admission's. With `falls_back` (as the settings say when None) what would be an error
         of ours is answered without the model, before the deadline.
 
         Raises RequestError; without fallback also NotReady, Overloaded, DeadlinePassed and NotFinite.
         """
         falls_back = self.settings.fallback if falls_back is None else falls_back
         if not falls_back:
-            with due(self._scheduler.gate.left(deadline)):
+            with due(self._scheduler.admission.left(deadline)):
                 return await self._scored(body, deadline, explain)
         patience = self._patience(deadline)
         try:
@@ -110,7 +110,7 @@ class Ranker:
             return self._without_model(body, error)
 
     def _patience(self, deadline: float | None) -> float | None:
-        left = self._scheduler.gate.left(deadline)
+        left = self._scheduler.admission.left(deadline)
         return None if left is None else left - min(RESERVED_SHARE * left, RESERVED_MOST)
 
     async def _scored(self, body: bytes, deadline: float | None, explain: bool) -> Answer:
@@ -125,7 +125,7 @@ class Ranker:
             asked = await step(len(body), read)
             size = max(len(body), asked.rows * CANDIDATE_BYTES)
             if self._features is not None:
-                left = self._scheduler.gate.left(deadline)
+                left = self._scheduler.admission.left(deadline)
                 asked = await self._features.fill(served, asked, left, partial(step, size))
             course = _Course()
             try:
@@ -144,7 +144,11 @@ class Ranker:
             arm, rules = self._placed(payload)
             asked = ranking.parse(payload, served.ranking_form, self._model.limits, rules)
         about(request_id=asked.outline.request_id)
-        return asked if arm is None else replace(asked, arm=arm)
+        return replace(asked, arm=arm, counted=True) if self._counts(payload) else asked
+
+    def _counts(self, payload: Any) -> bool:
+        """Whether the experiment counts what this ranking shows."""
+        return self._arms is not None and self._arms.user_of(payload) is not None
 
     def _placed(self, payload: Any) -> tuple[str | None, AuctionRules]:
         """The arm of a ranking, and the rules that hold there."""
@@ -212,7 +216,7 @@ class Ranker:
         outline = asked.outline
         sold = None
         if (
-            asked.arm is not None
+            asked.counted
         ):  # an experiment counts what was shown, so that those rows need a name for their clicks
             sold = impression_ids(outline.request_id, outcome.candidates.tolist(), asked.rows)
         self._model.note_ranking(served, asked.raw, scores, outline.request_id, sold, asked.arm)
@@ -237,7 +241,8 @@ class Ranker:
         self._count(reason, judged)
         if (sink := self._model.log) is not None:
             fallback.note(
-                sink, self._model.name, payload, outline, standby, limits, judged, outcome, reason=reason, arm=arm
+                sink, self._model.name, payload, outline, standby, limits, judged, outcome,
+                reason=reason, arm=arm, counted=self._counts(payload),
             )  # fmt: skip
         found = ranking.answer(outline, judged, outcome, digest=standby.digest, fallback=reason)
         marked = {**_headers(standby), HEADER_FALLBACK: reason}

@@ -18,7 +18,7 @@ import numpy as np
 from cachetools import TTLCache
 
 from clickmill.contract import FeatureContract, Hour, Role, Weekday
-from serving.ranking import Form, Raw
+from serving.ranking import RankingForm, Raw
 
 Scores = dict[str, np.ndarray]
 Score = Callable[[Raw, int], Scores]
@@ -37,7 +37,7 @@ class Begun:
     """A request whose own part is scored; the rest of it is being scored for others, and comes to this one too."""
 
     digest: str
-    form: Form
+    form: RankingForm
     raw: Raw
     request: Hashable
     candidates: Sequence[Hashable]
@@ -75,7 +75,7 @@ class ScoreCache:
         self._flying: dict[tuple[str, Hashable], dict[Hashable, Future[_Pairs]]] = {}
         self._lock = threading.Lock()
 
-    def begin(self, digest: str, form: Form, raw: Raw, score: Score) -> Begun:
+    def begin(self, digest: str, form: RankingForm, raw: Raw, score: Score) -> Begun:
         """Score what nobody has and nobody is scoring of a request to the bundle `digest`. Raises what `score` raises."""
         request, candidates = keys_of(form, raw)
         flight: Future[_Pairs] = Future()
@@ -141,7 +141,7 @@ class ScoreCache:
                 self._flying.pop(place, None)
 
 
-def keys_of(form: Form, raw: Raw) -> tuple[Hashable, list[Hashable]]:
+def keys_of(form: RankingForm, raw: Raw) -> tuple[Hashable, list[Hashable]]:
     """What the graph sees of a request's shared fields, and of each of its n candidates."""
     shared = tuple((name, _seen(name, raw[name], form.contract)[0]) for name in sorted(form.shared))
     columns = [_seen(name, raw[name], form.contract) for name in sorted(form.candidate)]
@@ -161,5 +161,5 @@ def _seen(name: str, values: np.ndarray, contract: FeatureContract) -> Sequence[
     return [tuple(row) for row in found] if values.ndim == 2 else found
 
 
-def _of(form: Form, raw: Raw, places: list[int]) -> Raw:
+def _of(form: RankingForm, raw: Raw, places: list[int]) -> Raw:
     return {name: values if name in form.shared else values[places] for name, values in raw.items()}

@@ -3,7 +3,7 @@
 A log of its own has a row per impression, in Parquet or CSV:
 
     <unit>      the field that the spec names, say user_id
-    arm         of the impression; null for users outside of the experiment, and before it began
+    arm         of the impression; null for users outside of the experiment, and before it began; holdout for those who are held out
     time        with a time zone (timestamp[us, UTC] in Parquet, 2026-03-02T09:30:00+01:00 in text)
     clicked     0 or 1
     revenue     what the impression earned, at least 0; only where a metric asks for it
@@ -13,7 +13,7 @@ A log of its own has a row per impression, in Parquet or CSV:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import duckdb
 
 from clickmill.data.engine import identifier, quoted
 from clickmill.errors import SchemaMismatch, UnreadableData
-from clickmill.experiment.spec import ExperimentSpec
+from clickmill.experiment.spec import HOLDOUT, SHIPPED, ExperimentSpec
 
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json"}
 _LOGS = (".parquet", ".csv")
@@ -119,6 +119,20 @@ def joined(
     return Source(sql, frozenset(columns), "prediction log joined with clicks")
 
 
+def inside(source: Source, spec: ExperimentSpec) -> Source:
+    """As the experiment sees it: who is held out is in no arm."""
+    return _relabelled(source, f"nullif(arm, '{HOLDOUT}')") if spec.holdout else source
+
+
+def beside_holdout(source: Source) -> Source:
+    """As `spec.of_holdout` sees it: whoever is not held out is in the arm of what was shipped, in an experiment or not."""
+    return _relabelled(source, f"CASE WHEN arm = '{HOLDOUT}' THEN '{HOLDOUT}' ELSE '{SHIPPED}' END")
+
+
+def _relabelled(source: Source, arm: str) -> Source:
+    return replace(source, sql=f"SELECT * REPLACE ({arm} AS arm) FROM ({source.sql})")
+
+
 def _files(paths: Sequence[Path], kinds: Sequence[str]) -> list[Path]:
     """Of one kind where it is a log. Raises UnreadableData."""
     found: list[Path] = []
@@ -166,4 +180,4 @@ def _zoned(connection: Any, files: Sequence[Path]) -> None:
             )
 
 
-__all__ = ["Source", "joined", "log"]
+__all__ = ["Source", "beside_holdout", "inside", "joined", "log"]

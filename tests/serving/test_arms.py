@@ -9,7 +9,7 @@ import pytest
 
 from clickmill.auction import AuctionRules
 from clickmill.errors import UsageError
-from clickmill.experiment import ExperimentSpec, assign
+from clickmill.experiment import ExperimentSpec, Place, assign
 from serving.arms import HEADER_ARM, Arms, impression_ids
 from serving.fallback import HEADER_FALLBACK
 from serving.lanes import Lanes
@@ -117,8 +117,40 @@ def test_an_experiment_that_the_ranker_cannot_run_is_refused() -> None:
         UsageError, match=r"arms.treatment.rules: slots: .*greater than or equal to 1 \(got 0\)"
     ):
         Arms(spec(arms={"control": {}, "treatment": {"rules": {"slots": 0}}}), AuctionRules())
-    with pytest.raises(UsageError, match=r"arms.treatment.bundle: a ranker serves one bundle"):
+    with pytest.raises(
+        UsageError, match=r"arms.treatment.bundle: a ranker serves one bundle; `clickmill experiment run"
+    ):
         Arms(spec(arms={"control": {}, "treatment": {"bundle": "abc"}}), AuctionRules())
+    with pytest.raises(UsageError, match=r"holdout_gets.rules: slots"):
+        Arms(spec(holdout=0.1, holdout_gets={"rules": {"slots": 0}}), AuctionRules())
+
+
+def test_before_the_start_what_is_sold_has_names_but_no_arm(small_scorer: Any, tmp_path: Any) -> None:
+    """Or the days before could not explain anything away. Who is unknown is asked for nothing."""
+    model = served_with_log(small_scorer, tmp_path)
+    before = datetime(2026, 3, 1, tzinfo=UTC)
+    ranker = Ranker(model, Scheduler(model, Lanes(0)), arms=Arms(spec(), HOUSE_RULES, lambda: before))
+    assert HEADER_ARM not in asyncio.run(ranker.answer(ask("u1"), None)).headers
+    asyncio.run(ranker.answer(ask(""), None))
+    rows = logged_rows(model, tmp_path)
+    assert [row["arm"] for row in rows] == [None] * 4
+    assert [row["impression_id"] for row in rows] == ["r1:0", "r1:1", None, None]
+
+
+def test_the_holdout_is_sold_by_its_own_rules_at_all_times_and_logged_as_such(
+    small_scorer: Any, tmp_path: Any
+) -> None:
+    chosen = spec(holdout=0.5, holdout_gets={"rules": {"slots": 1}})
+    held = next(u for u in map("u{}".format, range(100)) if assign(chosen, u).place is Place.HOLDOUT)
+    model = served_with_log(small_scorer, tmp_path)
+    for now in (datetime(2026, 3, 1, tzinfo=UTC), NOW):
+        ranker = Ranker(
+            model, Scheduler(model, Lanes(0)), arms=Arms(chosen, HOUSE_RULES, lambda now=now: now)
+        )
+        answer = asyncio.run(ranker.answer(ask(held), None))
+        assert answer.headers[HEADER_ARM] == "holdout"
+        assert len(orjson.loads(answer.body)["ranked"]) == 1
+    assert {row["arm"] for row in logged_rows(model, tmp_path)} == {"holdout"}
 
 
 def test_without_a_request_id_nothing_can_be_named() -> None:

@@ -80,7 +80,7 @@ class House:
 
     def ask(self, body: Any = BODY, timeout: float | None = None, **options: Any) -> Answer:
         content = body if isinstance(body, bytes) else orjson.dumps(body)
-        deadline = self.scheduler.gate.deadline(timeout)
+        deadline = self.scheduler.admission.deadline(timeout)
         return asyncio.run(self.ranker.answer(content, deadline, **options))
 
     def fallbacks(self, reason: str) -> float:
@@ -201,7 +201,7 @@ def test_who_waits_for_a_thread_is_answered_before_its_deadline(house: House) ->
 
     async def ask() -> tuple[Answer, float]:
         start = asyncio.get_running_loop().time()
-        answer = await house.ranker.answer(orjson.dumps(waiting), house.scheduler.gate.deadline(0.2))
+        answer = await house.ranker.answer(orjson.dumps(waiting), house.scheduler.admission.deadline(0.2))
         return answer, asyncio.get_running_loop().time() - start
 
     answer, seconds = while_one_is_scored(house, ask)
@@ -217,7 +217,7 @@ def test_scores_that_come_after_their_fallback_leave_no_trace(house: House) -> N
 
     async def scenario() -> Answer:
         house.scorer.go.clear()
-        answer = await house.ranker.answer(orjson.dumps(large), house.scheduler.gate.deadline(0.1))
+        answer = await house.ranker.answer(orjson.dumps(large), house.scheduler.admission.deadline(0.1))
         house.scorer.go.set()
         # the only thread is free again when it does this
         await house.scheduler.step(1 << 20, lambda: None)

@@ -22,13 +22,13 @@ from serving.metrics import Metrics
 from serving.predictor import BundleModel
 from serving.ranker import Ranker
 from serving.ranker_settings import RankerSettings
-from serving.ranking import Form, parse
+from serving.ranking import RankingForm, parse
 from serving.refusals import DeadlinePassed
 from serving.scheduler import Scheduler
 from serving.score_cache import ScoreCache, keys_of
 from tests.serving.small_bundle import CONTRACT, pctr_of
 
-FORM = Form.of(CONTRACT)
+FORM = RankingForm.of(CONTRACT)
 NOON = 1_700_049_600
 
 
