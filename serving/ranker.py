@@ -25,7 +25,7 @@ from serving.recent_scores import RecentScores
 from serving.refusals import DeadlinePassed, is_fault
 from serving.remote_scorer import due
 from serving.scheduler import Scheduler
-from serving.score_cache import ScoreCache
+from serving.score_cache import Begun, ScoreCache
 from serving.stages import Stage, about, failed, timed
 from serving.standby import Standby
 
@@ -129,7 +129,11 @@ class Ranker:
                 asked = await self._features.fill(served, asked, left, partial(step, size))
             course = _Course()
             try:
-                return await step(size, self._judged, served, asked, explain, course)
+                begun = await step(size, self._begun, served, asked, explain, course)
+                if isinstance(begun, Answer):
+                    return begun
+                await begun.others()
+                return await step(size, self._ended, served, asked, explain, course, begun)
             except asyncio.CancelledError:
                 course.given_up = True
                 raise
@@ -140,9 +144,11 @@ class Ranker:
             arm, rules = self._placed(payload)
             asked = ranking.parse(payload, served.ranking_form, self._model.limits, rules)
         about(request_id=asked.outline.request_id)
-        if self._arms is None or self._arms.user_of(payload) is None:
-            return asked
-        return replace(asked, arm=arm, counted=True)
+        return replace(asked, arm=arm, counted=True) if self._counts(payload) else asked
+
+    def _counts(self, payload: Any) -> bool:
+        """Whether the experiment counts what this ranking shows."""
+        return self._arms is not None and self._arms.user_of(payload) is not None
 
     def _placed(self, payload: Any) -> tuple[str | None, AuctionRules]:
         """The arm of a ranking, and the rules that hold there."""
@@ -151,14 +157,25 @@ class Ranker:
             return None, self._rules
         return arm, self._arms.rules_of(arm)
 
-    def _judged(self, served: InService, asked: Ranking, explain: bool, course: _Course) -> Answer:
-        """Scores, auction and answer of a checked request."""
+    def _begun(self, served: InService, asked: Ranking, explain: bool, course: _Course) -> Answer | Begun:
+        """The answer to a checked request; or its scores as far as they are not being made for another request at this moment."""
+        score = partial(self._model.rank, served)
         if self._cache is None:
-            scores = self._model.rank(served, asked.raw, asked.rows)
-        else:
-            scores = self._cache.scores(
-                served.scorer.digest, served.ranking_form, asked.raw, partial(self._model.rank, served)
-            )
+            return self._judged(served, asked, explain, course, score(asked.raw, asked.rows))
+        begun = self._cache.begin(served.scorer.digest, served.ranking_form, asked.raw, score)
+        return begun if begun.flights else self._ended(served, asked, explain, course, begun)
+
+    def _ended(
+        self, served: InService, asked: Ranking, explain: bool, course: _Course, begun: Begun
+    ) -> Answer:
+        assert self._cache is not None, "it began there"
+        scores = self._cache.end(begun, partial(self._model.rank, served))
+        return self._judged(served, asked, explain, course, scores)
+
+    def _judged(
+        self, served: InService, asked: Ranking, explain: bool, course: _Course, scores: Scores
+    ) -> Answer:
+        """Auction and answer of a scored request."""
         with timed(Stage.REPLY):
             outcome = hold(scores["pctr"], asked.outline.bids, asked.outline.rules)
             if not course.given_up:
@@ -214,15 +231,22 @@ class Ranker:
         if reason is None or standby is None:
             raise error
         failed(error)
-        _, rules = self._placed(v1.parse_json(body))
-        outline = fallback.outline_of(body, standby, self._model.limits, rules)
+        payload, limits = v1.parse_json(body), self._model.limits
+        arm, rules = self._placed(payload)
+        outline = ranking.outline(payload, standby.form, limits, rules)
         if is_fault(error):
             log.error("a ranking fell back", exc_info=error)
         judged = fallback.judge(outline, standby, self._recent)
         outcome = hold(judged.pctr, outline.bids, outline.rules)
         self._count(reason, judged)
+        if (sink := self._model.log) is not None:
+            fallback.note(
+                sink, self._model.name, payload, outline, standby, limits, judged, outcome,
+                reason=reason, arm=arm, counted=self._counts(payload),
+            )  # fmt: skip
         found = ranking.answer(outline, judged, outcome, digest=standby.digest, fallback=reason)
-        return Answer(orjson.dumps(found), {**_headers(standby), HEADER_FALLBACK: reason})
+        marked = {**_headers(standby), HEADER_FALLBACK: reason}
+        return Answer(orjson.dumps(found), marked if arm is None else marked | {HEADER_ARM: arm})
 
     def _count(self, reason: str, judged: Judged) -> None:
         metrics, name = self._model.metrics, self._model.name

@@ -147,6 +147,11 @@ def outline(payload: Any, form: RankingForm, limits: Limits, defaults: AuctionRu
 def parse(payload: Any, form: RankingForm, limits: Limits, defaults: AuctionRules) -> Ranking:
     """Hold a decoded body to the contract. Raises what `outline` does, and RequestError naming part, candidate, field and rule."""
     asked = outline(payload, form, limits, defaults)
+    return Ranking(asked, fields(payload, asked, form, limits))
+
+
+def fields(payload: Any, asked: Outline, form: RankingForm, limits: Limits) -> Raw:
+    """The fields of an outline, or of a part of its candidates, held to the contract. Raises RequestError naming part, candidate, field, rule."""
     candidates, own = asked.candidates, {"id", form.bid}
     if own & form.candidate:  # a field of the contract that is called as one of the ranking's own: those win
         candidates = [{name: c[name] for name in c.keys() - own} for c in candidates]
@@ -154,7 +159,7 @@ def parse(payload: Any, form: RankingForm, limits: Limits, defaults: AuctionRule
     raw |= _read_candidates(candidates, form, limits)
     if form.position is not None:
         raw[form.position] = filled(form.contract.inputs[form.position], len(candidates))
-    return Ranking(asked, raw)
+    return raw
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,11 +326,11 @@ def _read_shared(
     return raw
 
 
-def _read_candidates(candidates: list[dict[str, Any]], form: RankingForm, limits: Limits) -> Raw:
+def _read_candidates(candidates: Sequence[Mapping[str, Any]], form: RankingForm, limits: Limits) -> Raw:
     """The fields of the candidates as raw tensors. The contract's words speak of rows, which are candidates here."""
     try:
-        fields = form.candidate - {form.position}
-        raw = columns_of_rows(candidates, form.contract, only=fields, beside=("id", form.bid))
+        wanted = form.candidate - {form.position}
+        raw = columns_of_rows(candidates, form.contract, only=wanted, beside=("id", form.bid))
         check_strings(raw, limits)
     except RequestError as error:
         words = str(error).replace("row ", "candidate ", 1)

@@ -124,6 +124,7 @@ def _print(look: Look, taken: Ingested, references: list[Reference], json: bool)
         result.print(table)
     words.print(
         f"read {taken.impressions:,} impressions, {taken.without_impression:,} predictions without an impression id, "
+        f"{taken.fallbacks:,} impressions ranked by a fallback, "
         f"{taken.clicks:,} clicks, {taken.incomplete_clicks:,} clicks without id or time"
     )
     for reason in taken.unreadable:

@@ -46,7 +46,7 @@ class LiveCollector(Collector):
 
     def __init__(self) -> None:
         self._look: Look | None = None
-        self._rows = {"impression": 0, "not_shown": 0, "click": 0, "incomplete_click": 0}
+        self._rows = {"impression": 0, "not_shown": 0, "fallback": 0, "click": 0, "incomplete_click": 0}
         self._unreadable = 0
 
     def show(self, look: Look, taken: Ingested) -> None:
@@ -54,6 +54,7 @@ class LiveCollector(Collector):
         self._rows = {
             "impression": self._rows["impression"] + taken.impressions,
             "not_shown": self._rows["not_shown"] + taken.without_impression,
+            "fallback": self._rows["fallback"] + taken.fallbacks,
             "click": self._rows["click"] + taken.clicks,
             "incomplete_click": self._rows["incomplete_click"] + taken.incomplete_clicks,
         }
@@ -64,7 +65,7 @@ class LiveCollector(Collector):
         """Snapshot for a scrape; a figure that can't be given has no series."""
         rows = CounterMetricFamily(
             names.LIVE_ROWS,
-            "Rows of the logs by what they were: `not_shown` are predictions without an impression id.",
+            "Rows of the logs by what they were: `not_shown` are predictions without an impression id, `fallback` impressions without a model.",
             labels=[names.OUTCOME],
         )
         for outcome, count in self._rows.items():

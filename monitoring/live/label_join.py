@@ -68,6 +68,8 @@ class Ingested:
     impressions: int = 0
     without_impression: int = 0
     """Predictions with no impression id: scored, but not known to be shown."""
+    fallbacks: int = 0
+    """Impressions that click rates ranked because the model could not be asked: they say nothing about a bundle."""
     clicks: int = 0
     incomplete_clicks: int = 0
     """Clicks without an impression id or a time."""
@@ -213,6 +215,8 @@ class LabelJoin:
             f"features.{identifier(name)}::VARCHAR" if name in has else "NULL"
             for name in self.settings.slices
         ]
+        # logs of before there was the column hold no fallbacks
+        fell_back = "fallback IS NOT NULL" if "fallback" in schema.names else "false"
         names = ["key", "bundle", "time", "pctr", *map(_slice, self.settings.slices)]
         values = ["impression_id", "new.bundle", "new.time", "new.pctr", *columns]
         # A caller that asks a bundle again for the same impression is answered twice, and still shows it once.
@@ -220,14 +224,17 @@ class LabelJoin:
             f"INSERT INTO impressions ({', '.join(names)}) SELECT {', '.join(values)} "
             f"FROM read_parquet({quoted(path)}, hive_partitioning = false) AS new "
             "ANTI JOIN impressions AS old ON old.key = new.impression_id AND old.bundle = new.bundle "
-            "WHERE impression_id IS NOT NULL AND isfinite(new.pctr) "
+            f"WHERE impression_id IS NOT NULL AND NOT {fell_back} AND isfinite(new.pctr) "
             "QUALIFY row_number() OVER (PARTITION BY impression_id, new.bundle ORDER BY new.time) = 1"
         )
-        ((rows, without),) = self._db.execute(
-            "SELECT count(*), count(*) FILTER (WHERE impression_id IS NULL) "
+        ((rows, without, fallbacks),) = self._db.execute(
+            "SELECT count(*), count(*) FILTER (WHERE impression_id IS NULL), "
+            f"count(*) FILTER (WHERE impression_id IS NOT NULL AND {fell_back}) "
             f"FROM read_parquet({quoted(path)}, hive_partitioning = false)"
         ).fetchall()
-        return Ingested(impressions=rows - without, without_impression=without)
+        return Ingested(
+            impressions=rows - without - fallbacks, without_impression=without, fallbacks=fallbacks
+        )
 
     def _clicks(self, path: Path) -> Ingested:
         source = f"{_READERS[path.suffix]}({quoted(path)})"

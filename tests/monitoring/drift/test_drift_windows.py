@@ -59,6 +59,15 @@ def test_the_same_market_is_the_same(site):
     assert (window.rows, window.requests, window.reference_rows) == (15_000, 15_000, 20_000)
 
 
+def test_what_a_fallback_answered_moves_nothing(site):
+    """Its features were not looked up, and its probabilities are click rates."""
+    same, other = market.rows(15_000, seed=2), market.rows(5_000, seed=3, phone=0.4, odds=1.0)
+    fell_back = market.logged(other, site[1]).drop_columns("fallback")
+    fell_back = fell_back.append_column("fallback", pa.array(["overload"] * 5_000))
+    [window] = look(site, market.logged(same, site[1]), fell_back)
+    assert (window.drift, window.rows, window.requests) == (Drift.SAME, 15_000, 15_000)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [({"phone": 0.4}, "device"), ({"price": 1.2}, "price"), ({"odds": 0.3}, "pctr")],

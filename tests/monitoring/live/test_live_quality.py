@@ -9,6 +9,7 @@ import textwrap
 from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -136,6 +137,18 @@ def test_clicks_count_once_within_their_window_and_only_on_what_was_shown(folder
     one = figures(found)
     assert (one.impressions, one.clicks) == (100, 3)  # of impressions 0, 1, and 4, whose clock was late
     assert (taken.impressions, taken.without_impression) == (100, 50)
+
+
+def test_what_a_fallback_showed_says_nothing_about_the_bundle(folders, rng):
+    """Its click rates are no scores of the model; when the model answers the same impression later, that counts."""
+    table, _, _ = logs.predictions(rng, 100)
+    reasons = pa.array(["deadline" if i < 40 else None for i in range(100)], pa.string())
+    logs.write_predictions(folders[0], table.append_column("fallback", reasons))
+    found, taken = look_once(folders)
+    assert figures(found).impressions == 60
+    assert (taken.impressions, taken.fallbacks, taken.without_impression) == (60, 40, 0)
+    logs.write_predictions(folders[0], table.slice(0, 10), writer="retry")
+    assert figures(look_once(folders)[0]).impressions == 70
 
 
 def test_files_seen_twice_and_impressions_asked_twice_count_once(folders, rng):
