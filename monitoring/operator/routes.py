@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from clickmill.release import SHARES, Shares
 from monitoring.operator.names import APPLIED, APPLIED_AT, APPLIED_FOR, RELEASE
 from monitoring.operator.resource import Carrier, Route
-from monitoring.operator.writes import Thing
+from monitoring.operator.writes import Kind
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ def wanted(route: Route, weights: Mapping[str, int], mirror: str | None) -> View
     )
 
 
-def thing_of(by: Carrier) -> Thing:
+def kind_of(by: Carrier) -> Kind:
     """Kind of the object that says it."""
-    return Thing.ROUTE if by is Carrier.GATEWAY else Thing.SHARES
+    return Kind.ROUTE if by is Carrier.GATEWAY else Kind.SHARES
 
 
 def name_of(home: str, by: Carrier) -> str:
@@ -186,4 +186,4 @@ def _http_route(view: View) -> dict[str, Any]:
     return {"parentRefs": parents, "hostnames": list(view.hostnames), "rules": [rule]}
 
 
-__all__ = ["SeenRoute", "View", "body", "name_of", "seen", "thing_of", "wanted"]
+__all__ = ["SeenRoute", "View", "body", "kind_of", "name_of", "seen", "wanted"]
