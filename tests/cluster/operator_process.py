@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cluster.api_server import NAMESPACE, ROOT, ApiServer
+from tests.cluster.api_server import NAMESPACE, ROOT
 
 ALERT_TOKEN = "told-to-alertmanager"
 
@@ -27,16 +27,17 @@ def free_port() -> int:
 class OperatorProcess:
     """`clickmill operator run` as people start it."""
 
-    def __init__(self, server: ApiServer, prometheus: str, folder: Path) -> None:
-        self._server, self._prometheus, self._folder = server, prometheus, folder
+    def __init__(self, kubeconfig: Path, prometheus: str, folder: Path, namespace: str = NAMESPACE) -> None:
+        self._kubeconfig, self.prometheus, self._folder = kubeconfig, prometheus, folder
+        self._namespace = namespace
         self.port, self.alert_port = free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-c", "from clickmill.command import main; main()", "operator", "run",
-                   f"--prometheus={self._prometheus}", f"--namespace={NAMESPACE}", "--host=127.0.0.1", f"--port={self.port}",
+                   f"--prometheus={self.prometheus}", f"--namespace={self._namespace}", "--host=127.0.0.1", f"--port={self.port}",
                    f"--alert-port={self.alert_port}", "--every=1"]  # fmt: skip
-        environment = {**os.environ, "KUBECONFIG": str(self._server.kubeconfig), "CLICKMILL_ALERT_TOKEN": ALERT_TOKEN,
+        environment = {**os.environ, "KUBECONFIG": str(self._kubeconfig), "CLICKMILL_ALERT_TOKEN": ALERT_TOKEN,
                        "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}  # fmt: skip
         with (self._folder / "operator.log").open("ab") as log:
             self.process = subprocess.Popen(
