@@ -127,7 +127,7 @@ def install(at: Places, namespace: str, name: str = "ctr") -> Installation:
     shutil.rmtree(folder, ignore_errors=True)
     Store(folder / "store").add(bundle)
     release = Installation(at, namespace, name, bundle)
-    apply(at, _volume(namespace, folder))
+    apply(at, namespace_with_models(namespace, folder))
     release.set("install")
     return release
 
@@ -135,30 +135,26 @@ def install(at: Places, namespace: str, name: str = "ctr") -> Installation:
 def uninstall(release: Installation) -> None:
     """Remove everything that `install` made."""
     release.helm("uninstall", release.name, "--wait")
-    kubectl(release.at, "delete", "namespace", release.namespace, seconds=180)
-    kubectl(release.at, "delete", "persistentvolume", f"models-{release.namespace}")
+    remove_namespace(release.at, release.namespace)
     shutil.rmtree(release.at.cache / "models" / release.namespace)
 
 
-def _volume(namespace: str, folder: Path) -> list[dict[str, Any]]:
+def namespace_with_models(namespace: str, folder: Path) -> list[dict[str, Any]]:
+    """A namespace that holds restricted pods only, with a claim `models` whose root is `folder`."""
     size = {"storage": "1Gi"}
     name = f"models-{namespace}"
     enforce = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    claim = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
     return [
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": namespace, "labels": enforce},
-        },
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": enforce}},
         {
             "apiVersion": "v1",
             "kind": "PersistentVolume",
             "metadata": {"name": name},
             "spec": {
+                **claim,
                 "capacity": size,
-                "accessModes": ["ReadWriteMany"],
                 "persistentVolumeReclaimPolicy": "Retain",
-                "storageClassName": "",
                 "claimRef": {"namespace": namespace, "name": "models"},
                 "hostPath": {"path": str(folder), "type": "Directory"},
             },
@@ -167,11 +163,18 @@ def _volume(namespace: str, folder: Path) -> list[dict[str, Any]]:
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
             "metadata": {"name": "models", "namespace": namespace},
-            "spec": {
-                "accessModes": ["ReadWriteMany"],
-                "storageClassName": "",
-                "volumeName": name,
-                "resources": {"requests": size},
-            },
+            "spec": {**claim, "volumeName": name, "resources": {"requests": size}},
         },
     ]
+
+
+def remove_namespace(at: Places, namespace: str) -> None:
+    """With its volume. What is not there is fine."""
+    kubectl(at, "delete", "namespace", namespace, "--ignore-not-found", "--timeout=180s", seconds=190)
+    kubectl(at, "delete", "persistentvolume", f"models-{namespace}", "--ignore-not-found", "--wait=false")
+
+
+def readable_by_pods(folder: Path) -> None:
+    """Pods read it as another user."""
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)

@@ -79,20 +79,26 @@ class OperatorProcess:
 
 @contextmanager
 def prometheus(folder: Path, scraped: int) -> Iterator[str]:
-    """URL of a real one that scrapes a port every second."""
+    """URL of a real one that scrapes a port of this machine, whose series say themselves of which pod they are."""
+    job = f'{{job_name: pods, honor_labels: true, static_configs: [{{targets: ["127.0.0.1:{scraped}"]}}]}}'
+    with prometheus_of(folder, job) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def prometheus_of(folder: Path, *jobs: str, host: str = "127.0.0.1") -> Iterator[int]:
+    """Port of a real one that runs these scrape configs, every two seconds."""
     port = free_port()
-    (folder / "prometheus.yml").write_text(
-        "global: {scrape_interval: 2s}\nscrape_configs:\n"
-        f'  - {{job_name: pods, honor_labels: true, static_configs: [{{targets: ["127.0.0.1:{scraped}"]}}]}}\n'
-    )
+    lines = ["global: {scrape_interval: 2s}", "scrape_configs:", *(f"  - {job}" for job in jobs)]
+    (folder / "prometheus.yml").write_text("\n".join(lines) + "\n")
     with (folder / "prometheus.log").open("ab") as log:
         process = subprocess.Popen(
             ["prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}",
-             f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"],
+             f"--web.listen-address={host}:{port}", "--log.level=error"],
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield port
     finally:
         process.terminate()
         process.wait(30)
