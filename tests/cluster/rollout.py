@@ -26,9 +26,9 @@ from tests.cluster.bringup.places import GATEWAY
 from tests.cluster.installation import (
     ROOT,
     Installation,
-    namespace_with_models,
     readable_by_pods,
     remove_namespace,
+    restricted_namespace,
 )
 from tests.cluster.operator_process import free_port, prometheus_of
 from tests.serving.small_bundle import write_small_bundle
@@ -204,7 +204,7 @@ def rolled_out(at: Places, folder: Path, namespace: str) -> Iterator[Rollout]:
             "metadata": {"name": "alerts", "namespace": namespace},
             "stringData": {"token": TOKEN},
         }
-        apply(at, [*namespace_with_models(namespace, models), secret])
+        apply(at, [*restricted_namespace(namespace, {"models": models}), secret])
         values = folder / "values.yaml"
         values.write_text(yaml.safe_dump(_values(port)))
         installed.helm("install", "ctr", str(ROOT / "helm/clickmill"), f"--values={values}", seconds=120)

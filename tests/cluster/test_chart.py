@@ -21,7 +21,7 @@ from clickmill import __version__
 from helm import generate
 from tests.cluster.bringup import Places, apply, get, kubectl, wait_for
 from tests.cluster.callers import Callers
-from tests.cluster.installation import namespace_with_models, readable_by_pods, remove_namespace
+from tests.cluster.installation import readable_by_pods, remove_namespace, restricted_namespace
 from tests.serving.small_bundle import GOOD_ROW, pctr_of, write_small_bundle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
@@ -97,7 +97,7 @@ def release(node: Places) -> Iterator[Release]:
     try:
         write_small_bundle(folder / "ctr" / "1")
         readable_by_pods(folder)
-        apply(node, namespace_with_models(namespace, folder))
+        apply(node, restricted_namespace(namespace, {"models": folder}))
         found.helm("install", "ctr", str(generate.CHART), "--values=-", values=VALUES)
         kubectl(
             node,
@@ -200,7 +200,7 @@ def test_no_request_fails_while_the_previous_chart_is_upgraded_to_this_one_and_r
     try:
         write_small_bundle(folder / "ctr" / "1")
         readable_by_pods(folder)
-        apply(node, namespace_with_models(namespace, folder))
+        apply(node, restricted_namespace(namespace, {"models": folder}))
         upgraded.helm("install", "ctr", str(old), "--values=-", values=VALUES)
         wait_for("pods of the old chart", lambda: upgraded.rolled_out("--threads=2"), 600, 1)
         url = f"{upgraded.address('predictor')}/v1/models/ctr:predict"

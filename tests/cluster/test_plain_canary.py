@@ -19,9 +19,9 @@ from tests.cluster.callers import Callers
 from tests.cluster.installation import (
     ROOT,
     Installation,
-    namespace_with_models,
     readable_by_pods,
     remove_namespace,
+    restricted_namespace,
 )
 from tests.cluster.sampled import Sampled
 from tests.serving.small_bundle import GOOD_ROW, write_small_bundle
@@ -59,7 +59,7 @@ def installed(node: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     readable_by_pods(models)
     found = Installation(node, namespace, "ctr", models / "a")
     try:
-        apply(node, namespace_with_models(namespace, models))
+        apply(node, restricted_namespace(namespace, {"models": models}))
         values = tmp_path_factory.mktemp("values") / "values.yaml"
         values.write_text(yaml.safe_dump(VALUES))
         found.helm("install", "ctr", str(ROOT / "helm/clickmill"), f"--values={values}", seconds=120)
