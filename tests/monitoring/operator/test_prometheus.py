@@ -34,9 +34,9 @@ def canary(*spells, phase=Phase.CANARY):
 
 
 def test_a_prometheus_that_is_not_there_is_said_and_gives_no_evidence():
-    heard = Prometheus("http://127.0.0.1:1").hear("ads", canary(), SPEC, T0)
-    assert heard.error.startswith("http://127.0.0.1:1 does not answer: ")
-    assert heard.evidence.canary == ()
+    measured = Prometheus("http://127.0.0.1:1").evidence("ads", canary(), SPEC, T0)
+    assert measured.error.startswith("http://127.0.0.1:1 does not answer: ")
+    assert measured.evidence.canary == ()
 
 
 def test_what_is_no_prometheus_is_said():
@@ -52,12 +52,14 @@ def test_what_is_no_prometheus_is_said():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        heard = Prometheus(f"http://127.0.0.1:{server.server_address[1]}").hear("ads", canary(), SPEC, T0)
+        measured = Prometheus(f"http://127.0.0.1:{server.server_address[1]}").evidence(
+            "ads", canary(), SPEC, T0
+        )
     finally:
         server.shutdown()
         server.server_close()
-    assert "answers 400" in heard.error
-    assert "parse error" in heard.error
+    assert "answers 400" in measured.error
+    assert "parse error" in measured.error
 
 
 def history():
@@ -137,10 +139,10 @@ def test_counts_over_a_history_made_by_hand(tmp_path):
             Spell(phase=Phase.CANARY, percent=5, since=after(300)),
             Spell(phase=Phase.CANARY, percent=50, since=after(500)),
         )
-        heard = source.hear("ads", canary(*spells), SPEC, after(600))
-        assert heard.error == ""
-        assert heard.served == {A, B}
-        first, second = heard.evidence.canary
+        measured = source.evidence("ads", canary(*spells), SPEC, after(600))
+        assert measured.error == ""
+        assert measured.served == {A, B}
+        first, second = measured.evidence.canary
         assert (first.percent, second.percent) == (5, 50)
         # 200 s: pod c 400 requests of which 40 were refused and 80 slow; pod x 150 until it went away.
         assert about(first.candidate.traffic, Traffic(requests=550, errors=40, slow=80))
@@ -151,7 +153,7 @@ def test_counts_over_a_history_made_by_hand(tmp_path):
         assert abs(first.candidate.labelled.clicks - 60) <= 2
         assert abs(second.candidate.labelled.impressions - 120) <= 15
         assert (
-            source.hear("other", canary(*spells), SPEC, after(600))
+            source.query("other", canary(*spells), SPEC, after(600))
             .evidence.canary[0]
             .candidate.traffic.requests
             == 0
