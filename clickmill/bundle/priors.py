@@ -97,7 +97,9 @@ def estimate(
     most = np.argsort(-n, kind="stable")[:MOST_ADS]
     ids = sums["ad"].cast(pa.string()).take(pa.array(most)).to_pylist()
     by_ad = dict(zip(ids, smoothed[most].tolist(), strict=True))
-    return Priors(rate, ad_field, by_ad, strength=s, impressions=dict(zip(ids, n[most].tolist(), strict=True)))
+    return Priors(
+        rate, ad_field, by_ad, strength=s, impressions=dict(zip(ids, n[most].tolist(), strict=True))
+    )
 
 
 def of_dataset(dataset: PreparedDataset) -> Priors:
@@ -174,9 +176,7 @@ def read(folder: Path) -> Priors | None:
         by_ad = dict(zip(ads, table["ctr"].to_pylist(), strict=True))
         counts = table["impressions"].to_pylist() if "impressions" in table.column_names else []
         seen = {ad: n for ad, n in zip(ads, counts, strict=False) if n is not None}
-        return Priors(
-            head["click_rate"], head["ad_field"], by_ad, head["user_field"], head["strength"], seen
-        )
+        return Priors(head["click_rate"], head["ad_field"], by_ad, head["user_field"], head["strength"], seen)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise BundleCorrupt(f"{path}: cannot be read as click rates: {error}") from error
 

@@ -92,6 +92,23 @@ def serve(
             help="YAML of an experiment: rankings are split by its arms, answered by their rules, and logged with their arm (docs/experiments.md).",
         ),
     ] = None,
+    explore: Annotated[
+        Literal["off", "thompson", "ucb"],
+        typer.Option(
+            rich_help_panel="Rankings",
+            help="Try ads that the bundle hardly knows, by a draw (which the prediction log can be judged by) or by an upper bound; pCTR and "
+            "prices stay the model's. clickmill experiment off-policy reads what is logged (docs/auctions.md).",
+        ),
+    ] = "off",
+    explore_budget: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel="Rankings",
+            min=0,
+            max=0.5,
+            help="Share of expected revenue that --explore may give up.",
+        ),
+    ] = 0.001,
     feature_wait_ms: Annotated[
         float,
         typer.Option(
@@ -322,6 +339,7 @@ def serve(
             "feature_wait_ms": feature_wait_ms,
             "feature_cache_seconds": feature_cache_seconds,
             "score_cache_seconds": score_cache_seconds,
+            "exploration": None if explore == "off" else {"explorer": explore, "cost": explore_budget},
         },
         limits=limits,
         prediction_log=prediction_log,

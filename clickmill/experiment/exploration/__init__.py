@@ -11,7 +11,7 @@ truth and `plots` draws the regret; they are imported from there, since the endp
 
 from clickmill.experiment.exploration.beliefs import AdBeliefs
 from clickmill.experiment.exploration.budget import Account, ExplorationBudget
-from clickmill.experiment.exploration.cold_ads import ColdAdSettings, Contest, Sale, contest, sell
+from clickmill.experiment.exploration.cold_ads import MOST_DRAWN, ColdAdSettings, Contest, Sale, contest, sell
 from clickmill.experiment.exploration.policies import (
     ExplorationSettings,
     Explorer,
@@ -20,6 +20,7 @@ from clickmill.experiment.exploration.policies import (
 )
 
 __all__ = [
+    "MOST_DRAWN",
     "Account",
     "AdBeliefs",
     "ColdAdSettings",
