@@ -58,7 +58,7 @@ class BundleServicer(InferenceServicer):
                 raise UnknownModel(
                     f"no model `{request.model_name}` here; this server has `{self._model.name}`"
                 )
-            deadline = self._scheduler.gate.deadline(context.time_remaining())
+            deadline = self._scheduler.admission.deadline(context.time_remaining())
             size = request.ByteSize()
             response = await self._scheduler.answer(size, deadline, self._model.ask_grpc, request)
         except Exception as error:  # the edge: every error becomes a status, bugs are logged

@@ -25,7 +25,7 @@ from serving.recent_scores import RecentScores
 from serving.refusals import DeadlinePassed, is_fault
 from serving.remote_scorer import due
 from serving.scheduler import Scheduler
-from serving.score_cache import ScoreCache
+from serving.score_cache import Begun, ScoreCache
 from serving.stages import Stage, about, failed, timed
 from serving.standby import Standby
 
@@ -88,14 +88,14 @@ class Ranker:
     async def answer(
         self, body: bytes, deadline: float | None, *, explain: bool = False, falls_back: bool | None = None
     ) -> Answer:
-        """Answer a ranking; `deadline` is one of the gate's. With `falls_back` (as the settings say when None) what would be an error
+        """Answer a ranking; `deadline` is one of the admission's. With `falls_back` (as the settings say when None) what would be an error
         of ours is answered without the model, before the deadline.
 
         Raises RequestError; without fallback also NotReady, Overloaded, DeadlinePassed and NotFinite.
         """
         falls_back = self.settings.fallback if falls_back is None else falls_back
         if not falls_back:
-            with due(self._scheduler.gate.left(deadline)):
+            with due(self._scheduler.admission.left(deadline)):
                 return await self._scored(body, deadline, explain)
         patience = self._patience(deadline)
         try:
@@ -110,7 +110,7 @@ class Ranker:
             return self._without_model(body, error)
 
     def _patience(self, deadline: float | None) -> float | None:
-        left = self._scheduler.gate.left(deadline)
+        left = self._scheduler.admission.left(deadline)
         return None if left is None else left - min(RESERVED_SHARE * left, RESERVED_MOST)
 
     async def _scored(self, body: bytes, deadline: float | None, explain: bool) -> Answer:
@@ -125,11 +125,15 @@ class Ranker:
             asked = await step(len(body), read)
             size = max(len(body), asked.rows * CANDIDATE_BYTES)
             if self._features is not None:
-                left = self._scheduler.gate.left(deadline)
+                left = self._scheduler.admission.left(deadline)
                 asked = await self._features.fill(served, asked, left, partial(step, size))
             course = _Course()
             try:
-                return await step(size, self._judged, served, asked, explain, course)
+                begun = await step(size, self._begun, served, asked, explain, course)
+                if isinstance(begun, Answer):
+                    return begun
+                await begun.others()
+                return await step(size, self._ended, served, asked, explain, course, begun)
             except asyncio.CancelledError:
                 course.given_up = True
                 raise
@@ -140,7 +144,11 @@ class Ranker:
             arm, rules = self._placed(payload)
             asked = ranking.parse(payload, served.ranking_form, self._model.limits, rules)
         about(request_id=asked.outline.request_id)
-        return asked if arm is None else replace(asked, arm=arm)
+        return replace(asked, arm=arm, counted=True) if self._counts(payload) else asked
+
+    def _counts(self, payload: Any) -> bool:
+        """Whether the experiment counts what this ranking shows."""
+        return self._arms is not None and self._arms.user_of(payload) is not None
 
     def _placed(self, payload: Any) -> tuple[str | None, AuctionRules]:
         """The arm of a ranking, and the rules that hold there."""
@@ -149,14 +157,25 @@ class Ranker:
             return None, self._rules
         return arm, self._arms.rules_of(arm)
 
-    def _judged(self, served: InService, asked: Ranking, explain: bool, course: _Course) -> Answer:
-        """Scores, auction and answer of a checked request."""
+    def _begun(self, served: InService, asked: Ranking, explain: bool, course: _Course) -> Answer | Begun:
+        """The answer to a checked request; or its scores as far as they are not being made for another request at this moment."""
+        score = partial(self._model.rank, served)
         if self._cache is None:
-            scores = self._model.rank(served, asked.raw, asked.rows)
-        else:
-            scores = self._cache.scores(
-                served.scorer.digest, served.ranking_form, asked.raw, partial(self._model.rank, served)
-            )
+            return self._judged(served, asked, explain, course, score(asked.raw, asked.rows))
+        begun = self._cache.begin(served.scorer.digest, served.ranking_form, asked.raw, score)
+        return begun if begun.flights else self._ended(served, asked, explain, course, begun)
+
+    def _ended(
+        self, served: InService, asked: Ranking, explain: bool, course: _Course, begun: Begun
+    ) -> Answer:
+        assert self._cache is not None, "it began there"
+        scores = self._cache.end(begun, partial(self._model.rank, served))
+        return self._judged(served, asked, explain, course, scores)
+
+    def _judged(
+        self, served: InService, asked: Ranking, explain: bool, course: _Course, scores: Scores
+    ) -> Answer:
+        """Auction and answer of a scored request."""
         with timed(Stage.REPLY):
             outcome = hold(scores["pctr"], asked.outline.bids, asked.outline.rules)
             if not course.given_up:
@@ -197,7 +216,7 @@ class Ranker:
         outline = asked.outline
         sold = None
         if (
-            asked.arm is not None
+            asked.counted
         ):  # an experiment counts what was shown, so that those rows need a name for their clicks
             sold = impression_ids(outline.request_id, outcome.candidates.tolist(), asked.rows)
         self._model.note_ranking(served, asked.raw, scores, outline.request_id, sold, asked.arm)
@@ -212,15 +231,22 @@ class Ranker:
         if reason is None or standby is None:
             raise error
         failed(error)
-        _, rules = self._placed(v1.parse_json(body))
-        outline = fallback.outline_of(body, standby, self._model.limits, rules)
+        payload, limits = v1.parse_json(body), self._model.limits
+        arm, rules = self._placed(payload)
+        outline = ranking.outline(payload, standby.form, limits, rules)
         if is_fault(error):
             log.error("a ranking fell back", exc_info=error)
         judged = fallback.judge(outline, standby, self._recent)
         outcome = hold(judged.pctr, outline.bids, outline.rules)
         self._count(reason, judged)
+        if (sink := self._model.log) is not None:
+            fallback.note(
+                sink, self._model.name, payload, outline, standby, limits, judged, outcome,
+                reason=reason, arm=arm, counted=self._counts(payload),
+            )  # fmt: skip
         found = ranking.answer(outline, judged, outcome, digest=standby.digest, fallback=reason)
-        return Answer(orjson.dumps(found), {**_headers(standby), HEADER_FALLBACK: reason})
+        marked = {**_headers(standby), HEADER_FALLBACK: reason}
+        return Answer(orjson.dumps(found), marked if arm is None else marked | {HEADER_ARM: arm})
 
     def _count(self, reason: str, judged: Judged) -> None:
         metrics, name = self._model.metrics, self._model.name

@@ -29,7 +29,6 @@ from serving.batcher import BatchSettings
 from serving.concurrency import ShedPolicy
 from serving.engines import EngineChoice, loader
 from serving.front import Front
-from serving.greeting import greeting
 from serving.grpc_server import BundleServicer, GrpcServer
 from serving.http_protocol import BoundedHead
 from serving.kserve_parts import kserve
@@ -40,9 +39,10 @@ from serving.prediction_log import LogSettings
 from serving.predictor import BundleModel
 from serving.ranker import Ranker
 from serving.ranker_settings import RankerSettings
-from serving.remote import Predictor
+from serving.remote_predictor import RemotePredictor
 from serving.scheduler import Scheduler
 from serving.standby import first_standby
+from serving.startup_message import startup_message
 from serving.tf_grpc import TfServices
 from serving.traces import Traces
 from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, source_at
@@ -78,7 +78,7 @@ def serve(
     features: str | None = None,
     ranking: RankerSettings | Mapping[str, Any] | None = None,
     experiment: Path | None = None,
-    predictor: Predictor | Mapping[str, Any] | None = None,
+    predictor: RemotePredictor | Mapping[str, Any] | None = None,
     prediction_log: Path | None = None,
     log_events: str | None = None,
     log_settings: LogSettings | None = None,
@@ -139,7 +139,7 @@ def serve(
         grpc_number = ports.claim(host, grpc_port, "--grpc-port")
         model = BundleModel(name, limits=limits)
         model.log = open_sinks(name, prediction_log, log_events, settings, log_salt, model.metrics)
-        scorer = Predictor.model_validate(predictor) if predictor else None
+        scorer = RemotePredictor.model_validate(predictor) if predictor else None
         scheduler = Scheduler(
             model,
             scorer.lanes() if scorer else Lanes(threads),
@@ -301,7 +301,7 @@ class BundleServer(kserve.ModelServer):
     def _greeting(self) -> str:
         host, name = _in_url(self._host), self._model.name
         url, target = f"http://{host}:{self.http_port}", f"{host}:{self.grpc_port}"
-        return greeting(
+        return startup_message(
             name, url, target, self._model.in_service, self.watcher.path, graph=self.runs_the_graph
         )
 

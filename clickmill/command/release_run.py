@@ -85,7 +85,7 @@ def run(
     with ExitStack() as stack:
         joined = None
         if clicks is not None:
-            joined = stack.enter_context(live.Joined(home / "live.duckdb", labels))
+            joined = stack.enter_context(live.LabelJoin(home / "live.duckdb", labels))
         target = stack.enter_context(
             LocalTarget(
                 lambda digest: _folder(models, digest),

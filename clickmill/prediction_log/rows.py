@@ -1,15 +1,16 @@
-"""Answers as rows of the log: one row per candidate.
+"""Answers as rows of the log: one row per candidate; of a fallback, one per candidate that it showed.
 
 request_id     string            of the caller, or drawn by the endpoint
 candidate      int32             place of the candidate in its request, from 0
 time           timestamp[us]     UTC, when the answer was ready
 model          string
 bundle         string            digest of the bundle that answered
+fallback       string            why its model did not (click rates did); null where it did. Such rows say nothing about the bundle
 arm            string            of the experiment; null outside one
 impression_id  string            where the contract names one and the caller sent it; null else. The click log refers to it
 position       int32             slot the caller asked for; null where the contract has no position
 pctr, logit    float32
-features       struct            what the model saw, by field, defaults filled in; or
+features       struct            what the model saw, by field, defaults filled in (of a fallback: nothing looked up); or
 features_md5   string            a digest of it; or neither
 """
 
@@ -53,6 +54,10 @@ class Answered:
     """(n,) float32."""
     impression_ids: Sequence[str | None] | None = None
     arm: str | None = None
+    fallback: str | None = None
+    """Why the model did not answer."""
+    candidates: Sequence[int] | None = None
+    """(n,) places of the rows in their request; None where all of its candidates are here in order."""
 
     @property
     def rows(self) -> int:
@@ -71,10 +76,11 @@ def to_table(
     impressions = [answer.impression_ids or [None] * answer.rows for answer in answers]
     columns = {
         "request_id": each([a.request_id for a in answers], pa.string()),
-        "candidate": pa.array(np.concatenate([np.arange(n, dtype=np.int32) for n in counts])),
+        "candidate": pa.array(np.concatenate([_places(answer) for answer in answers]), pa.int32()),
         "time": each([a.time_us for a in answers], pa.int64()).cast(pa.timestamp("us", "UTC")),
         "model": each([a.model for a in answers], pa.string()),
         "bundle": each([a.bundle for a in answers], pa.string()),
+        "fallback": each([a.fallback for a in answers], pa.string()),
         "arm": each([a.arm for a in answers], pa.string()),
         "impression_id": pa.array([i for ids in impressions for i in ids], pa.string()),
         "position": _position(answers, contract, sum(counts)),
@@ -98,6 +104,11 @@ def check_salt(contract: FeatureContract, kept: Kept, salt: Salt | None) -> None
             f"the prediction log would hold personal data ({', '.join(personal)}) unhashed; give a salt "
             "(CLICKMILL_LOG_SALT, at least 16 bytes), or log no features"
         )
+
+
+def _places(answer: Answered) -> np.ndarray:
+    places = range(answer.rows) if answer.candidates is None else answer.candidates
+    return np.fromiter(places, np.int32, answer.rows)
 
 
 def _position(answers: Sequence[Answered], contract: FeatureContract, rows: int) -> pa.Array:

@@ -50,21 +50,21 @@ def monitor(
     with step("monitor") as running:
         answering = retraining_of(retrain)
         salt = os.environ.get("CLICKMILL_LOG_SALT")
-        looker = drifts.Looker(
+        checker = drifts.DriftChecker(
             drifts.Bundles(Path(store)),
             typed_settings("drift", drifts.DriftSettings, drift),
             Path(folder),
             Salt(salt.encode()) if salt else None,
         )
-        found, decision = drifts.look_once(
-            looker,
+        found, decision = drifts.check_once(
+            checker,
             drifts.DriftCollector(),
             datetime.now(UTC),
             log_folder=Path(log) if log else None,
             impressions=impressions or None,
             retrain=answering and drifts.kubeflow_retrain(**answering.model_dump()),
         )
-        serving = next((window for window in found if window.bundle == looker.bundles.serving()), None)
+        serving = next((window for window in found if window.bundle == checker.bundles.serving()), None)
         verdict, figures = show(serving, Path(folder), Path(report.path), Path(evidently.path))
         log_metrics(metrics, figures)
         running.note(f"{len(found)} bundles answered; the one that serves: {verdict}")

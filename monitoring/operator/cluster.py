@@ -17,7 +17,7 @@ from monitoring.operator.reconcile import Plan
 from monitoring.operator.resource import Mode
 from monitoring.operator.servers import pods_name
 from monitoring.operator.status import Status
-from monitoring.operator.writes import Notice, Thing, Verb, Write
+from monitoring.operator.writes import Kind, Notice, Verb, Write
 from monitoring.release.alerts import Told
 
 log = logging.getLogger(__name__)
@@ -28,11 +28,11 @@ RESOLVED_KEPT = 50
 """Alerts that are over, kept in a status: objects are small."""
 PODS = ("", "v1", "services")
 _KINDS = {
-    Thing.RELEASE: (GROUP, VERSION, PLURAL),
-    Thing.STATUS: (GROUP, VERSION, PLURAL),
-    Thing.SERVICE: KSERVE,
-    Thing.ROUTE: ROUTES,
-    Thing.PODS: PODS,
+    Kind.RELEASE: (GROUP, VERSION, PLURAL),
+    Kind.STATUS: (GROUP, VERSION, PLURAL),
+    Kind.SERVICE: KSERVE,
+    Kind.ROUTE: ROUTES,
+    Kind.PODS: PODS,
 }
 
 
@@ -130,10 +130,10 @@ class Cluster:
         metadata = release["metadata"]
         path = _path((GROUP, VERSION, PLURAL), metadata["namespace"], metadata["name"]) + "/status"
         self._call("PUT", path, {**release, "status": status.for_storage()})
-        self._wrote(f"put {Thing.STATUS}")
+        self._wrote(f"put {Kind.STATUS}")
 
     def _do(self, namespace: str, write: Write) -> None:
-        kind = _KINDS[write.thing]
+        kind = _KINDS[write.kind]
         path = _path(kind, namespace, None if write.verb is Verb.CREATE else write.name)
         if write.verb is Verb.CREATE:
             body = {**write.body, "metadata": {**write.body["metadata"], "namespace": namespace}}
@@ -144,7 +144,7 @@ class Cluster:
         else:
             only = {"preconditions": {"resourceVersion": write.version}} if write.version else {}
             self._call("DELETE", path, only)
-        self._wrote(f"{write.verb} {write.thing}")
+        self._wrote(f"{write.verb} {write.kind}")
         log.info("%s/%s", namespace, write)
 
     def _event(self, release: Object, notice: Notice) -> None:

@@ -32,7 +32,7 @@ from clickmill.release import (
     Watched,
 )
 from clickmill.release.release import UNDER_WAY
-from monitoring.operator.observe import Heard
+from monitoring.operator.observe import PrometheusEvidence
 from monitoring.operator.resource import ModelReleaseSpec
 from monitoring.operator.status import Spell, Status
 
@@ -54,16 +54,20 @@ class Prometheus:
     def __init__(self, url: str, *, matchers: str = 'namespace="{namespace}"', seconds: float = 10.0) -> None:
         self._url, self._matchers, self._seconds = url.rstrip("/"), matchers, seconds
 
-    def hear(self, namespace: str, status: Status, spec: ModelReleaseSpec, now: datetime) -> Heard:
+    def evidence(
+        self, namespace: str, status: Status, spec: ModelReleaseSpec, now: datetime
+    ) -> PrometheusEvidence:
         """All evidence of a release now."""
         if status.release is None:
-            return Heard()
+            return PrometheusEvidence()
         try:
-            return self._hear(self._matchers.replace("{namespace}", namespace), status, spec.policy, now)
+            return self._evidence(self._matchers.replace("{namespace}", namespace), status, spec.policy, now)
         except PrometheusSilent as error:
-            return Heard(error=str(error))
+            return PrometheusEvidence(error=str(error))
 
-    def _hear(self, where: str, status: Status, policy: ReleasePolicy, now: datetime) -> Heard:
+    def _evidence(
+        self, where: str, status: Status, policy: ReleasePolicy, now: datetime
+    ) -> PrometheusEvidence:
         release = status.state
         served = self.query(f"max by ({names.DIGEST}) ({names.BUNDLE_INFO}{{{where}}})", now)
         delays = self.query(f"max({names.LIVE_RIPENING}{{{where}}})", now)
@@ -85,7 +89,7 @@ class Prometheus:
                 ask = _Asked(self, where, policy, since, until, now, delay)
                 # No second bundle gets requests here, so what load and machine do must not count against the one that does.
                 watch.append(Watched(traffic=ask.traffic(release.stable, unanswered=BROKEN)))
-        return Heard(
+        return PrometheusEvidence(
             evidence=Evidence(shadow=tuple(shadow), canary=tuple(canary), watch=tuple(watch)),
             served=frozenset(dict(labels).get(names.DIGEST, "") for labels in served),
         )

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class Thing(StrEnum):
+class Kind(StrEnum):
     """Kinds of objects that are written."""
 
     RELEASE = "ModelRelease"
@@ -31,13 +31,13 @@ class Write:
     `version` is its resourceVersion, and a conflict means to look again."""
 
     verb: Verb
-    thing: Thing
+    kind: Kind
     name: str
     body: dict[str, Any] = field(default_factory=dict)
     version: str = ""
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.thing} {self.name}"
+        return f"{self.verb} {self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -49,4 +49,4 @@ class Notice:
     warning: bool = False
 
 
-__all__ = ["Notice", "Thing", "Verb", "Write"]
+__all__ = ["Kind", "Notice", "Verb", "Write"]

@@ -31,7 +31,7 @@ from clickmill.release import (
     propose,
 )
 from clickmill.release.release import UNDER_WAY
-from monitoring.live import Joined, Quality, quality
+from monitoring.live import LabelJoin, Quality, quality
 from monitoring.release.alerts import with_full_digests
 from monitoring.release.inbox import Inbox
 from monitoring.release.observations import Observations, Spell
@@ -56,7 +56,7 @@ class Runner:
         policy: ReleasePolicy,
         *,
         inbox: Inbox | None = None,
-        joined: Joined | None = None,
+        joined: LabelJoin | None = None,
         logs: tuple[Path, Path] | None = None,
     ) -> None:
         """joined, logs: live quality and its folders (predictions, clicks); without them no label ever comes, and checks on clicks stay
@@ -75,7 +75,7 @@ class Runner:
     def step(self, now: datetime) -> Decision:
         """Look, decide, write down, carry out. The decision is on the disk before anything is carried out."""
         if self._joined is not None and self._logs is not None:
-            self._joined.take_in(*self._logs, now)
+            self._joined.ingest(*self._logs, now)
             self.quality = self._look(self._joined, now)
         with self._journal.hold():
             release = self._journal.state
@@ -100,11 +100,11 @@ class Runner:
             decision = propose(release, bundle, now=now, by=MACHINE, reason="a new bundle came")
             return self._journal.append(decision, now)
 
-    def _look(self, joined: Joined, now: datetime) -> dict[str, Quality]:
+    def _look(self, joined: LabelJoin, now: datetime) -> dict[str, Quality]:
         until = joined.ripe(now)
         since = until - timedelta(seconds=min(joined.settings.windows_seconds))
         found = joined.labelled(since, until, slices=False)
-        return {slot.bundle: quality(slot.labelled, slot.scores) for slot in found}
+        return {slice_.bundle: quality(slice_.labelled, slice_.scores) for slice_ in found}
 
     def _carry_out(self, release: Release) -> None:
         try:

@@ -15,7 +15,7 @@ from clickmill.release import Journal, Release, Seen, Traffic
 from monitoring.drift import DriftCollector
 from monitoring.experiments import ExperimentCollector
 from monitoring.live import LiveCollector, Look, ReferenceCollector
-from monitoring.live.joined import TakenIn
+from monitoring.live.label_join import Ingested
 from monitoring.release import Inbox
 from monitoring.release.receiver import ReleaseCollector
 from serving.features.metrics import FeatureMetrics
@@ -62,7 +62,7 @@ def exposed() -> set[str]:
     Metrics(registry)
     FeatureMetrics(registry)
     live = LiveCollector()
-    live.show(Look(datetime.now(UTC), {}, {}), TakenIn())
+    live.show(Look(datetime.now(UTC), {}, {}), Ingested())
     with TemporaryDirectory() as folder:
         of_releases = list(releases(Path(folder)).collect())
     references = ReferenceCollector(Path("nowhere")).collect()

@@ -8,8 +8,8 @@ from clickmill.release import Arm, Evidence, Period, Phase, Shadowed, Traffic, W
 from clickmill.release.evidence import Labelled
 from monitoring.operator import reconcile
 from monitoring.operator.names import SOURCE_URI
-from monitoring.operator.observe import Heard, Objects, world
-from monitoring.operator.writes import Thing, Verb
+from monitoring.operator.observe import Objects, PrometheusEvidence, world
+from monitoring.operator.writes import Kind, Verb
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
@@ -201,17 +201,17 @@ class Twin:
             others_pods=tuple(self.others_by_pod),
         )
 
-    def heard(self):
+    def measured(self):
         release = self.release.get("status", {}).get("release")
         if release is None or self.evidence_error:
-            return Heard(error=self.evidence_error)
+            return PrometheusEvidence(error=self.evidence_error)
         candidate, percent = release.get("candidate"), release.get("percent")
         evidence = (bad if candidate in self.bad else good)(percent)
         served = {digest for digest, uri in URIS.items() for name in self.pods if uri in self.answers(name)}
-        return Heard(evidence=evidence, served=frozenset(served))
+        return PrometheusEvidence(evidence=evidence, served=frozenset(served))
 
     def plan(self):
-        return reconcile(world(self.seen(), self.heard()), self.now)
+        return reconcile(world(self.seen(), self.measured()), self.now)
 
     def carry(self, plan, upto=None):
         """Do what the plan says, or only the first `upto` calls of it, as a kill in the middle would."""
@@ -230,14 +230,14 @@ class Twin:
 
     def write(self, write):
         self.log.append(str(write))
-        if write.thing is Thing.RELEASE:
+        if write.kind is Kind.RELEASE:
             self.release = merged(self.release, write.body)
             self._touch(self.release)
-        elif write.thing is Thing.ROUTE:
+        elif write.kind is Kind.ROUTE:
             assert (self.route is None) is (write.verb is Verb.CREATE)
             self.route = merged(self.route or {}, write.body)
             self._touch(self.route)
-        elif write.thing is Thing.PODS:
+        elif write.kind is Kind.PODS:
             if write.verb is Verb.DELETE:
                 del self.others_by_pod[write.name]
             else:

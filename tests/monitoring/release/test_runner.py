@@ -18,7 +18,7 @@ from clickmill.release import (
     Traffic,
     propose,
 )
-from monitoring.live import Joined, LiveSettings
+from monitoring.live import LabelJoin, LiveSettings
 from monitoring.release import Inbox, Observations, Runner
 from tests.monitoring.live import logs
 from tests.monitoring.release.test_inbox import body, told
@@ -112,7 +112,7 @@ class House:
         self.journal = Journal(folder / "ctr.jsonl")
         self.journal.begin(Release.first("ctr", GOOD, NOON), by="ann", reason="first")
         self.inbox = Inbox(folder / "alerts.json")
-        self.joined = Joined(folder / "live.duckdb", LIVE)
+        self.joined = LabelJoin(folder / "live.duckdb", LIVE)
         self.start()
 
     def start(self):

@@ -1,4 +1,4 @@
-"""Drift answered: the decision, its record, and the training it starts, in that order."""
+"""Starts a training because of drift: first the decision, then its record, then the training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SILENT = {"same", "unknown", "unconfirmed"}
 """Nothing was refused: there is no drift, or none yet."""
 
 
-def answer(
+def trigger_retraining(
     windows: Sequence[WindowDrift],
     record: RetrainingRecord,
     trainer: Trainer,
@@ -78,4 +78,4 @@ def note_ends(record: RetrainingRecord, trainer: Trainer, policy: RetrainingPoli
         )
 
 
-__all__ = ["answer", "note_ends"]
+__all__ = ["note_ends", "trigger_retraining"]
