@@ -25,10 +25,12 @@ from clickmill.release.journal import Entry, Journal
 from clickmill.release.machine import MACHINE, Decision, decide, freeze, propose, resume, roll_back, withdraw
 from clickmill.release.release import Freeze, Phase, Quarantined, Release, Split
 from clickmill.release.release_policy import ReleasePolicy
+from clickmill.release.shares import SHARES, Shares
 from clickmill.release.target import Seen, Target, TargetFailed
 
 __all__ = [
     "MACHINE",
+    "SHARES",
     "Alert",
     "Arm",
     "Basis",
@@ -51,6 +53,7 @@ __all__ = [
     "Scores",
     "Seen",
     "Shadowed",
+    "Shares",
     "Smoke",
     "Split",
     "Target",
