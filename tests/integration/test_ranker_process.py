@@ -15,6 +15,7 @@ import pytest
 
 from serving.process import Endpoint, running_server
 from tests.serving.small_bundle import pctr_of, write_small_bundle
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -46,11 +47,8 @@ def scored(answer: httpx.Response) -> dict[str, float]:
     return {one["id"]: one["pctr"] for one in answer.json()["ranked"]}
 
 
-def until_scored(endpoint: Endpoint, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while rank(endpoint).json()["fallback"] is not None:
-        assert time.monotonic() < end, "the predictor is back and not asked"
-        time.sleep(0.05)
+def until_scored(endpoint: Endpoint) -> None:
+    until(lambda: rank(endpoint).json()["fallback"] is None, lambda: "the predictor is back and not asked")
 
 
 class Crowd:
