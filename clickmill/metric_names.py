@@ -125,6 +125,13 @@ OPERATOR_LEADS = "clickmill_operator_leads"
 OPERATOR_WRITES = "clickmill_operator_writes"
 OPERATOR_FAILURES = "clickmill_operator_failures"
 
+SERVICE = "service"
+"""Name of a Kubernetes Service."""
+ROUTER_REQUESTS = "clickmill_router_requests"
+ROUTER_PERCENT = "clickmill_router_traffic_percent"
+ROUTER_HEARD = "clickmill_router_heard_timestamp_seconds"
+ROUTER_REFUSED = "clickmill_router_shares_refused"
+
 PHASE = "phase"
 ENDPOINT = "endpoint"
 ROLE = "role"

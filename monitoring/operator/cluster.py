@@ -11,10 +11,11 @@ from typing import Any
 from kubernetes import client
 
 from clickmill.errors import ClickmillError
-from monitoring.operator.names import GROUP, KIND, KSERVE, PLURAL, RELEASE, ROUTES, VERSION
+from monitoring.operator.names import CONFIG_MAPS, GROUP, KIND, KSERVE, PLURAL, RELEASE, ROUTES, VERSION
 from monitoring.operator.observe import Object, Objects
 from monitoring.operator.reconcile import Plan
-from monitoring.operator.resource import Mode
+from monitoring.operator.resource import Carrier, Mode
+from monitoring.operator.routes import kind_of, name_of
 from monitoring.operator.servers import pods_name
 from monitoring.operator.status import Status
 from monitoring.operator.writes import Kind, Notice, Verb, Write
@@ -32,6 +33,7 @@ _KINDS = {
     Kind.STATUS: (GROUP, VERSION, PLURAL),
     Kind.SERVICE: KSERVE,
     Kind.ROUTE: ROUTES,
+    Kind.SHARES: CONFIG_MAPS,
     Kind.PODS: PODS,
 }
 
@@ -63,6 +65,7 @@ class Cluster:
         metadata, target = release["metadata"], release["spec"]["target"]
         namespace, home = metadata["namespace"], target["inferenceService"]
         standard = target.get("mode", Mode.STANDARD) == Mode.STANDARD
+        by = Carrier(target.get("route", {}).get("by", Carrier.GATEWAY))
         selector = f"?labelSelector={RELEASE}%3D{metadata['name']}"
         others = self._call("GET", _path(KSERVE, namespace) + selector)["items"] if standard else []
         names = [home, *(each["metadata"]["name"] for each in others)]
@@ -80,7 +83,7 @@ class Cluster:
             home=seen,
             others=tuple(each for each in others if each["metadata"]["name"] != home),
             deployments={name: found for name, found in deployments.items() if found is not None},
-            route=self._get(ROUTES, namespace, home) if standard else None,
+            route=self._get(_KINDS[kind_of(by)], namespace, name_of(home, by)) if standard else None,
             pods=by_pod,
             others_pods=tuple(each["metadata"]["name"] for each in beside),
         )

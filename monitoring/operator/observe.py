@@ -32,6 +32,7 @@ class Objects:
     others_pods: tuple[str, ...] = ()
     """Names of such Services that the operator made."""
     route: Object | None = None
+    """HTTPRoute or ConfigMap, as the spec has it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ def _observed(objects: Objects, home: Object, spec: ModelReleaseSpec, status: St
         others=tuple(
             server(each) for each in sorted(alive(objects.others), key=lambda each: each["metadata"]["name"])
         ),
-        route=None if objects.route is None else routes.seen(objects.route),
+        route=None
+        if objects.route is None or spec.target.route is None
+        else routes.seen(objects.route, spec.target.route.by),
         entry=servers.entry(home),
         template=home,
         owner={"name": metadata["name"], "uid": metadata["uid"]},

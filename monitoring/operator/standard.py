@@ -20,7 +20,7 @@ from typing import Any
 from clickmill.release import Split
 from monitoring.operator import routes, servers
 from monitoring.operator.names import BUNDLE
-from monitoring.operator.resource import Route
+from monitoring.operator.resource import Carrier, Route
 from monitoring.operator.routes import SeenRoute
 from monitoring.operator.servers import Server
 from monitoring.operator.writes import Kind, Verb, Write
@@ -94,7 +94,7 @@ def plan(
     )
     if weights and not held:
         mirror = _mirror(split, observed)
-        writes += _route(routes.wanted(spec, weights, mirror), observed, state, now)
+        writes += _route(routes.wanted(spec, weights, mirror), observed, spec.by, state, now)
     writes += _leavings(wanted, split, observed, quiet)
     return [*_pods(observed, writes), *writes]
 
@@ -103,7 +103,8 @@ def edits(observed: Observed) -> str:
     """What somebody changed by hand, in words; empty when nothing."""
     words = []
     if observed.route is not None and observed.route.edited:
-        words.append("the HTTPRoute was changed by hand; delete it to let the operator write it again")
+        what = routes.kind_of(observed.route.by)
+        words.append(f"the {what} was changed by hand; delete it to let the operator write it again")
     words += [
         f"{each.name} was told by hand to load {each.uri!r}, which no release named"
         for each in observed.servers
@@ -244,13 +245,13 @@ def _mirror(split: Split, observed: Observed) -> str | None:
     return observed.service(ready[0]) if split.shadow and ready else None
 
 
-def _route(view: routes.View, observed: Observed, state: str, now: datetime) -> Iterator[Write]:
-    name = observed.home.name
-    said = routes.body(view, name=name, release=observed.owner["name"], state=state, now=now)
+def _route(view: routes.View, observed: Observed, by: Carrier, state: str, now: datetime) -> Iterator[Write]:
+    kind, name = routes.kind_of(by), routes.name_of(observed.home.name, by)
+    said = routes.body(view, by, name=name, release=observed.owner["name"], state=state, now=now)
     if observed.route is None:
-        yield Write(Verb.CREATE, Kind.ROUTE, name, said)
+        yield Write(Verb.CREATE, kind, name, said)
     elif observed.route.view != view:
-        yield Write(Verb.PATCH, Kind.ROUTE, name, said, observed.route.version)
+        yield Write(Verb.PATCH, kind, name, said, observed.route.version)
 
 
 def _leavings(wanted: set[str], split: Split, observed: Observed, quiet: bool) -> Iterator[Write]:

@@ -14,6 +14,7 @@ class Kind(StrEnum):
     STATUS = "ModelRelease/status"
     SERVICE = "InferenceService"
     ROUTE = "HTTPRoute"
+    SHARES = "ConfigMap"
     PODS = "Service"
 
 
