@@ -152,7 +152,7 @@ def _drawn(centre: np.ndarray, spread: np.ndarray, slots: int, of: np.ndarray) -
     draws = spread.max(axis=0, initial=0.0) > 0
     ahead = np.zeros((slots, *own.shape))  # P(so many of those that draw are ahead)
     ahead[0] = 1.0
-    for other in np.flatnonzero(draws):
+    for other in np.flatnonzero(draws).tolist():
         width = spread[:, other, None, None]
         needed = _needed(own, centre[:, other, None], of, other)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -161,7 +161,7 @@ def _drawn(centre: np.ndarray, spread: np.ndarray, slots: int, of: np.ndarray) -
         ahead[1:] += beats * (ahead[:-1] - ahead[1:])
         ahead[0] *= 1 - beats
     fixed = np.zeros(own.shape, np.int64)  # how many of the others are
-    for other in np.flatnonzero(~draws):
+    for other in np.flatnonzero(~draws).tolist():
         fixed += (_needed(own, centre[:, other, None], of, other) <= 0) & there[:, other, None, None]
     place = np.arange(slots)[:, None, None, None] - fixed
     chance = np.take_along_axis(ahead, np.maximum(place, 0), axis=0) * (place >= 0)
