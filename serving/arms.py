@@ -7,15 +7,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from clickmill.auction import AuctionRules
 from clickmill.errors import UsageError
 from clickmill.experiment import ExperimentSpec, assign
-from clickmill.experiment.spec import load
+from clickmill.experiment.exploration import ColdAdSettings
+from clickmill.experiment.spec import HOLDOUT, load
 
 HEADER_ARM = "x-clickmill-arm"
 """Of an answer whose user is in an experiment."""
+
+
+_EXPLORATION = "exploration"
+
+
+class _Exploration(BaseModel):
+    """The part of an arm's rules that is no rule of the auction."""
+
+    exploration: ColdAdSettings | None
 
 
 def _now() -> datetime:
@@ -27,42 +37,64 @@ class Arms:
 
     def __init__(self, spec: ExperimentSpec, house: AuctionRules, now: Callable[[], datetime] = _now) -> None:
         """house: the rules that an arm's own go over. Raises UsageError for rules that are none, and for an arm with a bundle of its own:
-        one ranker has one bundle in service."""
+        one ranker has one bundle in service, and `clickmill experiment run` (serving.router.experiment) one for each."""
         self.spec, self._now = spec, now
         self._rules: dict[str, AuctionRules] = {}
-        for name, arm in spec.arms.items():
+        self._exploration: dict[str, ColdAdSettings | None] = {}
+        places = {f"arms.{name}": (name, arm) for name, arm in spec.arms.items()}
+        if spec.holdout:
+            places["holdout_gets"] = (HOLDOUT, spec.holdout_gets)
+        for place, (name, arm) in places.items():
             if arm.bundle is not None:
                 raise UsageError(
-                    f"experiment {spec.name}, arms.{name}.bundle: a ranker serves one bundle; compare bundles by rankers of their own behind "
-                    "whatever splits the users by `clickmill experiment assign`, and leave `bundle` out here"
+                    f"experiment {spec.name}, {place}.bundle: a ranker serves one bundle; `clickmill experiment run SPEC STORE` serves each "
+                    "arm's and sends every user to their own"
                 )
+            rules = dict(arm.rules)
             try:
-                self._rules[name] = AuctionRules.model_validate(house.model_dump() | arm.rules)
+                if _EXPLORATION in rules:
+                    given = {_EXPLORATION: rules.pop(_EXPLORATION)}
+                    self._exploration[name] = _Exploration.model_validate(given).exploration
+                self._rules[name] = AuctionRules.model_validate(house.model_dump() | rules)
             except ValidationError as error:
                 told = "; ".join(
                     f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
                 )
-                raise UsageError(f"experiment {spec.name}, arms.{name}.rules: {told}") from error
+                raise UsageError(f"experiment {spec.name}, {place}.rules: {told}") from error
 
     @classmethod
     def opened(cls, path: Path, house: AuctionRules) -> Arms:
         """From the spec's file."""
         return cls(load(path), house)
 
-    def arm_of(self, payload: Any) -> str | None:
-        """The arm of a decoded ranking; None for a user who is in none, and for a request that names no user."""
+    def user_of(self, payload: Any) -> str | None:
+        """Whom a decoded ranking is for; None for one that names no user."""
         if not isinstance(payload, dict):
             return None
         for part in ("user", "context"):
             fields = payload.get(part)
             user = fields.get(self.spec.unit) if isinstance(fields, dict) else None
             if isinstance(user, str | int) and str(user):
-                return assign(self.spec, str(user), self._now()).arm
+                return str(user)
         return None
+
+    def arm_of(self, payload: Any) -> str | None:
+        """The arm of a decoded ranking, `holdout` for users who are held out; None for a user who is in none, and for a request that names no user."""
+        user = self.user_of(payload)
+        return None if user is None else assign(self.spec, user, self._now()).logged
 
     def rules_of(self, arm: str) -> AuctionRules:
         """What holds in an arm where the request names no rule of its own."""
         return self._rules[arm]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All arms, `holdout` among them where users are held out."""
+        return tuple(self._rules)
+
+    def exploration_of(self, arm: str, house: ColdAdSettings | None) -> ColdAdSettings | None:
+        """How an arm tries ads that are hardly known: as its rules say (null: not at all), else as the house does."""
+        return self._exploration.get(arm, house)
 
 
 def impression_ids(request_id: str | None, shown: list[int], rows: int) -> list[str | None] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,10 +11,8 @@ from clickmill.contract import ContractField, Dtype
 from clickmill.errors import RequestError, RequestTooLarge
 from clickmill.features.texts import Column, Texts
 from serving.limits import Limits
+from serving.named_tensor import NamedTensor, shown
 from serving.wire_texts import are_utf8
-
-if TYPE_CHECKING:
-    from serving.tensors import NamedTensor
 
 _YEAR_10000 = 253_402_300_800
 """Seconds since 1970; a timestamp beyond it was sent in milli- or microseconds."""
@@ -117,9 +114,3 @@ def _fail(name: str, values: np.ndarray, bad: np.ndarray, rule: str) -> None:
     value = values[row]
     told = value.decode(errors="replace") if isinstance(value, bytes) else value
     raise RequestError(f"row {row}, field `{name}`: {rule}; got {shown(told)}", field=name, row=row)
-
-
-def shown(value: Any) -> str:
-    """The value, shortened."""
-    text = repr(value.item() if isinstance(value, np.generic) else value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

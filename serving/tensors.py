@@ -31,9 +31,8 @@ from clickmill.errors import RequestError, RequestTooLarge
 from clickmill.features.tensors import PAD_INT64
 from clickmill.features.texts import Column, Texts
 from serving.limits import Limits
-from serving.refusals import MalformedRequest
-from serving.tensor_rules import check_finite, check_rules, check_texts, shown
-from serving.wire_texts import Buffer, texts_of, texts_of_all
+from serving.named_tensor import NUMPY, NamedTensor
+from serving.tensor_rules import check_finite, check_rules, check_texts
 
 DATATYPE: dict[Dtype, str] = {
     Dtype.STRING: "BYTES",
@@ -44,91 +43,6 @@ DATATYPE: dict[Dtype, str] = {
     Dtype.STRING_LIST: "BYTES",
     Dtype.INT64_LIST: "INT64",
 }
-
-_JSON_TYPES: dict[str, frozenset[type]] = {
-    "BYTES": frozenset({str}),
-    "INT64": frozenset({int}),
-    "FP32": frozenset({int, float}),
-    "BOOL": frozenset({bool}),
-}
-_BYTE = np.dtype(np.int8)
-_NUMPY: dict[str, Any] = {"INT64": np.int64, "FP32": np.float32, "BOOL": np.bool_}
-_WIRE = {name: np.dtype(kind) for name, kind in _NUMPY.items()}
-
-
-class NamedTensor(NamedTuple):
-    """One tensor off the wire: `values` is flat, row-major, of the datatype's numpy type (object or `Texts` for BYTES)."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    values: Column
-
-
-def from_list(name: str, datatype: str, shape: Sequence[int], data: list[Any]) -> NamedTensor:
-    """A tensor from JSON `data`, flat or nested. Raises RequestError for values that are not of the datatype."""
-    flat = _flatten(data, depth=len(shape))
-    kinds = set(map(type, flat))
-    legal = _JSON_TYPES.get(datatype, frozenset())
-    if kinds - legal and legal:
-        row = next(i for i, value in enumerate(flat) if type(value) not in legal)
-        width = max(math.prod(shape[1:]), 1)
-        raise RequestError(
-            f"row {row // width}, field `{name}`: must be {datatype}; got {shown(flat[row])}. "
-            "A tensor has no null: leave the whole input out to use its default",
-            field=name,
-            row=row // width,
-        )
-    if datatype == "BYTES":
-        return NamedTensor(name, datatype, tuple(shape), objects([text.encode() for text in flat]))
-    if datatype not in _NUMPY:
-        return NamedTensor(
-            name, datatype, tuple(shape), np.zeros(len(flat), np.int8)
-        )  # refused by the contract
-    try:
-        with np.errstate(over="ignore"):  # what overflows float32 is infinite and refused as such
-            values = np.array(flat, dtype=_NUMPY[datatype])
-    except OverflowError as error:
-        raise RequestError(f"field `{name}`: holds a number beyond 64 bits", field=name) from error
-    return NamedTensor(name, datatype, tuple(shape), values)
-
-
-def from_buffers(items: Sequence[tuple[int, str, str, tuple[int, ...], Buffer]]) -> list[NamedTensor]:
-    """Tensors from the bytes of the binary extension (little endian; BYTES: 4 bytes of length before each): of each item its place among
-    the inputs, name, datatype, shape and buffer. Raises MalformedRequest with the path of the input.
-    """
-    at_once = texts_of_all([buffer for _, _, datatype, _, buffer in items if datatype == "BYTES"])
-    found = None if at_once is None else iter(at_once)
-    tensors = []
-    for place, name, datatype, shape, buffer in items:
-        try:
-            if datatype != "BYTES":
-                values: Column = _numbers(name, datatype, buffer)
-            else:
-                values = texts_of(name, buffer) if found is None else next(found)
-        except MalformedRequest as error:
-            error.path = f"inputs[{place}]"
-            raise
-        tensors.append(NamedTensor(name, datatype, shape, values))
-    return tensors
-
-
-def _numbers(name: str, datatype: str, buffer: Buffer) -> np.ndarray:
-    dtype = _WIRE.get(datatype, _BYTE)
-    if len(buffer) % dtype.itemsize:
-        raise MalformedRequest(
-            f"input `{name}`: {len(buffer)} bytes are no whole number of {datatype} ({dtype.itemsize} bytes each)"
-        )
-    values = np.frombuffer(buffer, dtype=np.uint8 if datatype == "BOOL" else dtype)
-    # any byte but 0 is true: numpy would keep a 2 as a bool that is neither
-    return values != 0 if datatype == "BOOL" else values
-
-
-def objects(values: Sequence[Any]) -> np.ndarray:
-    """A one-dimensional object array; np.array would make bytes of one length into a fixed-width type."""
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
 
 
 class _Rule(NamedTuple):
@@ -143,14 +57,14 @@ class _Rule(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Form:
+class TensorForm:
     """What a contract asks of tensors, looked up once per bundle: the contract derives it anew at each question."""
 
     inputs: dict[str, ContractField]
     ignored: frozenset[str]
 
     @classmethod
-    def of(cls, contract: FeatureContract) -> Form:
+    def of(cls, contract: FeatureContract) -> TensorForm:
         """The form of a contract."""
         inputs = contract.inputs
         return cls(inputs, frozenset(contract.columns) - inputs.keys())
@@ -172,7 +86,7 @@ class Form:
 
 def to_raw(
     tensors: Sequence[NamedTensor],
-    form: Form,
+    form: TensorForm,
     limits: Limits,
     *,
     datatype_names: Mapping[str, str] = MappingProxyType({}),
@@ -241,7 +155,7 @@ def filled(field: ContractField, rows: int) -> np.ndarray:
         padded = np.full((rows, max_length(field)), _padding(field), dtype=_list_dtype(field))
         padded[:, : len(items)] = items
         return padded
-    return np.full(rows, fill, dtype=_NUMPY[DATATYPE[field.dtype]])  # type: ignore[index]
+    return np.full(rows, fill, dtype=NUMPY[DATATYPE[field.dtype]])  # type: ignore[index]
 
 
 def max_length(field: ContractField) -> int:
@@ -331,12 +245,3 @@ def _list_dtype(field: ContractField) -> Any:
 def _dims(shape: Sequence[int]) -> str:
     text = str(list(shape))
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _flatten(data: list[Any], depth: int) -> list[Any]:
-    """One level per axis beyond the first, so that nesting deeper than the shape stays visible as a wrong type."""
-    for _ in range(max(depth - 1, 0)):
-        if not data or not all(type(part) is list for part in data):
-            break
-        data = [value for part in data for value in part]
-    return data

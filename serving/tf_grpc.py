@@ -73,7 +73,7 @@ class TfServices:
             try:
                 _ = self._model.in_service  # before the protocol, which would import TensorFlow on the loop
                 ask = getattr(self._protocol, method)
-                deadline = self._scheduler.gate.deadline(context.time_remaining())
+                deadline = self._scheduler.admission.deadline(context.time_remaining())
                 message = await self._scheduler.answer(len(data), deadline, ask, data)
             except Exception as error:
                 await self._abort(error, context)

@@ -17,8 +17,8 @@ import numpy as np
 
 from clickmill.errors import RequestTooLarge
 from serving.limits import Limits
+from serving.named_tensor import NamedTensor, objects
 from serving.refusals import MalformedRequest
-from serving.tensors import NamedTensor, objects
 from serving.tf_messages import tensor_pb2, types_pb2
 
 DT_NAME: dict[str, str] = {"BYTES": "DT_STRING", "INT64": "DT_INT64", "FP32": "DT_FLOAT", "BOOL": "DT_BOOL"}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from serving.kserve_parts import pb
+from serving.named_tensor import NamedTensor, from_buffers, objects
 from serving.refusals import MalformedRequest
-from serving.tensors import NamedTensor, from_buffers, objects
 from serving.v2 import MOST_INPUTS, requested
 
 _CONTENTS: dict[str, tuple[str, Any]] = {

@@ -43,6 +43,13 @@ def analyze(
             min=0.01, help="Hours between the looks that are drawn; the answer may be read at any of them."
         ),
     ] = 24.0,
+    holdout: Annotated[
+        bool,
+        typer.Option(
+            "--holdout",
+            help="Compare everybody else with the users whom the spec holds out: what all that was shipped since its start has changed.",
+        ),
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(help="HTML page to write: the answer, why, and what next.")
     ] = None,
@@ -62,9 +69,10 @@ def analyze(
 
     chosen, look = specs.load(spec), timedelta(hours=look_hours)
     if clicks is None:
-        analysis = analyse_log(chosen, log, look=look)
+        analysis = analyse_log(chosen, log, look=look, holdout=holdout)
     else:
-        analysis = analyse_joined(chosen, log, clicks, attribution=timedelta(seconds=attribution), look=look)
+        window = timedelta(seconds=attribution)
+        analysis = analyse_joined(chosen, log, clicks, attribution=window, look=look, holdout=holdout)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(reports.page(analysis))

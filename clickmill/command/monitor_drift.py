@@ -16,7 +16,7 @@ from clickmill.command.console import AsJson, print_json, result, words
 from clickmill.command.settings import nested, typed
 
 if TYPE_CHECKING:
-    from monitoring.drift import Looker, Retrain, RetrainingDecision, WindowDrift
+    from monitoring.drift import DriftChecker, Retrain, RetrainingDecision, WindowDrift
 
 _COLOURS = {"same": "green", "sound": "green", "drifted": "red", "broken": "red", "unknown": "yellow"}
 
@@ -98,7 +98,7 @@ def drift(
         raise UsageError("--push goes with --once; a monitor that goes on is scraped at its /metrics")
     group = drifts.PushGroup.at(push) if push is not None else None
     salt = os.environ.get("CLICKMILL_LOG_SALT")
-    looker = drifts.Looker(
+    checker = drifts.DriftChecker(
         drifts.Bundles(store), chosen, out, Salt(salt.encode()) if salt is not None else None
     )
     answering = None
@@ -106,8 +106,8 @@ def drift(
         trainer = drifts.LocalTrainer(shlex.split(retrain), out / "trainings")
         answering = drifts.Retrain(trainer, policy)
     if once:
-        found, decision = drifts.look_once(
-            looker,
+        found, decision = drifts.check_once(
+            checker,
             drifts.DriftCollector(),
             datetime.now(UTC),
             log_folder=log,
@@ -119,11 +119,11 @@ def drift(
         if not found and log is not None:
             words.print(_nothing_in(log, chosen.window_hours), markup=False)
         return
-    _watch(looker, log, impressions, answering, port=port, host=host, every=every)
+    _watch(checker, log, impressions, answering, port=port, host=host, every=every)
 
 
 def _watch(
-    looker: Looker,
+    checker: DriftChecker,
     log: Path | None,
     impressions: list[str] | None,
     answering: Retrain | None,
@@ -150,7 +150,7 @@ def _watch(
             words.print(f"training: {'started' if decision.start else 'no'}: {decision.reason}")
 
     drifts.watch(
-        looker,
+        checker,
         port=port,
         host=host,
         every=every,

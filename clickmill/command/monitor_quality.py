@@ -14,7 +14,7 @@ from clickmill.command.console import AsJson, print_json, result, show, words
 from clickmill.command.settings import nested, typed
 
 if TYPE_CHECKING:
-    from monitoring.live import Look, Reference, TakenIn
+    from monitoring.live import Ingested, Look, Reference
 
 
 def quality(
@@ -67,7 +67,7 @@ def quality(
         if folder is not None and not folder.is_dir():
             raise UsageError(f"{option} {folder}: no such folder")
     if once:
-        with live.Joined(state, chosen) as joined:
+        with live.LabelJoin(state, chosen) as joined:
             look, taken = live.look(joined, log, clicks, datetime.now(UTC))
         references = live.references(store) if store else []
         if store and not references:
@@ -83,7 +83,7 @@ def quality(
     live.watch(chosen, log, clicks, state, port=port, host=host, every=every, stop=stop, store=store)
 
 
-def _print(look: Look, taken: TakenIn, references: list[Reference], json: bool) -> None:
+def _print(look: Look, taken: Ingested, references: list[Reference], json: bool) -> None:
     from dataclasses import asdict
 
     from monitoring.live import measured
@@ -91,23 +91,23 @@ def _print(look: Look, taken: TakenIn, references: list[Reference], json: bool) 
     on_test = {reference.digest: reference for reference in references}
     found = [
         {
-            "bundle": slot.bundle,
-            "field": slot.field,
-            "value": slot.value,
+            "bundle": slice_.bundle,
+            "field": slice_.field,
+            "value": slice_.value,
             "window_seconds": window,
             **asdict(figures),
-            "test_normalized_entropy": on_test[slot.bundle].normalized_entropy
-            if slot.bundle in on_test
+            "test_normalized_entropy": on_test[slice_.bundle].normalized_entropy
+            if slice_.bundle in on_test
             else None,
         }
-        for window, slot, figures in measured(look)
+        for window, slice_, figures in measured(look)
     ]
     if json:
         print_json({"at": look.at, "taken_in": asdict(taken), "quality": found})
         return
     from rich.table import Table
 
-    for window in look.slots:
+    for window in look.slices:
         table = Table(box=None, pad_edge=False, title=f"window of {window:g} s", title_justify="left")
         for title in ("bundle", "slice"):
             table.add_column(title, no_wrap=True)
@@ -124,6 +124,7 @@ def _print(look: Look, taken: TakenIn, references: list[Reference], json: bool) 
         result.print(table)
     words.print(
         f"read {taken.impressions:,} impressions, {taken.without_impression:,} predictions without an impression id, "
+        f"{taken.fallbacks:,} impressions ranked by a fallback, "
         f"{taken.clicks:,} clicks, {taken.incomplete_clicks:,} clicks without id or time"
     )
     for reason in taken.unreadable:

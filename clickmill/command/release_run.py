@@ -85,7 +85,7 @@ def run(
     with ExitStack() as stack:
         joined = None
         if clicks is not None:
-            joined = stack.enter_context(live.Joined(home / "live.duckdb", labels))
+            joined = stack.enter_context(live.LabelJoin(home / "live.duckdb", labels))
         target = stack.enter_context(
             LocalTarget(
                 lambda digest: _folder(models, digest),
@@ -100,7 +100,7 @@ def run(
         )
         runner = releases.Runner(
             journal,
-            releases.Observations(home / "observations.json"),
+            releases.Observations(home / "observations.json", watch_seconds=policy.watch_seconds),
             target,
             policy,
             inbox=inbox,

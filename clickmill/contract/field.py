@@ -9,7 +9,7 @@ from pydantic import BaseModel, model_validator
 
 from clickmill.contract.aggregate import Aggregate
 from clickmill.contract.duration import Duration
-from clickmill.contract.encoding import Encoding
+from clickmill.contract.encoding import Cross, Encoding, Hour, Weekday
 
 
 class Role(StrEnum):
@@ -126,6 +126,15 @@ class ContractField(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
     def is_derived(self) -> bool:
         """Computed inside the graph from other fields; has no column of its own."""
         return self.encoding is not None and self.encoding.kind in ("cross", "hour", "weekday")
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the fields that a derived one is made from; none for a field with a column of its own."""
+        if isinstance(self.encoding, Cross):
+            return self.encoding.of
+        if isinstance(self.encoding, Hour | Weekday):
+            return (self.encoding.of,)
+        return ()
 
     @property
     def entity(self) -> str | None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from clickmill.contract.aggregate import Measure
 from clickmill.contract.field import ContractField, Dtype, Role
 from clickmill.contract.field_problem import FieldProblem
-
-if TYPE_CHECKING:
-    from clickmill.contract.feature_contract import FeatureContract
+from clickmill.contract.field_rules import Fields
 
 
-def check_online(contract: FeatureContract, name: str, field: ContractField) -> None:
+def check_online(fields: Fields, name: str, field: ContractField) -> None:
     """Raises FieldProblem for an aggregate or a lookup that has no meaning."""
     if field.entity is None:
         return
@@ -28,18 +24,18 @@ def check_online(contract: FeatureContract, name: str, field: ContractField) -> 
     if field.required:
         remedy = f"a field with `{key}` takes its default where nothing is known; remove one of the two"
         raise FieldProblem(f"{name}.required", True, remedy)
-    _check_id(contract, name, field, f"{name}.aggregate.by" if field.aggregate else f"{name}.lookup_by")
-    if contract.of_role(Role.EVENT_TIME) is None:
+    _check_id(fields, name, field, f"{name}.aggregate.by" if field.aggregate else f"{name}.lookup_by")
+    if not any(other.role is Role.EVENT_TIME for other in fields.values()):
         remedy = "needs to know when impressions were shown; add a field of role event_time"
         raise FieldProblem(f"{name}.{key}", None, remedy)
     if field.aggregate is not None:
         _check_aggregate(name, field, field.aggregate.of)
 
 
-def _check_id(contract: FeatureContract, name: str, field: ContractField, path: str) -> None:
-    other = contract.fields.get(field.entity or "")
+def _check_id(fields: Fields, name: str, field: ContractField, path: str) -> None:
+    other = fields.get(field.entity or "")
     if other is None:
-        raise FieldProblem(path, field.entity, f"no field of this name; known: {', '.join(contract.fields)}")
+        raise FieldProblem(path, field.entity, f"no field of this name; known: {', '.join(fields)}")
     plain = other.is_feature and other.entity is None and other.dtype in (Dtype.STRING, Dtype.INT64)
     if not plain:
         remedy = "must name an id: a feature of dtype string or int64 that is in the request itself"

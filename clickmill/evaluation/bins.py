@@ -10,26 +10,35 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from clickmill.errors import UsageError
-from clickmill.evaluation.rows import Ints, Ranked
 
 Strategy = Literal["equal_mass", "equal_width"]
 DEFAULT_BINS = 15
 
 
-def bin_of(rows: Ranked, strategy: str, bins: int) -> Ints:
-    """(n,) bin number of each ranked row, ascending, 0..bins-1; some bins may stay empty. Raises UsageError."""
+def bin_starts(
+    p: npt.NDArray[np.float64],
+    weight: npt.NDArray[np.float64],
+    tie_starts: npt.NDArray[np.int64],
+    strategy: str,
+    bins: int,
+) -> npt.NDArray[np.int64]:
+    """First row of each bin that holds a row. `p` (n,) ascending, its `weight` (n,), the first row of each run of equal `p`.
+
+    Raises UsageError for a strategy or a number of bins that do not exist.
+    """
     if bins < 1:
         raise UsageError(f"bins must be at least 1, got {bins}")
     if strategy == "equal_width":
         # A product like 0.29 * 100 = 28.999... must not move an edge into the bin below: compare with the edges.
-        edges = np.arange(1, bins) / bins
-        return np.searchsorted(edges, rows.p, side="right").astype(np.int64, copy=False)
-    if strategy == "equal_mass":
-        starts = rows.tie_starts
-        mass = np.add.reduceat(rows.weight, starts)
+        number = np.searchsorted(np.arange(1, bins) / bins, p, side="right")
+    elif strategy == "equal_mass":
+        mass = np.add.reduceat(weight, tie_starts)
         middle = np.cumsum(mass) - mass / 2
         number = np.minimum((bins * middle / mass.sum()).astype(np.int64), bins - 1)
-        return np.repeat(number, np.diff(np.r_[starts, len(rows.p)]))
-    raise UsageError(f"strategy must be one of {', '.join(get_args(Strategy))}, got {strategy!r}")
+        number = np.repeat(number, np.diff(np.r_[tie_starts, len(p)]))
+    else:
+        raise UsageError(f"strategy must be one of {', '.join(get_args(Strategy))}, got {strategy!r}")
+    return np.flatnonzero(np.r_[True, number[1:] != number[:-1]]).astype(np.int64)

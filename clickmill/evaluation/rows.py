@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clickmill.errors import DataError
+from clickmill.evaluation.bins import bin_starts
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -76,12 +77,9 @@ class Ranked:
 
     def bin_starts(self, strategy: str, bins: int) -> Ints:
         """First ranked row of each bin that holds a row; see `bins.py`."""
-        from clickmill.evaluation.bins import bin_of
-
         key = (strategy, bins)
         if key not in self._bin_starts:
-            number = bin_of(self, strategy, bins)
-            self._bin_starts[key] = np.flatnonzero(np.r_[True, number[1:] != number[:-1]]).astype(np.int64)
+            self._bin_starts[key] = bin_starts(self.p, self.weight, self.tie_starts, strategy, bins)
         return self._bin_starts[key]
 
 

@@ -5,6 +5,6 @@ with it; scipy, statsmodels and matplotlib inside the functions that need them.
 """
 
 from clickmill.experiment.assignment import Assigned, Place, assign
-from clickmill.experiment.spec import ArmSpec, ExperimentSpec, Goal, MetricSpec
+from clickmill.experiment.spec import ArmSpec, ExperimentSpec, Goal, MetricSpec, Served
 
-__all__ = ["ArmSpec", "Assigned", "ExperimentSpec", "Goal", "MetricSpec", "Place", "assign"]
+__all__ = ["ArmSpec", "Assigned", "ExperimentSpec", "Goal", "MetricSpec", "Place", "Served", "assign"]

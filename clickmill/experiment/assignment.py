@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickmill.errors import DataError
-from clickmill.experiment.spec import ExperimentSpec
+from clickmill.experiment.spec import HOLDOUT, ExperimentSpec
 
 _BETWEEN = "\x1f"
 """Stands in no key and hardly in a user's id, so that ("a", "bc") and ("ab", "c") differ."""
@@ -33,7 +33,7 @@ class Place(StrEnum):
     IN = "in"
     """Has an arm."""
     HOLDOUT = "holdout"
-    """In no experiment at all."""
+    """In no experiment at all, whenever it runs."""
     ELSEWHERE = "elsewhere"
     """In the part of the layer that other experiments own."""
     NOT_YET = "not_yet"
@@ -50,6 +50,11 @@ class Assigned:
     arm: str | None
     """None unless the place is `IN`."""
 
+    @property
+    def logged(self) -> str | None:
+        """What is logged as the arm: those who are held out have a name too, or nobody could compare them with the others."""
+        return HOLDOUT if self.place is Place.HOLDOUT else self.arm
+
 
 def assign(spec: ExperimentSpec, user: str, now: datetime | None = None) -> Assigned:
     """The arm of a user. `now` (with a time zone) is held against the start and the end; without it they do not count.
@@ -64,12 +69,12 @@ def assign(spec: ExperimentSpec, user: str, now: datetime | None = None) -> Assi
         raise DataError(
             f"field `{spec.unit}`: a user without an id can't be assigned; leave such requests out of the experiment"
         )
+    if spec.holdout and uniform(_HOLDOUT, user) < spec.holdout:
+        return Assigned(Place.HOLDOUT, None)
     if now is not None and not (
         (spec.start is None or spec.start <= now) and (spec.end is None or now < spec.end)
     ):
         return Assigned(Place.NOT_NOW, None)
-    if spec.holdout and uniform(_HOLDOUT, user) < spec.holdout:
-        return Assigned(Place.HOLDOUT, None)
     if not spec.share[0] <= uniform(_layer(spec), user) < spec.share[1]:
         return Assigned(Place.ELSEWHERE, None)
     if uniform(_ramp(spec), user) >= spec.ramp:

@@ -3,7 +3,7 @@
 A log of its own has a row per impression, in Parquet or CSV:
 
     <unit>      the field that the spec names, say user_id
-    arm         of the impression; null for users outside of the experiment, and before it began
+    arm         of the impression; null for users outside of the experiment, and before it began; holdout for those who are held out
     time        with a time zone (timestamp[us, UTC] in Parquet, 2026-03-02T09:30:00+01:00 in text)
     clicked     0 or 1
     revenue     what the impression earned, at least 0; only where a metric asks for it
@@ -13,7 +13,7 @@ A log of its own has a row per impression, in Parquet or CSV:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import duckdb
 
 from clickmill.data.engine import identifier, quoted
 from clickmill.errors import SchemaMismatch, UnreadableData
-from clickmill.experiment.spec import ExperimentSpec
+from clickmill.experiment.spec import HOLDOUT, SHIPPED, ExperimentSpec
 
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json"}
 _LOGS = (".parquet", ".csv")
@@ -80,7 +80,8 @@ def joined(
 
     predictions: files of the prediction log, with the arm and the values of `spec.unit` and of the slices among its features (hashed or
     not). clicks: files with impression_id and click_time, and `price`, what the click earned, where revenue is measured. Only predictions
-    with an impression id count; of several clicks on one the first does. Raises UnreadableData without a file, SchemaMismatch for a field that the log does not keep.
+    with an impression id count; of several clicks on one the first does. What a fallback showed counts in its user's arm like all else: arms are
+    compared by what their users got (intention to treat), and an arm that overloads its endpoint has that to answer for. Raises UnreadableData without a file, SchemaMismatch for a field that the log does not keep.
     """
     shown = _files(predictions, (".parquet",))
     scan = f"read_parquet([{', '.join(quoted(path) for path in shown)}], hive_partitioning = false, union_by_name = true)"
@@ -116,6 +117,20 @@ def joined(
     )
     columns = {"arm", "time", "clicked", *kept} | ({"revenue"} if priced else set())
     return Source(sql, frozenset(columns), "prediction log joined with clicks")
+
+
+def inside(source: Source, spec: ExperimentSpec) -> Source:
+    """As the experiment sees it: who is held out is in no arm."""
+    return _relabelled(source, f"nullif(arm, '{HOLDOUT}')") if spec.holdout else source
+
+
+def beside_holdout(source: Source) -> Source:
+    """As `spec.of_holdout` sees it: whoever is not held out is in the arm of what was shipped, in an experiment or not."""
+    return _relabelled(source, f"CASE WHEN arm = '{HOLDOUT}' THEN '{HOLDOUT}' ELSE '{SHIPPED}' END")
+
+
+def _relabelled(source: Source, arm: str) -> Source:
+    return replace(source, sql=f"SELECT * REPLACE ({arm} AS arm) FROM ({source.sql})")
 
 
 def _files(paths: Sequence[Path], kinds: Sequence[str]) -> list[Path]:
@@ -165,4 +180,4 @@ def _zoned(connection: Any, files: Sequence[Path]) -> None:
             )
 
 
-__all__ = ["Source", "joined", "log"]
+__all__ = ["Source", "beside_holdout", "inside", "joined", "log"]

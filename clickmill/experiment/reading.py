@@ -19,10 +19,13 @@ from clickmill.experiment.user_sums import UserSums
 DAY = timedelta(days=1)
 
 
-def analyse_log(spec: ExperimentSpec, paths: Sequence[Path], *, look: timedelta = DAY) -> Analysis:
-    """An experiment's own log. Raises what `logs.log`, `UserSums` and `analyse` raise."""
+def analyse_log(
+    spec: ExperimentSpec, paths: Sequence[Path], *, look: timedelta = DAY, holdout: bool = False
+) -> Analysis:
+    """An experiment's own log; with `holdout` everybody else beside those who are held out. Raises what `logs.log`, `UserSums`, `analyse`
+    and `spec.of_holdout` raise."""
     with connection() as con, engine.interruptible(), engine.engine_errors(paths[0] if paths else None):
-        return analyse(UserSums(con, logs.log(con, paths, spec), spec, look=look))
+        return _analysed(con, logs.log(con, paths, spec), spec, look, holdout)
 
 
 def analyse_joined(
@@ -32,15 +35,24 @@ def analyse_joined(
     *,
     attribution: timedelta,
     look: timedelta = DAY,
+    holdout: bool = False,
 ) -> Analysis:
-    """A running endpoint's prediction log, with its clicks. Raises what `logs.joined`, `UserSums` and `analyse` raise."""
+    """A running endpoint's prediction log, with its clicks; the rest as `analyse_log`. Raises what `logs.joined` raises, too."""
     with (
         connection() as con,
         engine.interruptible(),
         engine.engine_errors(predictions[0] if predictions else None),
     ):
         source = logs.joined(con, predictions, clicks, spec, attribution=attribution)
-        return analyse(UserSums(con, source, spec, look=look))
+        return _analysed(con, source, spec, look, holdout)
+
+
+def _analysed(
+    con: Any, source: logs.Source, spec: ExperimentSpec, look: timedelta, holdout: bool
+) -> Analysis:
+    if holdout:
+        return analyse(UserSums(con, logs.beside_holdout(source), spec.of_holdout, look=look))
+    return analyse(UserSums(con, logs.inside(source, spec), spec, look=look))
 
 
 @contextmanager

@@ -76,19 +76,31 @@ STANDARD: dict[str, MetricSpec] = {
 """Metrics that need not be spelt out in a spec."""
 
 
-class ArmSpec(BaseModel):
-    """What its users get."""
+HOLDOUT = "holdout"
+"""What is logged as the arm of users who are held out, and what their arm is called where they are compared with all others."""
+SHIPPED = "shipped"
+"""Everybody else in that comparison."""
+
+
+class Served(BaseModel):
+    """What users get."""
 
     model_config = _SETTINGS
 
-    weight: float = Field(default=1.0, gt=0)
-    """Share of the experiment's users, relative to the other arms'. Fixed while the experiment runs: grow it by `ramp`."""
     bundle: str | None = None
-    """Digest of the bundle that answers; None for the one that serves anyway."""
+    """Digest of the bundle that answers, or its beginning where no other begins so; None for the one that serves anyway. Of several
+    bundles `clickmill experiment run` serves each."""
     rules: dict[str, Any] = Field(default_factory=dict)
-    """Auction rules that differ from the house's, such as {reserve: 0.5}."""
+    """Auction rules that differ from the house's, such as {reserve: 0.5}; and {exploration: {explorer: thompson}} (docs/auctions.md)."""
     description: str = ""
     """For people."""
+
+
+class ArmSpec(Served):
+    """What its users get, and how many they are."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """Share of the experiment's users, relative to the other arms'. Fixed while the experiment runs: grow it by `ramp`."""
 
 
 class ExperimentSpec(BaseModel):
@@ -112,6 +124,8 @@ class ExperimentSpec(BaseModel):
     """Share of those users who are in now. Growing it lets users in and moves nobody; shrinking it sends the last ones out."""
     holdout: float = Field(default=0.0, ge=0, le=0.5)
     """Share of all users who are in no experiment, the same ones for all: what all experiments together have changed is read off them."""
+    holdout_gets: Served = Served()
+    """What they get: name the bundle and the rules from before all of them, or what is shipped reaches the holdout as well."""
     arms: dict[str, ArmSpec]
     """By name, at least two; the order and the weights stay as they are while the experiment runs."""
     control: str
@@ -164,6 +178,33 @@ class ExperimentSpec(BaseModel):
         return tuple(dict.fromkeys((self.primary, *self.guardrails, *self.secondary)))
 
     @property
+    def without_bundles(self) -> ExperimentSpec:
+        """The same split and the same rules, for a ranker that serves one bundle behind something that knows the others."""
+        arms = {name: arm.model_copy(update={"bundle": None}) for name, arm in self.arms.items()}
+        held = self.holdout_gets.model_copy(update={"bundle": None})
+        return self.model_copy(update={"arms": arms, "holdout_gets": held})
+
+    @property
+    def of_holdout(self) -> ExperimentSpec:
+        """Everybody else beside the holdout, as an experiment of two arms: what all that was shipped since `start` has changed.
+
+        Raises UsageError when nobody is held out.
+        """
+        if not self.holdout:
+            raise UsageError(
+                f"experiment {self.name}: holds nobody out; `holdout: 0.05` keeps a twentieth of the users from all changes"
+            )
+        arms = {
+            HOLDOUT: ArmSpec(weight=self.holdout, **self.holdout_gets.model_dump()),
+            SHIPPED: ArmSpec(weight=1 - self.holdout, description="all who are not held out"),
+        }
+        changed = {"question": "What has all that was shipped changed, beside users who got none of it?"}
+        left_out = {"holdout", "holdout_gets", "arms", "control", "question", "ramp", "share"}
+        return ExperimentSpec.model_validate(
+            self.model_dump(exclude=left_out) | changed | {"arms": arms, "control": HOLDOUT}
+        )
+
+    @property
     def treatments(self) -> tuple[str, ...]:
         """All arms but the control."""
         return tuple(name for name in self.arms if name != self.control)
@@ -185,6 +226,10 @@ class ExperimentSpec(BaseModel):
     def _fits_together(self) -> Self:
         if self.control not in self.arms:
             raise ValueError(f"control: no arm {self.control!r}; arms: {', '.join(self.arms)}")
+        if self.holdout and HOLDOUT in self.arms:
+            raise ValueError(
+                f"arms: {HOLDOUT!r} is what users outside of all experiments are logged as; call the arm something else"
+            )
         low, high = self.share
         if not 0 <= low < high <= 1:
             raise ValueError(f"share: must be from and to within 0 and 1; got {list(self.share)}")
@@ -259,13 +304,16 @@ def check_layers(specs: Sequence[ExperimentSpec]) -> None:
 
 __all__ = [
     "CTR",
+    "HOLDOUT",
     "RPM",
+    "SHIPPED",
     "STANDARD",
     "USERS",
     "ArmSpec",
     "ExperimentSpec",
     "Goal",
     "MetricSpec",
+    "Served",
     "check_layers",
     "dumps",
     "load",

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 
 from clickmill.experiment.findings import ArmFigures, Conclusion, Effect, SampleRatio
-from clickmill.experiment.spec import ExperimentSpec, Goal
+from clickmill.experiment.spec import HOLDOUT, ExperimentSpec, Goal
 from clickmill.release import Check, Verdict
 from clickmill.release.gate_decision import overall
 
+_HOLDOUT_ADVICE = "What was shipped earns its keep. Let the holdout have it too, and hold out others from the next changes: nobody should wait forever."
 _FAR = 1_000_000_000_000
 
 
@@ -52,7 +53,9 @@ def conclude(
             verdict=verdict,
             headline=f"Yes: {treatment} is better than {spec.control}.",
             reason=f"{span}.{' ' + ' '.join(check.reason for check in guards) if guards else ''}",
-            advice=f"Give {treatment} to everybody, by a release that can still be taken back. Keep a small holdout if the gain is to be measured for longer.",
+            advice=_HOLDOUT_ADVICE
+            if spec.control == HOLDOUT
+            else f"Give {treatment} to everybody, by a release that can still be taken back. Keep a small holdout if the gain is to be measured for longer.",
             checks=checks,
         )
     if verdict is Verdict.FAIL:
@@ -68,7 +71,9 @@ def conclude(
             verdict=verdict,
             headline=headline,
             reason=reason,
-            advice=f"Keep {spec.control} and end the experiment; more traffic will not change this answer.",
+            advice="Find which of the changes was wrong after all: what each promised alone did not come true together."
+            if spec.control == HOLDOUT
+            else f"Keep {spec.control} and end the experiment; more traffic will not change this answer.",
             checks=checks,
         )
     waits = [check for check in checks if check.verdict is Verdict.UNKNOWN]

@@ -26,6 +26,7 @@ ROWS = 1 << 17
 """Rows of a batch: 30 columns of them are some ten megabytes."""
 _LATEST_WRITE = timedelta(days=1)
 """A file of the log may begin this long before its last row; far more than an endpoint ever waits."""
+_FALLBACK = "fallback"
 _NEEDED = ("time", "bundle", "impression_id", PREDICTION)
 
 
@@ -60,7 +61,8 @@ def log_batches(
     shown_only: bool,
     rows: int = ROWS,
 ) -> Iterator[Batch]:
-    """Rows of files of one bundle's prediction log, predicted after `start` and up to `end`.
+    """Rows of files of one bundle's prediction log, predicted after `start` and up to `end`; none that a fallback answered, whose features
+    were not looked up and whose probabilities are no model's.
 
     shown_only: only those with an impression id; the others are but counted. Raises UnreadableData for a file that is damaged.
     """
@@ -70,8 +72,8 @@ def log_batches(
             with pq.ParquetFile(path) as file:
                 logged, there = _features(file.schema_arrow)
                 columns = [*_NEEDED, *(f"features.{name}" for name in sorted(wanted & there))]
-                if "request_id" in file.schema_arrow.names:
-                    columns.append("request_id")
+                # a log of another writer may lack them, one of before fallbacks were logged has the first
+                columns += [name for name in ("request_id", _FALLBACK) if name in file.schema_arrow.names]
                 for part in file.iter_batches(batch_size=rows, columns=columns):
                     part = _within(part, start, end)
                     shown = _shown(part) if shown_only else part
@@ -131,6 +133,8 @@ def _within(part: pa.RecordBatch, start: datetime, end: datetime) -> pa.RecordBa
     at = part.column("time")
     moments = (pa.scalar(moment.astimezone(UTC), at.type) for moment in (start, end))
     keep = pc.and_(pc.greater(at, next(moments)), pc.less_equal(at, next(moments)))
+    if _FALLBACK in part.schema.names:
+        keep = pc.and_(keep, pc.is_null(part.column(_FALLBACK)))
     return part if pc.all(keep).as_py() else part.filter(keep)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import jinja2
 
-from monitoring.drills.hurried import ATTRIBUTION_SECONDS, FACTOR, LATENESS_SECONDS, PROMISE_SECONDS
 from monitoring.drills.outcome import ALERT_TO_STABLE_SECONDS, FAULT_TO_RESTORED_SECONDS, PAUSE_SECONDS
 from monitoring.drills.plot import picture
 from monitoring.drills.run import Drilled
+from monitoring.drills.shortened_rules import ATTRIBUTION_SECONDS, FACTOR, LATENESS_SECONDS, PROMISE_SECONDS
 
 
 def write_page(drilled: Drilled, path: Path) -> Path:

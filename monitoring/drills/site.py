@@ -18,7 +18,7 @@ import yaml
 from clickmill import contract as contracts
 from clickmill.bundle import Store
 from clickmill.release import Decision, Journal, Phase, Release
-from monitoring.drills import hurried
+from monitoring.drills import shortened_rules
 from monitoring.drills.callers import Callers
 from monitoring.drills.pager import Pager
 from monitoring.drills.processes import DrillFailed, Process, clickmill, free_port, until
@@ -172,12 +172,12 @@ class Site:
         self._down = {"release", "quality", "alertmanager", "prometheus"}
         logs, port = self.folder / "logs", self._ports
         live = {
-            "live.attribution_seconds": f"{hurried.ATTRIBUTION_SECONDS:g}",
-            "live.lateness_seconds": f"{hurried.LATENESS_SECONDS:g}",
-            "live.windows_seconds": f"[{hurried.WINDOW_SECONDS:g}]",
+            "live.attribution_seconds": f"{shortened_rules.ATTRIBUTION_SECONDS:g}",
+            "live.lateness_seconds": f"{shortened_rules.LATENESS_SECONDS:g}",
+            "live.windows_seconds": f"[{shortened_rules.WINDOW_SECONDS:g}]",
         }
         set_live = [word for name, value in live.items() for word in ("--set", f"{name}={value}")]
-        held = {"p99_ms": f"{hurried.CANDIDATE_P99_MS:g}", **policy}
+        held = {"p99_ms": f"{shortened_rules.CANDIDATE_P99_MS:g}", **policy}
         clicks = str(self.folder / "clicks")
         release = clickmill(
             "release", "run", str(self.store.root), "--home", str(self.home), "--clicks", clicks,
@@ -188,8 +188,8 @@ class Site:
             "monitor", "quality", "--log", str(self.home / "log"), "--clicks", clicks, "--state", str(self.folder / "live.duckdb"),
             "--store", str(self.store.root), "--port", str(port["quality"]), "--every", "1", *set_live,
         )  # fmt: skip
-        rules = hurried.write_rules(self.folder / "rules")
-        scraped = hurried.prometheus_config(
+        rules = shortened_rules.write_rules(self.folder / "rules")
+        scraped = shortened_rules.prometheus_config(
             rules,
             {"live-quality": port["quality"], "release": port["admin"]},
             {"endpoint": f"{self._url('admin')}/targets"},
@@ -197,7 +197,7 @@ class Site:
         )
         (self.folder / "prometheus.yml").write_text(yaml.safe_dump(scraped))
         (self.folder / "release-token").write_text(self.token)
-        routed = hurried.routes(
+        routed = shortened_rules.routes(
             f"{self._url('admin')}/alerts",
             f"{self.pager.url}/people",
             f"{self.pager.url}/dead-man",

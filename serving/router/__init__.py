@@ -1,11 +1,23 @@
-"""The local router: one door before several bundle servers, with traffic split by weight and a copy for a shadow.
+"""The router: one door before several servers, with traffic split by weight and a copy for a shadow.
 
-May import `clickmill` and `serving`. On a cluster a Gateway's HTTPRoute does its part.
+On one machine (`local_target`) it stands in the release loop's process, before servers of its own; on a cluster without a Gateway
+(`cluster_router`) in a Deployment, before KServe's Services. May import `clickmill` and `serving`.
 """
 
+from serving.router.cluster_router import ClusterRouter, RouterCollector, RouterSettings
 from serving.router.counts import Counts
 from serving.router.door import HEADER_ANSWERED_BY, HEADER_USER, Door
 from serving.router.local_target import LocalTarget
 from serving.router.split import choose
 
-__all__ = ["HEADER_ANSWERED_BY", "HEADER_USER", "Counts", "Door", "LocalTarget", "choose"]
+__all__ = [
+    "HEADER_ANSWERED_BY",
+    "HEADER_USER",
+    "ClusterRouter",
+    "Counts",
+    "Door",
+    "LocalTarget",
+    "RouterCollector",
+    "RouterSettings",
+    "choose",
+]

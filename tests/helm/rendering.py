@@ -35,6 +35,7 @@ FULL = {
         "nodeSelector": {"pool": "serving"},
         "tolerations": [{"operator": "Exists"}],
     },
+    "router": {"enabled": True, "args": ["--timeout-seconds=1"]},
     "autoscaling": {"class": "keda"},
     "features": {"secretName": "feature-store"},
     "store": {"claim": "models", "path": "ctr"},

@@ -19,11 +19,11 @@ from serving.client import infer_request, tensor_body
 from serving.lanes import Lanes
 from serving.limits import Limits
 from serving.metrics import Metrics
+from serving.named_tensor import NamedTensor, objects
 from serving.predictor import BundleModel
 from serving.ranked_tensors import Sides, is_ranking, to_request
 from serving.refusals import UnknownSignature
 from serving.scheduler import Scheduler
-from serving.tensors import NamedTensor, objects
 from tests.serving.small_bundle import CONTRACT, raw_rows
 
 SIDES = Sides.of(CONTRACT)

@@ -9,13 +9,15 @@ import textwrap
 from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from prometheus_client import CollectorRegistry
 
 from clickmill.errors import UsageError
 from clickmill.evaluation import auc, bootstrap, calibration_ratio, log_loss, normalized_entropy
-from monitoring.live import Joined, JudgedCollector, LiveSettings, look, measured
-from monitoring.live.joined import ALL
+from clickmill.release import Compared
+from monitoring.live import JudgedCollector, LabelJoin, LiveSettings, look, measured
+from monitoring.live.label_join import ALL
 from tests.monitoring.live import logs
 from tests.monitoring.live.logs import NOON
 
@@ -41,12 +43,12 @@ def folders(tmp_path):
 
 
 def look_once(folders, now=LATER, settings=SETTINGS):
-    with Joined(folders[2], settings) as joined:
+    with LabelJoin(folders[2], settings) as joined:
         return look(joined, folders[0], folders[1], now)
 
 
 def figures(found, field=ALL, value=""):
-    [one] = [q for _, slot, q in measured(found) if (slot.field, slot.value) == (field, value)]
+    [one] = [q for _, slice_, q in measured(found) if (slice_.field, slice_.value) == (field, value)]
     return one
 
 
@@ -65,9 +67,9 @@ def test_it_says_what_the_offline_metrics_say_of_the_same_rows(folders, rng):
     slice_ = figures(found, "device", "phone")
     assert slice_.impressions == phones.sum()
     assert slice_.normalized_entropy == pytest.approx(normalized_entropy(y[phones], p[phones]), abs=1e-6)
-    [slot] = [s for s in found.slots[3_600] if s.field == ALL]
-    assert slot.labelled.log_loss / 20_000 == pytest.approx(log_loss(y, p), rel=1e-6)
-    assert slot.delays == pytest.approx((5.0, 5.0))
+    [slice_] = [s for s in found.slices[3_600] if s.field == ALL]
+    assert slice_.labelled.log_loss / 20_000 == pytest.approx(log_loss(y, p), rel=1e-6)
+    assert slice_.delays == pytest.approx((5.0, 5.0))
 
 
 def test_the_interval_of_the_calibration_is_that_of_the_bootstrap_and_leaves_a_bias_out(folders, rng):
@@ -92,9 +94,9 @@ def test_bundles_are_measured_apart(folders, rng):
         logs.write_predictions(folders[0], table, writer=f"w{n}")
         logs.write_clicks(folders[1], f"{n}.parquet", *logs.clicks_of(clicked, times, first=5_000 * n))
     ratios = {
-        slot.bundle[0]: q.calibration_ratio
-        for _, slot, q in measured(look_once(folders)[0])
-        if slot.field == ALL
+        slice_.bundle[0]: q.calibration_ratio
+        for _, slice_, q in measured(look_once(folders)[0])
+        if slice_.field == ALL
     }
     assert ratios["a"] == pytest.approx(1.0, abs=0.15)
     assert ratios["b"] > 2
@@ -138,6 +140,18 @@ def test_clicks_count_once_within_their_window_and_only_on_what_was_shown(folder
     assert (taken.impressions, taken.without_impression) == (100, 50)
 
 
+def test_what_a_fallback_showed_says_nothing_about_the_bundle(folders, rng):
+    """Its click rates are no scores of the model; when the model answers the same impression later, that counts."""
+    table, _, _ = logs.predictions(rng, 100)
+    reasons = pa.array(["deadline" if i < 40 else None for i in range(100)], pa.string())
+    logs.write_predictions(folders[0], table.append_column("fallback", reasons))
+    found, taken = look_once(folders)
+    assert figures(found).impressions == 60
+    assert (taken.impressions, taken.fallbacks, taken.without_impression) == (60, 40, 0)
+    logs.write_predictions(folders[0], table.slice(0, 10), writer="retry")
+    assert figures(look_once(folders)[0]).impressions == 70
+
+
 def test_files_seen_twice_and_impressions_asked_twice_count_once(folders, rng):
     table, clicked, times = logs.predictions(rng, 2_000)
     logs.write_predictions(folders[0], table)
@@ -160,11 +174,18 @@ def test_a_shadow_is_judged_on_the_impressions_that_both_predicted(folders, rng)
     logs.write_predictions(folders[0], shadow, writer="shadow")
     logs.write_clicks(folders[1], "c.parquet", *logs.clicks_of(clicked, times))
     look_once(folders)
-    with Joined(folders[2], SETTINGS) as joined:
+    with LabelJoin(folders[2], SETTINGS) as joined:
         total, squares = joined.differences("b" * 64, "a" * 64, NOON - timedelta(hours=1), LATER)
+        found = joined.compared("b" * 64, "a" * 64, NOON - timedelta(hours=1), LATER)
+        assert joined.compared("c" * 64, "a" * 64, NOON - timedelta(hours=1), LATER) == Compared()
     loss = [-np.where(clicked, np.log(x.astype(float)), np.log1p(-x.astype(float)))[:4_000] for x in (q, p)]
     assert total == pytest.approx((loss[0] - loss[1]).sum(), rel=1e-5)
     assert squares == pytest.approx(((loss[0] - loss[1]) ** 2).sum(), rel=1e-5)
+    assert (found.difference, found.difference_squares) == (total, squares)
+    for side, scores, own in zip((found.promoted, found.last_good), (q, p), loss, strict=True):
+        assert (side.impressions, side.clicks) == (4_000, clicked[:4_000].sum())
+        assert side.pctr == pytest.approx(scores[:4_000].sum(), rel=1e-5)
+        assert side.log_loss == pytest.approx(own.sum(), rel=1e-5)
 
 
 def test_csv_and_json_lines_of_clicks_and_a_file_that_is_none(folders, rng, caplog):
@@ -206,10 +227,10 @@ def test_few_clicks_give_counts_and_no_figures(folders, rng):
 
 
 def test_the_state_belongs_to_one_process(folders):
-    with Joined(folders[2], SETTINGS):
+    with LabelJoin(folders[2], SETTINGS):
         script = (
-            "import sys; from pathlib import Path; from monitoring.live import Joined, LiveSettings;"
-            "Joined(Path(sys.argv[1]), LiveSettings())"
+            "import sys; from pathlib import Path; from monitoring.live import LabelJoin, LiveSettings;"
+            "LabelJoin(Path(sys.argv[1]), LiveSettings())"
         )
         found = subprocess.run(
             [sys.executable, "-c", script, str(folders[2])], capture_output=True, text=True
@@ -219,7 +240,7 @@ def test_the_state_belongs_to_one_process(folders):
         "a text that is no database, and long enough to be looked at"
     )
     with pytest.raises(UsageError, match=r"no.duckdb: cannot be opened"):
-        Joined(folders[2].parent / "no.duckdb", SETTINGS)
+        LabelJoin(folders[2].parent / "no.duckdb", SETTINGS)
 
 
 def test_killed_again_and_again_it_counts_nothing_twice_and_loses_nothing(folders, rng):
@@ -234,11 +255,11 @@ def test_killed_again_and_again_it_counts_nothing_twice_and_loses_nothing(folder
         import sys
         from datetime import datetime
         from pathlib import Path
-        from monitoring.live import Joined, LiveSettings
+        from monitoring.live import LabelJoin, LiveSettings
         predictions, clicks, state, now = sys.argv[1:]
-        joined = Joined(Path(state), LiveSettings.model_validate_json(sys.stdin.read()))
+        joined = LabelJoin(Path(state), LiveSettings.model_validate_json(sys.stdin.read()))
         print("open", flush=True)
-        joined.take_in(Path(predictions), Path(clicks), datetime.fromisoformat(now))
+        joined.ingest(Path(predictions), Path(clicks), datetime.fromisoformat(now))
     """)
     words = [sys.executable, "-c", script, *map(str, folders), LATER.isoformat()]
     for wait in (0.0, 0.1):
@@ -272,8 +293,8 @@ def test_judged_impressions_are_counted_once_and_pairs_by_the_sign_of_their_diff
     logs.write_predictions(predictions, other, writer="two")
     logs.write_clicks(clicks, "c.parquet", *logs.clicks_of(clicked, times, delay=1))
     counted = JudgedCollector(settings)
-    with Joined(tmp_path / "live.duckdb", settings) as joined:
-        joined.take_in(predictions, clicks, NOON + timedelta(seconds=100))
+    with LabelJoin(tmp_path / "live.duckdb", settings) as joined:
+        joined.ingest(predictions, clicks, NOON + timedelta(seconds=100))
         for at in (-1, 30, 45, 200, 200):
             counted.count(joined, NOON + timedelta(seconds=at))
     registry = CollectorRegistry()

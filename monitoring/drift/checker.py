@@ -1,4 +1,4 @@
-"""One look: every bundle that answered in the window, held against its own reference, and what was found kept."""
+"""One drift check: every bundle that answered in the window is compared with its own reference, and the result is archived."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clickmill.bundle.reference import REFERENCE
 from clickmill.data.files import PathsLike
 from clickmill.errors import BundleError, UsageError
 from clickmill.prediction_log import Salt
-from monitoring.drift import kept
+from monitoring.drift import archive
 from monitoring.drift.counting import Reference, learn
 from monitoring.drift.examine import WindowDrift, examine
 from monitoring.drift.settings import DriftSettings
@@ -47,8 +47,9 @@ class Bundles:
 
 
 @dataclass
-class Looker:
-    """Looks at one log, or at impression files, again and again; a bundle's reference is read once, and forgotten with its rows."""
+class DriftChecker:
+    """Checks one prediction log, or impression files, for drift as often as it is asked; a bundle's reference is read once, and forgotten
+    with its rows."""
 
     bundles: Bundles
     settings: DriftSettings
@@ -57,7 +58,7 @@ class Looker:
     salt: Salt | None = None
     _references: dict[tuple[str, bool], Reference] = field(default_factory=dict)
 
-    def look_at_log(self, folder: Path, now: datetime) -> list[WindowDrift]:
+    def check_log(self, folder: Path, now: datetime) -> list[WindowDrift]:
         """Every bundle with rows in the window that ends now, in the order of their digests. One without a reference is UNKNOWN, with
         the reason.
 
@@ -72,7 +73,7 @@ class Looker:
                 bundle = self._bundle(digest)
             except BundleError as error:
                 untold = _unknown(digest, start, now, str(error))
-                kept.keep_words(self.folder, untold, self.settings)
+                archive.keep_words(self.folder, untold, self.settings)
                 found.append(untold)
                 continue
             reference = self._reference(bundle, filled=True)
@@ -84,11 +85,11 @@ class Looker:
             )
             # A file may begin a day before its last row: the rows of a bundle that was replaced can all be older than the window.
             if examined.found.rows or examined.found.not_shown:
-                kept.keep(self.folder, examined, reference, self.settings)
+                archive.keep(self.folder, examined, reference, self.settings)
                 found.append(examined.found)
         return found
 
-    def look_at_impressions(self, paths: PathsLike, now: datetime) -> list[WindowDrift]:
+    def check_impressions(self, paths: PathsLike, now: datetime) -> list[WindowDrift]:
         """All rows of the files against the bundle that serves, without its prediction.
 
         Raises BundleError for a bundle without a reference, and what `clickmill.data.read` raises.
@@ -103,7 +104,7 @@ class Looker:
             reference, impression_batches(paths, bundle.contract, reference.watched), settings,
             bundle=digest, model=bundle.name, start=None, end=now,
         )  # fmt: skip
-        kept.keep(self.folder, examined, reference, settings)
+        archive.keep(self.folder, examined, reference, settings)
         return [examined.found]
 
     def _bundle(self, digest: str) -> Bundle:
@@ -135,4 +136,4 @@ def _unknown(digest: str, start: datetime, end: datetime, reason: str) -> Window
     )  # fmt: skip
 
 
-__all__ = ["Bundles", "Looker"]
+__all__ = ["Bundles", "DriftChecker"]

@@ -1,4 +1,4 @@
-"""Drift answered: the decision, its record, and the training it starts, in that order.
+"""Starts a training because of drift: first the decision, then its record, then the training.
 
 The record is one JSON object a line, on the disk before anything is started.
 """
@@ -67,7 +67,7 @@ class RetrainingRecord(LineFile):
         self.append(line)
 
 
-def answer(
+def trigger_retraining(
     windows: Sequence[WindowDrift],
     record: RetrainingRecord,
     trainer: Trainer,
@@ -121,4 +121,4 @@ def _note_ends(record: RetrainingRecord, trainer: Trainer, policy: RetrainingPol
         )
 
 
-__all__ = ["RetrainingRecord", "answer"]
+__all__ = ["RetrainingRecord", "trigger_retraining"]

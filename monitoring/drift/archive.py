@@ -1,4 +1,4 @@
-"""What is kept of each window: a folder with our measures, our page, and Evidently's page and JSON.
+"""The archive of drift windows: one folder each, with our measures, our page, and Evidently's page and JSON.
 
 FOLDER/20261124T150000Z-0123456789ab/   end of the window, first digits of the bundle
     drift.json       what was found (WindowDrift)

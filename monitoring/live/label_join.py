@@ -1,4 +1,4 @@
-"""Predictions and clicks on disk, joined: a DuckDB file that takes in each file of either log once and forgets after a while.
+"""The label join: predictions and clicks in a DuckDB file that ingests each file of either log once and forgets old rows.
 
 A file goes in with its name in one transaction, so that a restart, a kill or a file seen twice counts nothing twice. Labels are not
 stored: the join is made when it is asked for, so a click that arrives late corrects what was measured before by itself.
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from clickmill.data.engine import identifier, quoted
 from clickmill.errors import UsageError
 from clickmill.prediction_log import log_files
-from clickmill.release import Labelled
+from clickmill.release import Compared, Labelled
 from monitoring.live.settings import LiveSettings
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ _SUMS = "count(*)::BIGINT, sum(y)::BIGINT, sum(p), sum((p - y) ** 2), sum(loss),
 
 
 @dataclass(frozen=True)
-class Slot:
-    """Impressions of one bundle, in one slice, that can be judged."""
+class SliceSums:
+    """Sums over the impressions of one bundle in one slice whose attribution window is over."""
 
     bundle: str
     field: str
@@ -62,12 +62,14 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class TakenIn:
-    """What became of new files."""
+class Ingested:
+    """What the new files held."""
 
     impressions: int = 0
     without_impression: int = 0
     """Predictions with no impression id: scored, but not known to be shown."""
+    fallbacks: int = 0
+    """Impressions that click rates ranked because the model could not be asked: they say nothing about a bundle."""
     clicks: int = 0
     incomplete_clicks: int = 0
     """Clicks without an impression id or a time."""
@@ -75,7 +77,7 @@ class TakenIn:
     """Files that could not be read, with the reason."""
 
 
-class Joined:
+class LabelJoin:
     """The state of one endpoint's live quality. One process at a time: DuckDB locks the file."""
 
     def __init__(self, path: Path, settings: LiveSettings) -> None:
@@ -96,7 +98,7 @@ class Joined:
         for name in settings.slices:
             self._db.execute(f"ALTER TABLE impressions ADD COLUMN IF NOT EXISTS {_slice(name)} VARCHAR")
 
-    def __enter__(self) -> Joined:
+    def __enter__(self) -> LabelJoin:
         return self
 
     def __exit__(
@@ -108,14 +110,14 @@ class Joined:
         """Write what is open and let go of the file."""
         self._db.close()
 
-    def take_in(self, predictions: Path, clicks: Path, now: datetime) -> TakenIn:
+    def ingest(self, predictions: Path, clicks: Path, now: datetime) -> Ingested:
         """Read the files of both folders that were not read before, and forget what is too old to matter.
 
         predictions: folder of a prediction log. clicks: folder of Parquet, CSV or JSON-lines files with `impression_id` and `click_time`
         (UTC); a file must appear whole (written aside, then renamed). A file that can't be read is named, and tried again next time.
         """
         known = {name for (name,) in self._db.execute("SELECT name FROM files").fetchall()}
-        found = TakenIn()
+        found = Ingested()
         for path in log_files(predictions):
             found = self._once(path, f"p/{path.name}", known, found, self._predictions)
         for path in sorted(
@@ -136,7 +138,7 @@ class Joined:
         ).fetchall()
         return {"prediction": prediction, "click": click}
 
-    def labelled(self, since: datetime, until: datetime, *, slices: bool = True) -> list[Slot]:
+    def labelled(self, since: datetime, until: datetime, *, slices: bool = True) -> list[SliceSums]:
         """Sums over the impressions predicted after `since` and up to `until`, by bundle and, if asked for, slice."""
         fields = (ALL, *self.settings.slices) if slices else (ALL,)
         sums = self._rows(
@@ -152,15 +154,15 @@ class Joined:
         ):
             bins.setdefault(tuple(where), []).append((at, n, y))
         return [
-            Slot(
+            SliceSums(
                 bundle=bundle,
                 field=field,
                 value=value,
-                labelled=_labelled(sums_of_slot),
+                labelled=_labelled(sums_of_slice),
                 scores=tuple(sorted(bins[(bundle, field, value)])),
                 delays=None if median is None else (median, ninetieth),
             )
-            for bundle, field, value, *sums_of_slot, median, ninetieth in sums
+            for bundle, field, value, *sums_of_slice, median, ninetieth in sums
         ]
 
     def by_bundle(self, since: datetime, until: datetime) -> dict[str, Labelled]:
@@ -179,6 +181,24 @@ class Joined:
         ).fetchall()
         return total, squares
 
+    def compared(self, promoted: str, last_good: str, since: datetime, until: datetime) -> Compared:
+        """Sums over the impressions that both predicted: what a promoted bundle is watched by."""
+        where = {**self._between(since, until), "promoted": promoted, "last_good": last_good}
+        rows = self._db.execute(
+            _JUDGED + ", these AS (SELECT * FROM judged WHERE bundle IN ($promoted, $last_good)),"
+            " shared AS (SELECT key FROM these GROUP BY key HAVING count(*) = 2)"
+            f" SELECT bundle, {_SUMS} FROM these SEMI JOIN shared USING (key) GROUP BY bundle",
+            where,
+        ).fetchall()
+        found = {bundle: _labelled(sums) for bundle, *sums in rows}
+        difference, squares = self.differences(promoted, last_good, since, until)
+        return Compared(
+            promoted=found.get(promoted, Labelled()),
+            last_good=found.get(last_good, Labelled()),
+            difference=difference,
+            difference_squares=squares,
+        )
+
     def pairs(self, since: datetime, until: datetime) -> dict[tuple[str, str], tuple[float, float, float]]:
         """Of each two bundles that predicted the same impressions, (one, other): by how much the log loss of the one was above the
         other's, below it, and squared, nats."""
@@ -190,7 +210,7 @@ class Joined:
         ).fetchall()
         return {(one, other): (worse, better, squares) for one, other, worse, better, squares in rows}
 
-    def _once(self, path: Path, name: str, known: set[str], found: TakenIn, read: Any) -> TakenIn:
+    def _once(self, path: Path, name: str, known: set[str], found: Ingested, read: Any) -> Ingested:
         if name in known:
             return found
         self._db.execute("BEGIN")
@@ -202,10 +222,10 @@ class Joined:
             self._db.execute("ROLLBACK")
             reason = f"{path}: {str(error).splitlines()[0]}"
             log.warning("live quality passes over a file it can't read: %s", reason)
-            return _plus(found, TakenIn(unreadable=(reason,)))
+            return _plus(found, Ingested(unreadable=(reason,)))
         return _plus(found, counts)
 
-    def _predictions(self, path: Path) -> TakenIn:
+    def _predictions(self, path: Path) -> Ingested:
         schema = pq.read_schema(path)
         features = schema.field("features").type if "features" in schema.names else pa.struct([])
         has = {features.field(i).name for i in range(features.num_fields)}
@@ -213,6 +233,8 @@ class Joined:
             f"features.{identifier(name)}::VARCHAR" if name in has else "NULL"
             for name in self.settings.slices
         ]
+        # logs of before there was the column hold no fallbacks
+        fell_back = "fallback IS NOT NULL" if "fallback" in schema.names else "false"
         names = ["key", "bundle", "time", "pctr", *map(_slice, self.settings.slices)]
         values = ["impression_id", "new.bundle", "new.time", "new.pctr", *columns]
         # A caller that asks a bundle again for the same impression is answered twice, and still shows it once.
@@ -220,16 +242,19 @@ class Joined:
             f"INSERT INTO impressions ({', '.join(names)}) SELECT {', '.join(values)} "
             f"FROM read_parquet({quoted(path)}, hive_partitioning = false) AS new "
             "ANTI JOIN impressions AS old ON old.key = new.impression_id AND old.bundle = new.bundle "
-            "WHERE impression_id IS NOT NULL AND isfinite(new.pctr) "
+            f"WHERE impression_id IS NOT NULL AND NOT {fell_back} AND isfinite(new.pctr) "
             "QUALIFY row_number() OVER (PARTITION BY impression_id, new.bundle ORDER BY new.time) = 1"
         )
-        ((rows, without),) = self._db.execute(
-            "SELECT count(*), count(*) FILTER (WHERE impression_id IS NULL) "
+        ((rows, without, fallbacks),) = self._db.execute(
+            "SELECT count(*), count(*) FILTER (WHERE impression_id IS NULL), "
+            f"count(*) FILTER (WHERE impression_id IS NOT NULL AND {fell_back}) "
             f"FROM read_parquet({quoted(path)}, hive_partitioning = false)"
         ).fetchall()
-        return TakenIn(impressions=rows - without, without_impression=without)
+        return Ingested(
+            impressions=rows - without - fallbacks, without_impression=without, fallbacks=fallbacks
+        )
 
-    def _clicks(self, path: Path) -> TakenIn:
+    def _clicks(self, path: Path) -> Ingested:
         source = f"{_READERS[path.suffix]}({quoted(path)})"
         self._db.execute(
             f"INSERT INTO clicks SELECT impression_id::VARCHAR, click_time::TIMESTAMPTZ FROM {source} "
@@ -238,7 +263,7 @@ class Joined:
         ((rows, whole),) = self._db.execute(
             f"SELECT count(*), count(*) FILTER (WHERE impression_id IS NOT NULL AND click_time IS NOT NULL) FROM {source}"
         ).fetchall()
-        return TakenIn(clicks=whole, incomplete_clicks=rows - whole)
+        return Ingested(clicks=whole, incomplete_clicks=rows - whole)
 
     def _forget(self, now: datetime) -> None:
         oldest = now - timedelta(seconds=self.settings.horizon_seconds)
@@ -274,8 +299,8 @@ def _slice(name: str) -> str:
     return identifier(f"slice_{name}")
 
 
-def _plus(one: TakenIn, two: TakenIn) -> TakenIn:
-    return TakenIn(*(getattr(one, name) + getattr(two, name) for name in TakenIn.__dataclass_fields__))
+def _plus(one: Ingested, two: Ingested) -> Ingested:
+    return Ingested(*(getattr(one, name) + getattr(two, name) for name in Ingested.__dataclass_fields__))
 
 
-__all__ = ["ALL", "BINS_PER_LOGIT", "Joined", "Slot", "TakenIn"]
+__all__ = ["ALL", "BINS_PER_LOGIT", "Ingested", "LabelJoin", "SliceSums"]

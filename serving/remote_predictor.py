@@ -13,8 +13,8 @@ from serving.standby import read_standby
 from serving.watcher import Loaded
 
 
-class Predictor(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Who scores for a ranker."""
+class RemotePredictor(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """The predictor that scores for a ranker, in another process."""
 
     target: str
     """HOST:PORT of its gRPC; the port is 80 where none is given."""
@@ -39,7 +39,7 @@ class Predictor(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
 
 
 class _Loader:
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: RemotePredictor) -> None:
         self._target = predictor.target
         self._protocol = connected(predictor.target, predictor.model_name, predictor.protocol)
 
