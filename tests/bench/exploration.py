@@ -2,9 +2,10 @@
 
     python tests/bench/exploration.py [--markets 12] [--impressions 200000] [--plot regret.png]
 
-Two cases: the model expects half of the clicks of new ads (as models do that see an id for the first time), and a model that is right on
-average. Prints regret on requests with new ads as a share of the best worth of all requests, with 95 % intervals over markets, the
-difference to greedy on the same markets, and what was given up beside the budget.
+Four cases: the model expects half of the clicks of new ads (as models do that see an id for the first time), is right about their log-odds,
+is right about their clicks (its mean is that of a skewed distribution, 28 % above the middle one), or expects twice as many. Prints regret on
+requests with new ads as a share of the best worth of all requests, with 95 % intervals over markets, the difference to greedy on the same
+markets, and what was given up beside the budget; and the mean over the first, second and last case, for those who do not know which is theirs.
 """
 
 from __future__ import annotations
@@ -29,10 +30,21 @@ FIRST_SEED = 101
 POLICIES = {
     "greedy": ExplorationSettings(explorer=Explorer.GREEDY),
     "Thompson, optimistic, 0.5": ExplorationSettings(explorer=Explorer.THOMPSON, width=0.5),
+    "UCB, 0.25": ExplorationSettings(explorer=Explorer.UCB, width=0.25),
     "UCB, 0.5": ExplorationSettings(explorer=Explorer.UCB, width=0.5),
     "UCB, 0.75": ExplorationSettings(explorer=Explorer.UCB, width=0.75),
 }
-CASES = {"the model expects half of new ads' clicks": -0.7, "the model is right on average": 0.0}
+HALF, MIDDLE, TWICE = (
+    "the model expects half of new ads' clicks",
+    "the model is right about their log-odds",
+    "the model expects twice their clicks",
+)
+CASES = {
+    HALF: -math.log(2),
+    MIDDLE: 0.0,
+    "the model is right about their clicks": NewAds().quality_sd ** 2 / 2,
+    TWICE: math.log(2),
+}
 
 
 def interval(values: np.ndarray) -> str:
@@ -72,6 +84,19 @@ def main() -> None:
                 f"{max(run.given_up for run in found):.3%}, by the truth {interval(np.array([run.given_up_truth for run in found]))}; "
                 f"worth to greedy {interval(worth)}; share {np.mean([run.share.mean() for run in found]):.0%}"
             )
+    print("\nto greedy, mean over the first, second and last case")
+    for name in POLICIES:
+        less = np.mean(
+            [
+                [
+                    b.relative_regret - a.relative_regret
+                    for a, b in zip(runs[case]["greedy"], runs[case][name], strict=True)
+                ]
+                for case in (HALF, MIDDLE, TWICE)
+            ],
+            axis=0,
+        )
+        print(f"  {name:<26} {interval(less)}")
     if args.plot:
         panels = {
             case: {
