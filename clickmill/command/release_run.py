@@ -100,7 +100,7 @@ def run(
         )
         runner = releases.Runner(
             journal,
-            releases.Observations(home / "observations.json"),
+            releases.Observations(home / "observations.json", watch_seconds=policy.watch_seconds),
             target,
             policy,
             inbox=inbox,

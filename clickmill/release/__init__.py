@@ -5,7 +5,19 @@ May import `clickmill.models`, `calibration`, `features`, `evaluation`, `data`, 
 `errors` only.
 """
 
-from clickmill.release.evidence import Alert, Arm, Evidence, Labelled, Period, Shadowed, Smoke, Traffic
+from clickmill.release.evidence import (
+    Alert,
+    Arm,
+    Compared,
+    Evidence,
+    Labelled,
+    Paired,
+    Period,
+    Shadowed,
+    Smoke,
+    Traffic,
+    Watched,
+)
 from clickmill.release.gate import Scores, judge
 from clickmill.release.gate_decision import Basis, Check, GateDecision, Verdict
 from clickmill.release.gate_policy import GatePolicy
@@ -23,6 +35,7 @@ __all__ = [
     "Arm",
     "Basis",
     "Check",
+    "Compared",
     "Decision",
     "Entry",
     "Evidence",
@@ -31,6 +44,7 @@ __all__ = [
     "GatePolicy",
     "Journal",
     "Labelled",
+    "Paired",
     "Period",
     "Phase",
     "Quarantined",
@@ -46,6 +60,7 @@ __all__ = [
     "TargetFailed",
     "Traffic",
     "Verdict",
+    "Watched",
     "decide",
     "freeze",
     "judge",

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from clickmill.data.engine import identifier, quoted
 from clickmill.errors import UsageError
 from clickmill.prediction_log import log_files
-from clickmill.release import Labelled
+from clickmill.release import Compared, Labelled
 from monitoring.live.settings import LiveSettings
 
 log = logging.getLogger(__name__)
@@ -180,6 +180,24 @@ class LabelJoin:
             {**self._between(since, until), "candidate": candidate, "stable": stable},
         ).fetchall()
         return total, squares
+
+    def compared(self, promoted: str, last_good: str, since: datetime, until: datetime) -> Compared:
+        """Sums over the impressions that both predicted: what a promoted bundle is watched by."""
+        where = {**self._between(since, until), "promoted": promoted, "last_good": last_good}
+        rows = self._db.execute(
+            _JUDGED + ", these AS (SELECT * FROM judged WHERE bundle IN ($promoted, $last_good)),"
+            " shared AS (SELECT key FROM these GROUP BY key HAVING count(*) = 2)"
+            f" SELECT bundle, {_SUMS} FROM these SEMI JOIN shared USING (key) GROUP BY bundle",
+            where,
+        ).fetchall()
+        found = {bundle: _labelled(sums) for bundle, *sums in rows}
+        difference, squares = self.differences(promoted, last_good, since, until)
+        return Compared(
+            promoted=found.get(promoted, Labelled()),
+            last_good=found.get(last_good, Labelled()),
+            difference=difference,
+            difference_squares=squares,
+        )
 
     def pairs(self, since: datetime, until: datetime) -> dict[tuple[str, str], tuple[float, float, float]]:
         """Of each two bundles that predicted the same impressions, (one, other): by how much the log loss of the one was above the

@@ -12,6 +12,7 @@ from clickmill.release import (
     MACHINE,
     Alert,
     Arm,
+    Compared,
     Decision,
     Evidence,
     Journal,
@@ -25,6 +26,7 @@ from clickmill.release import (
     Target,
     TargetFailed,
     Traffic,
+    Watched,
     decide,
     propose,
 )
@@ -35,6 +37,12 @@ from monitoring.release.inbox import Inbox
 from monitoring.release.observations import Observations, Spell
 
 log = logging.getLogger(__name__)
+
+COMPARED = timedelta(hours=6)
+"""Of a promoted bundle's labels beside the last good bundle's, at most: what it was like last week says nothing of today."""
+ANEW = 0.01
+"""Share of that time after which the two are compared anew: at first with every step, later every few minutes, since a click more
+changes nothing then."""
 
 
 class Runner:
@@ -60,6 +68,7 @@ class Runner:
             policy,
         )
         self._inbox, self._joined, self._logs = inbox, joined, logs
+        self._compared: tuple[tuple[str, str, datetime], datetime, Compared] | None = None
         self.quality: Mapping[str, Quality] = {}
         """By bundle, over the shortest window, at the last step."""
 
@@ -116,7 +125,7 @@ class Runner:
 
     def _evidence(self, release: Release, now: datetime) -> Evidence:
         spells = self._observations.spells
-        watched = [spell for spell in spells if spell.phase is Phase.PROMOTED]
+        watched = [spell for spell in spells if spell.phase not in UNDER_WAY]
         return Evidence(
             smoke=self._observations.smoke,
             shadow=tuple(
@@ -125,9 +134,34 @@ class Runner:
             canary=tuple(
                 self._period(release, spell, now) for spell in spells if spell.phase is Phase.CANARY
             ),
-            watch=tuple(Arm(traffic=spell.live.get(release.stable, Traffic())) for spell in watched),
+            watch=tuple(
+                Watched(
+                    traffic=spell.live.get(release.stable, Traffic()),
+                    paired=spell.paired.get(release.stable),
+                )
+                for spell in watched
+            ),
+            compared=self._beside_the_last_good(release, now),
             alerts=self._alerts(release),
         )
+
+    def _beside_the_last_good(self, release: Release, now: datetime) -> Compared | None:
+        """Labels of the promoted bundle and of the last good one on the same impressions, as far as they can be judged by now."""
+        if self._joined is None or release.phase in UNDER_WAY or release.last_good is None:
+            return None
+        until = self._joined.ripe(now)
+        since = max(release.since, until - COMPARED)
+        if until <= since:
+            return None
+        about = (release.stable, release.last_good, release.since)
+        if (
+            self._compared is None
+            or self._compared[0] != about
+            or until - self._compared[1] >= ANEW * (until - since)
+        ):
+            found = self._joined.compared(release.stable, release.last_good, since, until)
+            self._compared = (about, until, found)
+        return self._compared[2]
 
     def _period(self, release: Release, spell: Spell, now: datetime) -> Period:
         labelled = self._labelled(spell, now)

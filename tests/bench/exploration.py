@@ -20,11 +20,9 @@ from clickmill.experiment.exploration import (
     ExplorationBudget,
     ExplorationSettings,
     Explorer,
-    NewAds,
-    Run,
-    regret_plot,
-    simulate,
 )
+from clickmill.experiment.exploration.plots import regret_plot
+from clickmill.experiment.exploration.simulation import NewAds, Run, simulate
 
 FIRST_SEED = 101
 """Widths were chosen on the markets of seeds 1 and 2."""

@@ -30,6 +30,7 @@ from serving.process import Endpoint, running_server
 from tests.integration.fault_server import RUN
 from tests.integration.load_process import Plan, Report, Request, callers
 from tests.serving.small_bundle import ADS, CONTRACT, complete, logit_of, write_small_bundle
+from tests.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
@@ -114,13 +115,6 @@ def plan(
 ) -> Plan:
     targets = [endpoint.url.removeprefix("http://") for endpoint in endpoints]
     return Plan(targets, requests(**(headers or {})), rate, **settings)
-
-
-def until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.05)
 
 
 def all_is_well(report: Report, least: int) -> None:

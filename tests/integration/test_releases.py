@@ -20,6 +20,7 @@ from clickmill.bundle import Store
 from serving.ports import claim
 from tests.monitoring.release.test_inbox import body, told
 from tests.serving.small_bundle import CONTRACT, GOOD_ROW, write_small_bundle
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -118,12 +119,13 @@ class Site:
         line = (self.folder / "home" / "release.jsonl").read_text().splitlines()[-1]
         return json.loads(line)
 
-    def until(self, holds, what, seconds=240):
-        deadline = time.monotonic() + seconds
-        while not holds():
-            assert self.process.poll() is None, (self.folder / "run.log").read_text()
-            assert time.monotonic() < deadline, f"no {what}: {(self.folder / 'run.log').read_text()[-3000:]}"
-            time.sleep(0.1)
+    def until(self, holds, what):
+        log = self.folder / "run.log"
+        until(
+            lambda: holds() or self.process.poll() is not None,
+            lambda: f"no {what}: {log.read_text()[-3000:]}",
+        )
+        assert self.process.poll() is None, log.read_text()
 
 
 @pytest.fixture
@@ -152,7 +154,7 @@ def test_a_good_bundle_is_promoted_and_an_alert_brings_the_old_one_back_without_
         headers={"authorization": "Bearer secret"},
     )  # fmt: skip
     assert accepted.json() == {"changed": 1}
-    site.until(lambda: phase(site) == "rolled_back", "rollback", 30)
+    site.until(lambda: phase(site) == "rolled_back", "rollback")
     print(f"from alert to rolled back: {time.monotonic() - start:.2f} s")
     metrics = httpx.get(f"http://127.0.0.1:{site.admin}/metrics").text
     assert f'clickmill_release_traffic_percent{{bundle="{good[:12]}",endpoint="small"}} 100.0' in metrics

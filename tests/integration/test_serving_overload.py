@@ -15,6 +15,7 @@ from clickmill.bundle import Store
 from serving.client import Client, RetryPolicy
 from serving.process import Endpoint, running_server
 from tests.serving.small_bundle import GOOD_ROW, logit_of, write_small_bundle
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -101,13 +102,6 @@ def late_answers(endpoint: Endpoint, protocol: str) -> float:
     return sum(
         float(li.split()[-1]) for li in lines if li.startswith(name) and f'protocol="{protocol}"' in li
     )
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
 
 
 def metric(endpoint: Endpoint, name: str) -> float:

@@ -27,6 +27,7 @@ from serving.metrics import Metrics
 from serving.prediction_log import LogSettings
 from serving.predictor import BundleModel
 from tests.serving.small_bundle import CONTRACT, GOOD_ROW
+from tests.waiting import until
 
 
 class Broker:
@@ -107,13 +108,6 @@ def answer(request: str = "r", rows: int = 1) -> Answered:
         pctr=np.full(rows, 0.25, np.float32),
         logit=np.full(rows, -1.5, np.float32),
     )
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to be"
-        time.sleep(0.01)
 
 
 def test_an_answer_is_two_events_of_one_id_with_the_attributes_of_kserves_logger(broker):

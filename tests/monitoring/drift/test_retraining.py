@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -26,6 +25,7 @@ from monitoring.drift import (
 )
 from monitoring.drift.trainers import Ended, NotStarted
 from tests.monitoring.drift.market import NOON
+from tests.waiting import until
 
 HOUR = timedelta(hours=1)
 POLICY = RetrainingPolicy()
@@ -177,9 +177,7 @@ def test_a_local_training_is_a_process_that_is_heard_of(tmp_path, code, ended):
     program = f"import sys; print(sys.argv[1:]); sys.exit({code})"
     trainer = LocalTrainer(["logs", "--contract", "c.yaml"], tmp_path, (sys.executable, "-c", program))
     assert str(tmp_path / "one.log") in trainer.start("one")
-    deadline = time.monotonic() + 60
-    while (found := trainer.ended("one")) is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    found = until(lambda: trainer.ended("one"))
     assert (found.well, found.words[: len(ended[1])]) == ended
     assert "['run', 'logs', '--contract', 'c.yaml']" in (tmp_path / "one.log").read_text()
     assert trainer.ended("one") is None  # heard of once

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from clickmill.errors import UsageError
 from clickmill.evaluation import auc, bootstrap, calibration_ratio, log_loss, normalized_entropy
+from clickmill.release import Compared
 from monitoring.live import JudgedCollector, LabelJoin, LiveSettings, look, measured
 from monitoring.live.label_join import ALL
 from tests.monitoring.live import logs
@@ -175,9 +176,16 @@ def test_a_shadow_is_judged_on_the_impressions_that_both_predicted(folders, rng)
     look_once(folders)
     with LabelJoin(folders[2], SETTINGS) as joined:
         total, squares = joined.differences("b" * 64, "a" * 64, NOON - timedelta(hours=1), LATER)
+        found = joined.compared("b" * 64, "a" * 64, NOON - timedelta(hours=1), LATER)
+        assert joined.compared("c" * 64, "a" * 64, NOON - timedelta(hours=1), LATER) == Compared()
     loss = [-np.where(clicked, np.log(x.astype(float)), np.log1p(-x.astype(float)))[:4_000] for x in (q, p)]
     assert total == pytest.approx((loss[0] - loss[1]).sum(), rel=1e-5)
     assert squares == pytest.approx(((loss[0] - loss[1]) ** 2).sum(), rel=1e-5)
+    assert (found.difference, found.difference_squares) == (total, squares)
+    for side, scores, own in zip((found.promoted, found.last_good), (q, p), loss, strict=True):
+        assert (side.impressions, side.clicks) == (4_000, clicked[:4_000].sum())
+        assert side.pctr == pytest.approx(scores[:4_000].sum(), rel=1e-5)
+        assert side.log_loss == pytest.approx(own.sum(), rel=1e-5)
 
 
 def test_csv_and_json_lines_of_clicks_and_a_file_that_is_none(folders, rng, caplog):

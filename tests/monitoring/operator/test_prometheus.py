@@ -63,7 +63,8 @@ def test_what_is_no_prometheus_is_said():
 
 
 def history():
-    """Ten minutes of samples every 5 s as OpenMetrics. Pod `s` has bundle A all the time: 20 requests a second. Pod `c` has B from 300 s on:
+    """Ten minutes of samples every 5 s as OpenMetrics. Pod `s` has bundle A all the time: 20 requests a second, and 1 more that it
+    sheds. Pod `c` has B from 300 s on:
     2 a second, of which one in ten is refused and one in five is slow. Pod `x` had B too and went away at 450 s: 1 a second.
     Judged impressions of B: 3 a second, clicks 0.3. Labels ripen in 60 s."""
     samples = {}
@@ -88,6 +89,8 @@ def history():
             add("clickmill_bundle_info", f'{where},digest="{digest}"', now, 1)
             add("clickmill_request_seconds_count", where, now, rate * age - refused)
             add("clickmill_request_seconds_bucket", f'{where},le="0.01"', now, rate * age - refused - slow)
+            if pod == "s":
+                add("clickmill_requests_rejected_total", f'{where},reason="overload"', now, age)
             if refused:
                 add("clickmill_requests_rejected_total", f'{where},reason="internal"', now, refused)
                 add("clickmill_requests_rejected_total", f'{where},reason="malformed"', now, 100 * refused)
@@ -146,14 +149,24 @@ def test_counts_over_a_history_made_by_hand(tmp_path):
         assert (first.percent, second.percent) == (5, 50)
         # 200 s: pod c 400 requests of which 40 were refused and 80 slow; pod x 150 until it went away.
         assert about(first.candidate.traffic, Traffic(requests=550, errors=40, slow=80))
-        assert about(first.stable.traffic, Traffic(requests=4000))
+        assert about(first.stable.traffic, Traffic(requests=4200, errors=200))
+        promoted = Release(endpoint="ctr", phase=Phase.PROMOTED, since=T0, stable=A, last_good=B)
+        status = Status(
+            release=State.model_validate(promoted.model_dump()),
+            about=A,
+            spells=(Spell(phase=Phase.PROMOTED, since=after(10)),),
+        )
+        spec = SPEC.model_copy(update={"policy": SPEC.policy.model_copy(update={"watch_seconds": 300.0})})
+        (watched,) = source.evidence("ads", status, spec, after(600)).evidence.watch
+        assert about(watched.traffic, Traffic(requests=6000)), "what load sheds is not held against it"
+        assert watched.paired is None
         assert about(second.candidate.traffic, Traffic(requests=200, errors=20, slow=40))
         # Impressions of the first spell could be judged from 360 s to 560 s; of the second from 560 s on, which is 40 s ago.
         assert abs(first.candidate.labelled.impressions - 600) <= 15
         assert abs(first.candidate.labelled.clicks - 60) <= 2
         assert abs(second.candidate.labelled.impressions - 120) <= 15
         assert (
-            source.query("other", canary(*spells), SPEC, after(600))
+            source.evidence("other", canary(*spells), SPEC, after(600))
             .evidence.canary[0]
             .candidate.traffic.requests
             == 0

@@ -5,7 +5,7 @@ import copy
 import json
 from datetime import UTC, datetime, timedelta
 
-from clickmill.release import Arm, Evidence, Period, Phase, Shadowed, Traffic
+from clickmill.release import Arm, Evidence, Period, Phase, Shadowed, Traffic, Watched
 from clickmill.release.evidence import Labelled
 from monitoring.operator import reconcile
 from monitoring.operator.names import SOURCE_URI
@@ -52,7 +52,7 @@ def good(percent):
     arm = Arm(traffic=Traffic(requests=50_000), labelled=labelled)
     shadow = Shadowed(traffic=arm.traffic, labelled=labelled, difference=0.0, difference_squares=10.0)
     canary = () if percent is None else (Period(percent=percent, stable=arm, candidate=arm),)
-    return Evidence(shadow=(shadow,), canary=canary, watch=(Arm(traffic=Traffic(requests=1000)),))
+    return Evidence(shadow=(shadow,), canary=canary, watch=(Watched(traffic=Traffic(requests=1000)),))
 
 
 def bad(percent):
