@@ -118,25 +118,32 @@ class Ranker:
 
     async def _scored(self, body: bytes, deadline: float | None, explain: bool) -> Answer:
         served = self._model.in_service
-        step = self._scheduler.step
-        async with self._scheduler.inside(deadline) as begin:
+        schedule = self._scheduler
+        async with schedule.inside(deadline) as begin:
 
             def read() -> Ranking:
                 begin()
                 return self._read(served, body)
 
-            asked = await step(len(body), read)
-            size = max(len(body), asked.rows * CANDIDATE_BYTES)
-            if self._features is not None:
-                left = self._scheduler.admission.left(deadline)
-                asked = await self._features.fill(served, asked, left, partial(step, size))
-            course = _Course()
+            course, size = _Course(), len(body)
+
+            def score(asked: Ranking) -> tuple[Ranking, Answer | Begun]:
+                return asked, self._begun(served, asked, explain, course)
+
             try:
-                begun = await step(size, self._begun, served, asked, explain, course)
+                if self._features is None and not schedule.on_the_loop(size):
+                    asked, begun = await schedule.first_step(size, lambda: score(read()))
+                else:
+                    asked = await schedule.first_step(size, read)
+                    size = max(size, asked.rows * CANDIDATE_BYTES)
+                    if self._features is not None:
+                        left = schedule.admission.left(deadline)
+                        asked = await self._features.fill(served, asked, left, partial(schedule.step, size))
+                    asked, begun = await schedule.step(size, score, asked)
                 if isinstance(begun, Answer):
                     return begun
                 await begun.others()
-                return await step(size, self._ended, served, asked, explain, course, begun)
+                return await schedule.step(size, self._ended, served, asked, explain, course, begun)
             except asyncio.CancelledError:
                 course.given_up = True
                 raise

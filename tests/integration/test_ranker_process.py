@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from serving.process import Endpoint, running_server
-from tests.serving.small_bundle import pctr_of, write_small_bundle
+from tests.serving.small_bundle import pctr_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -33,8 +33,8 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_bundle(tmp_path_factory.mktemp("bundle") / "small")
+def bundle(bundles: list[Path]) -> Path:
+    return bundles[0]
 
 
 def rank(endpoint: Endpoint, timeout_ms: int = 400, query: str = "", **headers: str) -> httpx.Response:
