@@ -21,6 +21,7 @@ import yaml
 
 from clickmill import bundle as bundles
 from clickmill import metric_names as names
+from serving.rows import example_row
 from tests.cluster.bringup import Places, apply, wait_for
 from tests.cluster.bringup.places import GATEWAY
 from tests.cluster.installation import (
@@ -31,10 +32,11 @@ from tests.cluster.installation import (
     restricted_namespace,
 )
 from tests.cluster.operator_process import free_port, prometheus_of
-from tests.serving.small_bundle import write_small_bundle
+from tests.serving.small_bundle import CONTRACT
+from tests.serving.twin_bundle import write_twin_bundle
 
 TOKEN = "told-to-alertmanager"
-BIASES = {"a": -3.0, "b": -2.9, "c": -1.0, "d": -2.8}
+BIASES = {"a": 0.0, "b": 0.01, "c": 0.02, "d": 0.03}
 POLICY = {
     "shadow": True,
     "steps": [25, 50, 100],
@@ -83,6 +85,8 @@ class Rollout:
     installed: Installation
     digests: dict[str, str]
     """Letter of a bundle to its digest."""
+    row: dict[str, Any]
+    """A request that is known to work."""
     labels: Labels
     alertmanager: int
     """Its port on this machine."""
@@ -187,7 +191,7 @@ def rolled_out(at: Places, folder: Path, namespace: str) -> Iterator[Rollout]:
     models = at.cache / "models" / namespace
     digests = {}
     for letter, bias in BIASES.items():
-        digests[letter] = bundles.verify(write_small_bundle(models / letter, bias=bias)).digest
+        digests[letter] = bundles.verify(write_twin_bundle(models / letter, bias=bias)).digest
     readable_by_pods(models)
     labels = Labels(namespace, list(digests.values()))
     installed = Installation(at, namespace, "ctr", models / "a")
@@ -215,7 +219,7 @@ def rolled_out(at: Places, folder: Path, namespace: str) -> Iterator[Rollout]:
         installed.wait_for_answer("router")
         service = installed.get("service", "ctr-operator")["spec"]["clusterIP"]
         told = stack.enter_context(_alertmanager(folder, f"http://{service}:9095/alerts"))
-        found = Rollout(installed, digests, labels, told)
+        found = Rollout(installed, digests, example_row(models / "a", CONTRACT.inputs), labels, told)
         apply(at, [_model_release(namespace, digests["a"])])
         found.until("promoted", "a")
         found.settled("a", set())

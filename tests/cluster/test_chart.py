@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from clickmill import __version__
+from clickmill.bundle import golden
 from helm import generate
+from serving.rows import example_row
 from tests.cluster.bringup import Places, apply, get, kubectl, wait_for
 from tests.cluster.callers import Callers
 from tests.cluster.installation import readable_by_pods, remove_namespace, restricted_namespace
-from tests.serving.small_bundle import GOOD_ROW, pctr_of, write_small_bundle
+from tests.serving.small_bundle import CONTRACT
+from tests.serving.twin_bundle import write_twin_bundle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -51,6 +55,7 @@ class Release:
 
     at: Places
     namespace: str
+    bundle: Path
 
     def helm(self, *words: str, values: dict[str, Any] | None = None) -> str:
         """Its standard output. Raises CalledProcessError."""
@@ -93,9 +98,9 @@ def release(node: Places) -> Iterator[Release]:
     namespace = f"chart-{os.getpid()}"
     # Pods read it as another user: not under pytest's folders, which are this user's alone.
     folder = Path(tempfile.mkdtemp(prefix="clickmill-chart-"))
-    found = Release(node, namespace)
+    found = Release(node, namespace, folder / "ctr" / "1")
     try:
-        write_small_bundle(folder / "ctr" / "1")
+        write_twin_bundle(found.bundle)
         readable_by_pods(folder)
         apply(node, restricted_namespace(namespace, {"models": folder}))
         found.helm("install", "ctr", str(generate.CHART), "--values=-", values=VALUES)
@@ -111,14 +116,15 @@ def release(node: Places) -> Iterator[Release]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_the_predictor_answers_with_the_formula_of_its_bundle(release):
+def test_the_predictor_answers_with_the_golden_prediction_of_its_bundle(release):
     answer = httpx.post(
         f"{release.address('predictor')}/v1/models/ctr:predict",
-        json={"instances": [GOOD_ROW]},
+        json={"instances": [example_row(release.bundle, CONTRACT.inputs)]},
         timeout=30,
         trust_env=False,
     )
-    assert answer.json()["predictions"][0]["pctr"] == pytest.approx(pctr_of(GOOD_ROW), abs=1e-5)
+    expected = pq.read_table(release.bundle / golden.GOLDEN)["pctr"][0].as_py()
+    assert answer.json()["predictions"][0]["pctr"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_ranker_is_answered_by_the_predictor_and_not_by_click_rates(release):
@@ -135,7 +141,7 @@ def test_the_ranker_is_answered_by_the_predictor_and_not_by_click_rates(release)
         trust_env=False,
     ).json()
     assert answer["fallback"] is None
-    assert [(each["id"], each["source"]) for each in answer["ranked"]] == [("x", "model"), ("y", "model")]
+    assert {(each["id"], each["source"]) for each in answer["ranked"]} == {("x", "model"), ("y", "model")}
 
 
 def test_helm_test_passes(release):
@@ -185,7 +191,7 @@ def previous_chart(folder: Path) -> Path:
 def test_no_request_fails_while_the_previous_chart_is_upgraded_to_this_one_and_rolled_back(node, tmp_path):
     namespace = f"upgrade-{os.getpid()}"
     folder = Path(tempfile.mkdtemp(prefix="clickmill-upgrade-"))
-    upgraded = Release(node, namespace)
+    upgraded = Release(node, namespace, folder / "ctr" / "1")
     old = previous_chart(tmp_path)
     versions = [
         yaml.safe_load((chart / "Chart.yaml").read_text())["version"] for chart in (old, generate.CHART)
@@ -198,7 +204,8 @@ def test_no_request_fails_while_the_previous_chart_is_upgraded_to_this_one_and_r
         "predictor": {**VALUES["predictor"], "args": ["--max-rows=1000"]},
     }
     try:
-        write_small_bundle(folder / "ctr" / "1")
+        write_twin_bundle(upgraded.bundle)
+        row = example_row(upgraded.bundle, CONTRACT.inputs)
         readable_by_pods(folder)
         apply(node, restricted_namespace(namespace, {"models": folder}))
         upgraded.helm("install", "ctr", str(old), "--values=-", values=VALUES)
@@ -206,17 +213,17 @@ def test_no_request_fails_while_the_previous_chart_is_upgraded_to_this_one_and_r
         url = f"{upgraded.address('predictor')}/v1/models/ctr:predict"
         wait_for(
             "an answer",
-            lambda: httpx.post(url, json={"instances": [GOOD_ROW]}, trust_env=False).is_success,
+            lambda: httpx.post(url, json={"instances": [row]}, trust_env=False).is_success,
             120,
             1,
         )
-        with Callers(url, [GOOD_ROW]) as callers:
+        with Callers(url, [row]) as callers:
             upgraded.helm("upgrade", "ctr", str(generate.CHART), "--values=-", values=values)
             wait_for("the new pods", lambda: upgraded.rolled_out("--max-rows=1000"), 600, 1)
             router = ("deployment/ctr-router", f"--namespace={namespace}", "--timeout=300s")
             kubectl(node, "rollout", "status", *router, seconds=310)
             routed = f"{upgraded.address('router')}/v1/models/ctr:predict"
-            with Callers(routed, [GOOD_ROW]) as through_the_router:
+            with Callers(routed, [row]) as through_the_router:
                 wait_for("answers by the router", lambda: through_the_router.answered > 20, 120, 1)
             before = callers.answered
             upgraded.helm("rollback", "ctr", "1")

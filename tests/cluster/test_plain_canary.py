@@ -10,10 +10,12 @@ import copy
 import json
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
 
+from serving.rows import example_row
 from tests.cluster.bringup import Places, apply, wait_for
 from tests.cluster.callers import Callers
 from tests.cluster.installation import (
@@ -24,7 +26,8 @@ from tests.cluster.installation import (
     restricted_namespace,
 )
 from tests.cluster.sampled import Sampled
-from tests.serving.small_bundle import GOOD_ROW, write_small_bundle
+from tests.serving.small_bundle import CONTRACT
+from tests.serving.twin_bundle import write_twin_bundle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
@@ -46,7 +49,7 @@ VALUES = {
     "autoscaling": {"class": "none"},
     "operator": {"enabled": False},
 }
-ROWS = [GOOD_ROW] * 100
+ROWS = 100
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +57,8 @@ def installed(node: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Two pods of a third of a core each."""
     namespace = f"canary-{secrets.token_hex(3)}"
     models = node.cache / "models" / namespace
-    for letter, bias in (("a", -3.0), ("b", -2.9)):
-        write_small_bundle(models / letter, bias=bias)
+    for letter, bias in (("a", 0.0), ("b", 0.01)):
+        write_twin_bundle(models / letter, bias=bias)
     readable_by_pods(models)
     found = Installation(node, namespace, "ctr", models / "a")
     try:
@@ -70,6 +73,11 @@ def installed(node: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         remove_namespace(node, namespace)
 
 
+def asked(installed: Installation) -> list[dict[str, Any]]:
+    """Rows of one request: enough of them for a third of a core to have something to do."""
+    return [example_row(installed.bundle, CONTRACT.inputs)] * ROWS
+
+
 def available(installed: Installation, name: str) -> int:
     return int(installed.get("deployment", name)["status"].get("availableReplicas", 0))
 
@@ -81,7 +89,9 @@ def test_kserves_own_canary_takes_a_pod_from_the_stable_model_before_its_own_is_
     model = {**home["spec"]["predictor"]["model"], "storageUri": "pvc://models/b"}
     canary = {"trafficPercent": 50, "predictor": {"name": "next", "model": model}}
     with (
-        Callers(f"{installed.url()}/v1/models/ctr:predict", ROWS, threads=8, pause_seconds=0.02) as callers,
+        Callers(
+            f"{installed.url()}/v1/models/ctr:predict", asked(installed), threads=8, pause_seconds=0.02
+        ) as callers,
         Sampled(
             lambda: (available(installed, "ctr-predictor"), available(installed, "ctr-next-predictor"))
         ) as pods,
@@ -117,7 +127,9 @@ def test_a_second_inference_service_takes_none(installed: Installation) -> None:
     }
     beside["spec"]["predictor"]["model"]["storageUri"] = "pvc://models/b"
     with (
-        Callers(f"{installed.url()}/v1/models/ctr:predict", ROWS, threads=8, pause_seconds=0.02) as callers,
+        Callers(
+            f"{installed.url()}/v1/models/ctr:predict", asked(installed), threads=8, pause_seconds=0.02
+        ) as callers,
         Sampled(lambda: available(installed, "ctr-predictor")) as pods,
     ):
         wait_for("answers", lambda: callers.answered > 200, 120)

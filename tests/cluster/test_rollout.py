@@ -17,7 +17,6 @@ from tests.cluster.bringup.processes import restart, signal_process
 from tests.cluster.callers import Callers
 from tests.cluster.rollout import Rollout, rolled_out
 from tests.cluster.sampled import Sampled
-from tests.serving.small_bundle import GOOD_ROW
 
 pytestmark = [
     pytest.mark.cluster,
@@ -38,7 +37,7 @@ def rollout(node: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def callers(rollout: Rollout) -> Callers:
-    return Callers(rollout.url, [GOOD_ROW], threads=3, pause_seconds=0.005)
+    return Callers(rollout.url, [rollout.row], threads=3, pause_seconds=0.005)
 
 
 def test_a_good_bundle_gets_its_shares_exactly_and_comes_home(rollout: Rollout) -> None:

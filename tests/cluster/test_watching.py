@@ -16,6 +16,7 @@ import yaml
 
 from clickmill import bundle as bundles
 from clickmill import metric_names as names
+from serving.rows import example_row
 from tests.cluster.bringup import Places, apply, wait_for
 from tests.cluster.installation import (
     ROOT,
@@ -24,7 +25,8 @@ from tests.cluster.installation import (
     remove_namespace,
     restricted_namespace,
 )
-from tests.serving.small_bundle import GOOD_ROW, WITH_IMPRESSIONS, write_small_bundle
+from tests.serving.small_bundle import CONTRACT, WITH_IMPRESSIONS
+from tests.serving.twin_bundle import write_twin_bundle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -60,7 +62,7 @@ def watched(
     folders = {name: root / name for name in ("models", "logs", "clicks")}
     for folder in folders.values():
         folder.mkdir(parents=True)
-    bundle = write_small_bundle(folders["models"] / "store" / "1", contract=WITH_IMPRESSIONS)
+    bundle = write_twin_bundle(folders["models"] / "store" / "1", contract=WITH_IMPRESSIONS)
     readable_by_pods(root)
     folders["logs"].chmod(0o777)
     installed = Installation(node, namespace, "ctr", bundle)
@@ -96,8 +98,9 @@ def test_live_quality_joins_what_a_pod_logged_with_the_clicks_that_came(watched)
     installed, clicks, digest = watched
     installed.kubectl("rollout", "status", "deployment/ctr-quality", "--timeout=300s", seconds=310)
     url = f"{installed.url()}/v1/models/ctr:predict"
+    known = example_row(installed.bundle, CONTRACT.inputs)
     for number in range(ASKED):
-        row = {**GOOD_ROW, "impression_id": f"i{number}"}
+        row = {**known, "impression_id": f"i{number}"}
         httpx.post(url, json={"instances": [row]}, timeout=30, trust_env=False).raise_for_status()
     times = pa.array([datetime.now(UTC)] * CLICKED, pa.timestamp("us", "UTC"))
     table = pa.table({"impression_id": [f"i{number}" for number in range(CLICKED)], "click_time": times})
