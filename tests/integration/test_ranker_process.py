@@ -113,7 +113,7 @@ def metric(endpoint: Endpoint, name: str, **labels: str) -> float:
 @pytest.mark.parametrize("protocol", ["grpc-v2", "tf-serving"])
 def test_a_ranker_answers_what_the_endpoint_answers(predictor: Endpoint, few: Path, protocol: str) -> None:
     with before(predictor, few, protocol) as ranker:
-        # the first call opens the connection, and with tf-serving imports TensorFlow
+        # the first call opens the connection
         until_scored(ranker, 120)
         found = rank(ranker, 20_000)
         assert scored(found) == pytest.approx(EXPECTED, abs=1e-6)
