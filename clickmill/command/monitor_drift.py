@@ -97,6 +97,12 @@ def drift(
     if push is not None and not once:
         raise UsageError("--push goes with --once; a monitor that goes on is scraped at its /metrics")
     group = drifts.PushGroup.at(push) if push is not None else None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be made a folder ({error.strerror})") from error
+    if not os.access(out, os.W_OK):
+        raise UsageError(f"--out {out}: may not be written to")
     salt = os.environ.get("CLICKMILL_LOG_SALT")
     checker = drifts.DriftChecker(
         drifts.Bundles(store), chosen, out, Salt(salt.encode()) if salt is not None else None
