@@ -1,5 +1,7 @@
 """The catalogue: every fault of the issue, alerts that exist, sentences people can read."""
 
+import importlib
+
 import pytest
 from typer.testing import CliRunner
 
@@ -44,7 +46,8 @@ def test_a_drill_that_runs_without_alerts_has_a_check_of_the_machine_that_finds_
 def test_without_prometheus_it_says_what_is_missing_and_a_drill_about_alerts_does_not_begin(
     monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("monitoring.drills.run.installed", lambda program: False)
+    # The package's `run` is the function, not the module.
+    monkeypatch.setattr(importlib.import_module("monitoring.drills.run"), "installed", lambda program: False)
     folder = tmp_path / "site"
     for name in ("slow-bundle", "traffic-shift", "prometheus-down"):
         with pytest.raises(DrillFailed) as failed:

@@ -132,11 +132,11 @@ def test_files_that_cannot_be_used_are_named(ours, tmp_path):
     _, other_key = ours.issue("two")
     nothing = tmp_path / "nothing.pem"
     nothing.write_text("no certificate")
-    with pytest.raises(UsageError, match="gone.pem: no such file"):
+    with pytest.raises(UsageError, match=r"gone\.pem: no such file"):
         Tls(tmp_path / "gone.pem", other_key).check()
-    with pytest.raises(UsageError, match="are no certificate and its key in PEM form .*MISMATCH"):
+    with pytest.raises(UsageError, match=r"are no certificate and its key in PEM form .*MISMATCH"):
         Tls(cert, other_key).check()
-    with pytest.raises(UsageError, match="nothing.pem: no certificate in PEM form"):
+    with pytest.raises(UsageError, match=r"nothing\.pem: no certificate in PEM form"):
         Tls(cert, ours.folder / "one.key", nothing).check()
 
 
