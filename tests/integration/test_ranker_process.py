@@ -95,6 +95,13 @@ def predictor(bundle: Path) -> Iterator[Endpoint]:
         yield endpoint
 
 
+def answered(endpoint: Endpoint, protocol: str) -> float:
+    """Of the metric of answers; the process counts them all."""
+    text = httpx.get(f"{endpoint.url}/metrics", trust_env=False).text
+    line = f'clickmill_request_seconds_count{{model_name="small",protocol="{protocol}"}} '
+    return sum(float(found.removeprefix(line)) for found in text.splitlines() if found.startswith(line))
+
+
 def before(predictor: Endpoint, folder: Path, protocol: str = "grpc-v2") -> Any:
     told = {"target": predictor.grpc_target, "model_name": "small", "protocol": protocol}
     return running_server(folder, model_name="small", predictor=told, timeout_ms=1000)
@@ -104,12 +111,17 @@ def before(predictor: Endpoint, folder: Path, protocol: str = "grpc-v2") -> Any:
 def test_a_ranker_answers_what_the_endpoint_answers(predictor: Endpoint, few: Path, protocol: str) -> None:
     with before(predictor, few, protocol) as ranker:
         # the first call opens the connection, and with tf-serving imports TensorFlow
-        until_scored(ranker, 120)
+        until_scored(ranker)
         found = rank(ranker, 20_000)
         assert scored(found) == pytest.approx(EXPECTED, abs=1e-6)
         assert scored(found) == pytest.approx(scored(rank(predictor, 20_000)), abs=1e-6)
         why = rank(ranker, 20_000, query="?explain=1").json()
         assert why["ranked"][0]["logit_by_field"]["returning"] == pytest.approx(0.5, abs=1e-4)
+        # What the ranker asked is told from callers' own requests, which it counted itself.
+        own = {"grpc-v2": "grpc", "tf-serving": "tf"}[protocol]
+        assert answered(predictor, "ranker") > 0
+        assert answered(predictor, own) == 0
+        assert answered(ranker, "rank") > 0
 
 
 def test_a_predictor_that_is_killed_hangs_or_comes_back_costs_no_answer(bundle: Path, few: Path) -> None:
