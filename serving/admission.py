@@ -94,6 +94,11 @@ class Admission:
                 self._inside -= 1
                 self._waiting -= not begun
 
+    def waited(self, seconds: float) -> None:
+        """Note that a request which had begun has waited again, on any thread: who is scored in several steps queues for each of them."""
+        with self._lock:
+            self._waited += seconds
+
     def _enter(self) -> float:
         with self._lock:
             now = self._clock()

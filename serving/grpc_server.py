@@ -126,11 +126,22 @@ class GrpcServer:
     """A gRPC server on one address, on the running event loop."""
 
     def __init__(
-        self, servicer: BundleServicer, handlers: tuple[Any, ...], host: str, port: int, *, max_bytes: int
+        self,
+        servicer: BundleServicer,
+        handlers: tuple[Any, ...],
+        host: str,
+        port: int,
+        *,
+        max_bytes: int,
+        connection_seconds: float = 0.0,
     ) -> None:
-        """`handlers` are generic handlers of further services."""
+        """`handlers` are generic handlers of further services. A connection older than `connection_seconds` (a tenth more or less, so that
+        not all go at once) is asked to go: its calls are finished, the client's next ones go by a new one. 0 keeps connections."""
         self._servicer, self._handlers = servicer, handlers
         self._address, self._max_bytes = f"{host}:{port}", max_bytes
+        self._age = (
+            [("grpc.max_connection_age_ms", round(connection_seconds * 1e3))] if connection_seconds else []
+        )
         self._server: Any = None
 
     async def start(self) -> None:
@@ -141,6 +152,7 @@ class GrpcServer:
                 ("grpc.max_send_message_length", self._max_bytes),
                 # off: two servers would share the port and each would see half of the requests
                 ("grpc.so_reuseport", 0),
+                *self._age,
             ]
         )
         inference = service_handler(self._servicer, self._servicer.count_refused)

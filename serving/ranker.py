@@ -13,9 +13,11 @@ import numpy as np
 import orjson
 
 from clickmill.auction import AuctionRules, Outcome, hold
+from clickmill.experiment.exploration import ColdAdSettings
 from serving import fallback, ranking, v1
 from serving.arms import HEADER_ARM, Arms, impression_ids
 from serving.explanation import ablation
+from serving.exploring import Explored, Exploring
 from serving.fallback import HEADER_FALLBACK
 from serving.predictor import HEADER_DIGEST, HEADER_VERSION, Answer, BundleModel, InService, Scores
 from serving.ranker_features import RankerFeatures
@@ -69,6 +71,7 @@ class Ranker:
         self._cache = self._score_cache() if self.settings.score_cache_seconds else None
         self._rules, self._arms = rules or HOUSE_RULES, arms
         self._recent = RecentScores(self.settings.recent_scores, self.settings.recent_seconds)
+        self._exploring = self._explorers()
 
     @classmethod
     def opened(
@@ -115,25 +118,32 @@ class Ranker:
 
     async def _scored(self, body: bytes, deadline: float | None, explain: bool) -> Answer:
         served = self._model.in_service
-        step = self._scheduler.step
-        async with self._scheduler.inside(deadline) as begin:
+        schedule = self._scheduler
+        async with schedule.inside(deadline) as begin:
 
             def read() -> Ranking:
                 begin()
                 return self._read(served, body)
 
-            asked = await step(len(body), read)
-            size = max(len(body), asked.rows * CANDIDATE_BYTES)
-            if self._features is not None:
-                left = self._scheduler.admission.left(deadline)
-                asked = await self._features.fill(served, asked, left, partial(step, size))
-            course = _Course()
+            course, size = _Course(), len(body)
+
+            def score(asked: Ranking) -> tuple[Ranking, Answer | Begun]:
+                return asked, self._begun(served, asked, explain, course)
+
             try:
-                begun = await step(size, self._begun, served, asked, explain, course)
+                if self._features is None and not schedule.on_the_loop(size):
+                    asked, begun = await schedule.first_step(size, lambda: score(read()))
+                else:
+                    asked = await schedule.first_step(size, read)
+                    size = max(size, asked.rows * CANDIDATE_BYTES)
+                    if self._features is not None:
+                        left = schedule.admission.left(deadline)
+                        asked = await self._features.fill(served, asked, left, partial(schedule.step, size))
+                    asked, begun = await schedule.step(size, score, asked)
                 if isinstance(begun, Answer):
                     return begun
                 await begun.others()
-                return await step(size, self._ended, served, asked, explain, course, begun)
+                return await schedule.step(size, self._ended, served, asked, explain, course, begun)
             except asyncio.CancelledError:
                 course.given_up = True
                 raise
@@ -177,10 +187,26 @@ class Ranker:
     ) -> Answer:
         """Auction and answer of a scored request."""
         with timed(Stage.REPLY):
-            outcome = hold(scores["pctr"], asked.outline.bids, asked.outline.rules)
+            exploring, explored = self._exploring.get(asked.arm), None
+            if exploring is None:
+                outcome = hold(scores["pctr"], asked.outline.bids, asked.outline.rules)
+            else:
+                explored = exploring.sell(served, asked.outline, scores["pctr"])
+                outcome = explored.sale.outcome
             if not course.given_up:
-                self._remember(served, asked, scores, outcome)
+                self._remember(served, asked, scores, outcome, explored)
+                if exploring is not None and explored is not None:
+                    exploring.count(explored)
             return self._answer(served, asked, scores, outcome, explain)
+
+    def _explorers(self) -> dict[str | None, Exploring]:
+        """By arm, None for rankings in none; those that explore."""
+        house = self.settings.exploration
+        wanted: dict[str | None, ColdAdSettings | None] = {None: house}
+        if self._arms is not None:
+            wanted |= {arm: self._arms.exploration_of(arm, house) for arm in self._arms.names}
+        metrics, name = self._model.metrics, self._model.name
+        return {arm: Exploring(s, metrics, name, arm) for arm, s in wanted.items() if s is not None}
 
     def _score_cache(self) -> ScoreCache:
         reads, name = self._model.metrics.cache_reads, self._model.name
@@ -211,15 +237,22 @@ class Ranker:
             marked[HEADER_ARM] = asked.arm
         return Answer(orjson.dumps(found), served.headers | marked)
 
-    def _remember(self, served: InService, asked: Ranking, scores: Scores, outcome: Outcome) -> None:
+    def _remember(
+        self,
+        served: InService,
+        asked: Ranking,
+        scores: Scores,
+        outcome: Outcome,
+        explored: Explored | None,
+    ) -> None:
         """What outlives the answer: the log's rows, and the scores for a fallback."""
         outline = asked.outline
         sold = None
-        if (
-            asked.counted
-        ):  # an experiment counts what was shown, so that those rows need a name for their clicks
+        # an experiment, and who judges a policy, count what was shown, so that those rows need a name for their clicks
+        if asked.counted or explored is not None:
             sold = impression_ids(outline.request_id, outcome.candidates.tolist(), asked.rows)
-        self._model.note_ranking(served, asked.raw, scores, outline.request_id, sold, asked.arm)
+        chances = None if explored is None else explored.chances
+        self._model.note_ranking(served, asked.raw, scores, outline.request_id, sold, asked.arm, chances)
         priors = served.priors
         if priors is not None and priors.ad_field:
             user, ads = fallback.user_of(outline, priors), outline.texts(priors.ad_field)

@@ -79,23 +79,21 @@ class V2:
 
 
 class TfServing:
-    """TensorFlow Serving's Predict, as TF Serving answers it over a bundle's `model/`, and our own runtime too. Imports TensorFlow."""
+    """TensorFlow Serving's Predict, as TF Serving answers it over a bundle's `model/`, and our own runtime too."""
 
     def __init__(self, channel: grpc.Channel, model_name: str) -> None:
-        from tensorflow_serving.apis import prediction_service_pb2_grpc
+        from serving.tf_messages import prediction_service_pb2_grpc
 
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self._name = model_name
 
     def ask(self, raw: Raw, signature: str, timeout: float) -> Mapping[str, np.ndarray]:
         """As `Asked.ask` says."""
-        import tensorflow as tf
-
-        from clickmill.bundle.warmup import predict_request
+        from serving.tf_tensors import predict_request, to_array
 
         request = predict_request(raw, model_name=self._name, signature=signature)
         answer = self._stub.Predict(request, timeout=timeout, metadata=FROM_RANKER)
-        return {name: tf.make_ndarray(answer.outputs[name]) for name in answer.outputs}
+        return {name: to_array(answer.outputs[name]) for name in answer.outputs}
 
 
 PROTOCOLS: dict[str, Callable[[grpc.Channel, str], Asked]] = {"grpc-v2": V2, "tf-serving": TfServing}

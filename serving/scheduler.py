@@ -69,7 +69,7 @@ class Scheduler:
 
     @contextlib.asynccontextmanager
     async def inside(self, deadline: float | None) -> AsyncIterator[Callable[[], None]]:
-        """For work in several steps, each of them on its lane by `step`: gives what is called where the first one begins.
+        """For work in several steps, on their lanes by `first_step` and `step`: gives what is called where the first one begins.
 
         Raises Overloaded, and what it gives DeadlinePassed.
         """
@@ -84,9 +84,25 @@ class Scheduler:
                 await asyncio.sleep(0)  # see `run`
             yield begun
 
-    async def step(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
-        """`work(*arguments)` on the lane of a request of `size` bytes that is inside. Raises what it raises."""
+    async def first_step(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
+        """`work(*arguments)`, which calls what `inside` gave, on the lane of a request of `size` bytes. Raises what it raises."""
         return await self._lanes.run(size, work, *arguments)
+
+    async def step(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
+        """A further step. Its wait counts as that for the first one does: admission would not see a queue that stands before the second."""
+        came = time.perf_counter()
+
+        def begun() -> Result:
+            now = time.perf_counter()
+            self.admission.waited(now - came)
+            lap(Stage.WAIT, came, now)
+            return work(*arguments)
+
+        return await self._lanes.run(size, begun)
+
+    def on_the_loop(self, size: int) -> bool:
+        """Whether a step of `size` bytes is made on the event loop."""
+        return self._lanes.on_the_loop(size)
 
     async def run(
         self, size: int, deadline: float | None, work: Callable[..., Result], *arguments: Any

@@ -166,12 +166,20 @@ class Site:
 
     def series(self, query: str) -> list[dict[str, Any]]:
         """What Prometheus answers to a query now; empty while it is down."""
-        with suppress(httpx.TransportError):
-            found = httpx.get(
-                f"{self._url('prometheus')}/api/v1/query", params={"query": query}, timeout=5, trust_env=False
-            ).json()
-            return list(found["data"]["result"]) if found["status"] == "success" else []
-        return []
+        found = self._ask_prometheus("query", query=query)
+        return [] if found is None else list(found["result"])
+
+    def _ask_prometheus(self, path: str, **parameters: str) -> dict[str, Any] | None:
+        """Data of its answer; None while it is down, comes up or goes down, which a drill may have wanted."""
+        try:
+            answer = httpx.get(
+                f"{self._url('prometheus')}/api/v1/{path}", params=parameters, timeout=5, trust_env=False
+            )
+            answer.raise_for_status()
+        except httpx.HTTPError:
+            return None
+        data: dict[str, Any] = answer.json()["data"]
+        return data
 
     def _url(self, name: str) -> str:
         return f"http://127.0.0.1:{self._ports[name]}"
@@ -312,12 +320,11 @@ class Site:
 
     def _ask_for_alerts(self) -> None:
         """Rules that fire, each noted once while it does; its time is that of the look before, when it did not yet."""
-        try:
-            answer = httpx.get(f"{self._url('prometheus')}/api/v1/alerts", timeout=5, trust_env=False).json()
-        except httpx.TransportError:
-            return  # it is down, which a drill may have wanted
+        found = self._ask_prometheus("alerts")
+        if found is None:
+            return
         now: dict[str, float] = {}
-        for alert in answer["data"]["alerts"]:
+        for alert in found["alerts"]:
             labels = alert["labels"]
             if alert["state"] != "firing" or labels["alertname"] == "Watchdog":
                 continue

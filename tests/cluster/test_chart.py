@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from clickmill import __version__
+from clickmill.bundle import golden
 from helm import generate
+from serving.rows import example_row
 from tests.cluster.bringup import Places, apply, get, kubectl, wait_for
 from tests.cluster.callers import Callers
-from tests.serving.small_bundle import GOOD_ROW, pctr_of, write_small_bundle
+from tests.serving.small_bundle import CONTRACT
+from tests.serving.twin_bundle import write_twin_bundle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -50,6 +54,7 @@ class Release:
 
     at: Places
     namespace: str
+    bundle: Path
 
     def helm(self, *words: str, values: dict[str, Any] | None = None) -> str:
         """Its standard output. Raises CalledProcessError."""
@@ -92,9 +97,9 @@ def release(node: Places) -> Iterator[Release]:
     namespace = f"chart-{os.getpid()}"
     # Pods read it as another user: not under pytest's folders, which are this user's alone.
     folder = Path(tempfile.mkdtemp(prefix="clickmill-chart-"))
-    found = Release(node, namespace)
+    found = Release(node, namespace, folder / "ctr" / "1")
     try:
-        write_small_bundle(folder / "ctr" / "1")
+        write_twin_bundle(found.bundle)
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
         apply(node, _objects(namespace, folder))
@@ -140,14 +145,15 @@ def _objects(namespace: str, folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_the_predictor_answers_with_the_formula_of_its_bundle(release):
+def test_the_predictor_answers_with_the_golden_prediction_of_its_bundle(release):
     answer = httpx.post(
         f"{release.address('predictor')}/v1/models/ctr:predict",
-        json={"instances": [GOOD_ROW]},
+        json={"instances": [example_row(release.bundle, CONTRACT.inputs)]},
         timeout=30,
         trust_env=False,
     )
-    assert answer.json()["predictions"][0]["pctr"] == pytest.approx(pctr_of(GOOD_ROW), abs=1e-5)
+    expected = pq.read_table(release.bundle / golden.GOLDEN)["pctr"][0].as_py()
+    assert answer.json()["predictions"][0]["pctr"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_ranker_is_answered_by_the_predictor_and_not_by_click_rates(release):
@@ -164,7 +170,7 @@ def test_the_ranker_is_answered_by_the_predictor_and_not_by_click_rates(release)
         trust_env=False,
     ).json()
     assert answer["fallback"] is None
-    assert [(each["id"], each["source"]) for each in answer["ranked"]] == [("x", "model"), ("y", "model")]
+    assert {(each["id"], each["source"]) for each in answer["ranked"]} == {("x", "model"), ("y", "model")}
 
 
 def test_helm_test_passes(release):
@@ -196,7 +202,7 @@ def test_no_request_fails_while_the_chart_is_upgraded_and_rolled_back(release, t
     chart = yaml.safe_load((newer / "Chart.yaml").read_text())
     (newer / "Chart.yaml").write_text(yaml.safe_dump({**chart, "version": "99.0.0"}))
     changed = {**VALUES, "predictor": {**VALUES["predictor"], "args": ["--max-rows=1000"]}}
-    with Callers(url, [GOOD_ROW]) as callers:
+    with Callers(url, [example_row(release.bundle, CONTRACT.inputs)]) as callers:
         release.helm("upgrade", "ctr", str(newer), "--values=-", values=changed)
         wait_for("the new arguments in every pod", lambda: release.rolled_out("--max-rows=1000"), 600, 1)
         before = callers.answered

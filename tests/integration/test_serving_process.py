@@ -39,27 +39,12 @@ from serving.process import Endpoint, running_server
 from serving.refusals import UnknownModel
 from serving.server import serve
 from serving.traffic import replay
-from tests.serving.small_bundle import CONTRACT, GOOD_ROW, logit_of, pctr_of, write_small_bundle
+from tests.serving.small_bundle import BIASES, CONTRACT, GOOD_ROW, logit_of, pctr_of, write_small_bundle
 from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
-BIASES = (-3.0, -2.0, -1.0, 0.0)
 JSON = {"content-type": "application/json"}
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Bundles that differ in the bias of their formula, so that an answer says which one gave it."""
-    root = tmp_path_factory.mktemp("bundles")
-    return [write_small_bundle(root / f"bias{bias}", bias=bias) for bias in BIASES]
-
-
-@pytest.fixture(scope="module")
-def store(bundles: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = Store(tmp_path_factory.mktemp("served") / "store")
-    store.add(bundles[0])
-    return store
 
 
 @pytest.fixture(scope="module")

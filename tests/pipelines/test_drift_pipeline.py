@@ -53,7 +53,7 @@ def look(folder: Path, **words: object) -> tuple[str, dict[str, Artifact]]:
     }
     given = {
         "store": str(folder / "store"), "log": str(folder / "log"), "impressions": [], "folder": str(folder / "out"),
-        "drift": {"report": "none"}, "retrain": {},
+        "drift": {"report": "none"}, "retrain": {}, "push": "",
     }  # fmt: skip
     return monitor.python_func(**{**given, **words, **outputs}), outputs
 

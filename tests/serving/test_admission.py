@@ -285,3 +285,29 @@ class Details:
 
     def __init__(self, method: str) -> None:
         self.method = method
+
+
+def test_a_queue_before_the_second_step_is_seen_too(registry):
+    """A ranking that names ids alone is read on the loop at once, and waits for a thread afterwards: it must count as waiting."""
+    policy = ShedPolicy(least=1, first=8, most=8, window_seconds=0.01, target_wait_seconds=0.001)
+    scheduler = Scheduler(
+        BundleModel("small", metrics=Metrics(registry)), Lanes(1, small_bytes=10), shed=policy
+    )
+    go = threading.Event()
+
+    async def work(wait: Any) -> None:
+        async with scheduler.inside(None) as begin:
+            await scheduler.first_step(1, begin)
+            await scheduler.step(100, wait)
+
+    async def scenario() -> None:
+        first = asyncio.create_task(work(lambda: go.wait(60)))
+        queued = [asyncio.create_task(work(lambda: None)) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        go.set()
+        await asyncio.gather(first, *queued)
+        with scheduler.admission.admit(None):  # the window is over: its waits are judged
+            pass
+
+    asyncio.run(scenario())
+    assert scheduler.admission.limit == 0.8 * 5, "four of five waited for a tenth of a second"

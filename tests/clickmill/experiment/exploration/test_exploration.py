@@ -13,11 +13,10 @@ from clickmill.experiment.exploration import (
     ExplorationBudget,
     ExplorationSettings,
     Explorer,
-    NewAds,
     exploring_score,
-    simulate,
     slot_chances,
 )
+from clickmill.experiment.exploration.simulation import NewAds, simulate
 from clickmill.experiment.off_policy import LoggedRows, Method, evaluate
 
 
