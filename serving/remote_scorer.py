@@ -17,6 +17,7 @@ import grpc
 import numpy as np
 
 from clickmill.contract import FeatureContract
+from serving.caller import FROM_RANKER
 from serving.features.breaker import Breaker, BreakerPolicy
 from serving.in_service import Raw, Scores
 from serving.refusals import PredictorUnavailable
@@ -72,7 +73,7 @@ class V2:
 
         request = infer_request(raw, self._name)
         request.parameters["signature_name"].string_param = signature
-        answer = self._stub.ModelInfer(request, timeout=timeout)
+        answer = self._stub.ModelInfer(request, timeout=timeout, metadata=FROM_RANKER)
         buffers = zip(answer.outputs, answer.raw_output_contents, strict=True)
         return {output.name: np.frombuffer(buffer, np.float32) for output, buffer in buffers}
 
@@ -91,7 +92,7 @@ class TfServing:
         from serving.tf_tensors import predict_request, to_array
 
         request = predict_request(raw, model_name=self._name, signature=signature)
-        answer = self._stub.Predict(request, timeout=timeout)
+        answer = self._stub.Predict(request, timeout=timeout, metadata=FROM_RANKER)
         return {name: to_array(answer.outputs[name]) for name in answer.outputs}
 
 
