@@ -20,6 +20,7 @@ from clickmill.experiment.exploration import (
     ColdAdSettings,
     ExplorationBudget,
     Sale,
+    Stake,
     contest,
     sell,
 )
@@ -32,6 +33,8 @@ PERIOD_SECONDS = 60.0
 """How long the share of the requests that explore stays as it is."""
 REMEMBERED_PERIODS = 1440
 """Over which the account is kept, a day: what a quiet month left over is not spent in an hour."""
+MEASURES = ("revenue", "value")
+"""What the budget is kept in: at the prices, and at the bids."""
 _COIN_BYTES = 8
 
 
@@ -82,21 +85,31 @@ class Exploring:
     ) -> None:
         self.settings, self._clock = settings, clock
         self._budget = ExplorationBudget(cost=settings.cost, forget=1 / REMEMBERED_PERIODS)
-        self._account = self._budget.begin()
+        self._accounts = dict.fromkeys(MEASURES, self._budget.begin())
         self._begun = clock()
-        self._earned = self._given_up = 0.0
+        self._sums = dict.fromkeys(MEASURES, Stake(0.0, 0.0))
         self._explored = self._requests = 0
         self._lock = threading.Lock()
         labels = (model_name, arm or "")
         self._turns = {turn: metrics.exploration_rankings.labels(*labels, turn) for turn in Turn}
-        self._earned_total = metrics.exploration_revenue.labels(*labels)
-        self._given_up_total = metrics.exploration_given_up.labels(*labels)
-        self._share = metrics.exploration_share.labels(*labels)
-        self._share.set(self._account.share)
+        self._totals = {
+            measure: (
+                metrics.exploration_earned.labels(*labels, measure),
+                metrics.exploration_given_up.labels(*labels, measure),
+            )
+            for measure in MEASURES
+        }
+        self._share_gauge = metrics.exploration_share.labels(*labels)
+        self._share_gauge.set(self.share)
+
+    @property
+    def share(self) -> float:
+        """Of the rankings that can explore, how many do now: what the tighter account leaves."""
+        return min(account.share for account in self._accounts.values())
 
     def sell(self, served: InService, asked: Outline, pctr: np.ndarray) -> Explored:
         """Sell the slots of a ranking by pCTR (n,). Counts nothing: see `count`."""
-        share, rules, settings = self._account.share, asked.rules, self.settings
+        share, rules, settings = self.share, asked.rules, self.settings
         clicks = _clicks(served, asked)
         among = None if clicks is None else contest(pctr, asked.bids, clicks, rules, settings)
         if among is None:
@@ -114,28 +127,35 @@ class Exploring:
         """Put a ranking that was answered into the account; at the end of a period the share is set anew."""
         sale, turn = explored.sale, explored.turn
         self._turns[turn].inc()
-        self._earned_total.inc(sale.earned)
-        self._given_up_total.inc(sale.given_up)
+        stakes = {"revenue": sale.revenue, "value": sale.value}
+        for measure, stake in stakes.items():
+            earned, given_up = self._totals[measure]
+            earned.inc(stake.earned)
+            given_up.inc(stake.given_up)
         with self._lock:
-            self._earned += sale.earned
-            self._given_up += sale.given_up
+            for measure, stake in stakes.items():
+                so_far = self._sums[measure]
+                self._sums[measure] = Stake(so_far.earned + stake.earned, so_far.given_up + stake.given_up)
             self._requests += sale.contest is not None
             self._explored += turn in (Turn.CHANGED, Turn.UNCHANGED)
             if self._clock() - self._begun >= PERIOD_SECONDS:
                 self._settle()
 
     def _settle(self) -> None:
-        self._account = self._budget.after(
-            self._account,
-            earned=self._earned,
-            given_up=self._given_up,
-            explored=self._explored,
-            requests=self._requests,
-        )
+        self._accounts = {
+            measure: self._budget.after(
+                account,
+                earned=self._sums[measure].earned,
+                given_up=self._sums[measure].given_up,
+                explored=self._explored,
+                requests=self._requests,
+            )
+            for measure, account in self._accounts.items()
+        }
         self._begun = self._clock()
-        self._earned = self._given_up = 0.0
+        self._sums = dict.fromkeys(MEASURES, Stake(0.0, 0.0))
         self._explored = self._requests = 0
-        self._share.set(self._account.share)
+        self._share_gauge.set(self.share)
 
 
 def _clicks(served: InService, asked: Outline) -> np.ndarray | None:

@@ -189,16 +189,16 @@ class Metrics:
             [model, names.ARM, names.OUTCOME],
             registry=registry,
         )
-        self.exploration_revenue = Counter(
-            names.EXPLORATION_REVENUE,
-            "Expected revenue of the first slot without exploring, in the currency of the bids.",
-            [model, names.ARM],
+        self.exploration_earned = Counter(
+            names.EXPLORATION_EARNED,
+            "Expected revenue or value of the first slot without exploring, in the currency of the bids.",
+            [model, names.ARM, names.MEASURE],
             registry=registry,
         )
         self.exploration_given_up = Counter(
             names.EXPLORATION_GIVEN_UP,
-            "Expected revenue that exploring gave up at most, in the currency of the bids.",
-            [model, names.ARM],
+            "Of that, what exploring gave up at most.",
+            [model, names.ARM, names.MEASURE],
             registry=registry,
         )
         self.exploration_share = Gauge(

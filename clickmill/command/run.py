@@ -171,6 +171,7 @@ def facts(result: RunResult) -> dict[str, Any]:
         **{name: value for name, value in result.metrics.items() if isinstance(value, int | float)},
         "deployed": deployed,
         "bundle": result.best,
+        "prepared dataset": result.dataset,
         "model card": result.card,
         "data quality": result.quality_report,
         "report": result.report,

@@ -3,15 +3,15 @@
 May import `clickmill` only; evidently, jinja2 and kfp are loaded by the functions that need them.
 """
 
+from monitoring.drift.archive import place_of
 from monitoring.drift.checker import Bundles, DriftChecker
 from monitoring.drift.counting import Batch, Counting, Reference, learn
 from monitoring.drift.examine import Examined, WindowDrift, examine
-from monitoring.drift.exporter import DriftCollector
+from monitoring.drift.exporter import DriftCollector, NotPushed, PushGroup
 from monitoring.drift.fields import watched
 from monitoring.drift.measures import Measure
 from monitoring.drift.retraining import Event, Retraining, RetrainingDecision, RetrainingPolicy, decide
-from monitoring.drift.retraining_record import RetrainingRecord
-from monitoring.drift.retraining_trigger import trigger_retraining
+from monitoring.drift.retraining_trigger import RetrainingRecord, trigger_retraining
 from monitoring.drift.settings import DriftSettings
 from monitoring.drift.trainers import KubeflowTrainer, LocalTrainer, Trainer
 from monitoring.drift.verdict import Drift, FieldDrift, Quality
@@ -31,6 +31,8 @@ __all__ = [
     "KubeflowTrainer",
     "LocalTrainer",
     "Measure",
+    "NotPushed",
+    "PushGroup",
     "Quality",
     "Reference",
     "Retrain",
@@ -45,6 +47,7 @@ __all__ = [
     "examine",
     "kubeflow_retrain",
     "learn",
+    "place_of",
     "trigger_retraining",
     "watch",
     "watched",

@@ -17,10 +17,9 @@ from clickmill.errors import ClickmillError, UsageError
 from monitoring.drift import archive
 from monitoring.drift.checker import DriftChecker
 from monitoring.drift.examine import WindowDrift
-from monitoring.drift.exporter import DriftCollector, write_textfile
+from monitoring.drift.exporter import DriftCollector, PushGroup, write_textfile
 from monitoring.drift.retraining import RetrainingDecision, RetrainingPolicy
-from monitoring.drift.retraining_record import RetrainingRecord
-from monitoring.drift.retraining_trigger import trigger_retraining
+from monitoring.drift.retraining_trigger import RetrainingRecord, trigger_retraining
 from monitoring.drift.trainers import KubeflowTrainer, Trainer
 
 log = logging.getLogger(__name__)
@@ -57,11 +56,13 @@ def check_once(
     log_folder: Path | None = None,
     impressions: PathsLike | None = None,
     retrain: Retrain | None = None,
+    push: PushGroup | None = None,
     keep_windows: int = 200,
 ) -> tuple[list[WindowDrift], RetrainingDecision | None]:
-    """Look at one of the two, keep what was found, answer it, and write the metrics' file.
+    """Look at one of the two, keep what was found, answer it, write the metrics' file, and push it if asked to.
 
-    Returns the windows and, if drift may start trainings, what was decided. Raises as `DriftChecker` and `trigger_retraining` do.
+    Returns the windows and, if drift may start trainings, what was decided. Raises as `DriftChecker`, `trigger_retraining` and `PushGroup`
+    do; the push is the last thing that is done.
     """
     folder = checker.folder
     if log_folder is not None:
@@ -83,6 +84,8 @@ def check_once(
     archive.forget(folder, keep_windows)
     collector.show(now, found, record.lines())
     write_textfile(folder / TEXTFILE, collector)
+    if push is not None:
+        push.push(collector)
     return found, decision
 
 

@@ -187,6 +187,12 @@ def test_jobs_that_read_files_reach_nobody_but_dns():
         assert ports(rendered, pod, "Egress", lambda peer: True) == {53}
 
 
+def test_a_job_that_pushes_reaches_the_gateway_beside_prometheus():
+    rendered = objects(rendering.OTHER)
+    assert ports(rendered, "drift", "Egress", in_namespace("monitoring")) == {9091}
+    assert 9091 not in ports(rendered, "quality", "Egress", in_namespace("monitoring"))
+
+
 def test_only_the_callers_that_are_named_are_let_in():
     ad_server = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ad-server"}}}
     rendered = objects({**MINIMAL, "networkPolicy": {"callers": [ad_server]}})

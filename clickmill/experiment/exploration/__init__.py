@@ -11,7 +11,15 @@ truth and `plots` draws the regret; they are imported from there, since the endp
 
 from clickmill.experiment.exploration.beliefs import AdBeliefs
 from clickmill.experiment.exploration.budget import Account, ExplorationBudget
-from clickmill.experiment.exploration.cold_ads import MOST_DRAWN, ColdAdSettings, Contest, Sale, contest, sell
+from clickmill.experiment.exploration.cold_ads import (
+    MOST_DRAWN,
+    ColdAdSettings,
+    Contest,
+    Sale,
+    Stake,
+    contest,
+    sell,
+)
 from clickmill.experiment.exploration.policies import (
     ExplorationSettings,
     Explorer,
@@ -29,6 +37,7 @@ __all__ = [
     "ExplorationSettings",
     "Explorer",
     "Sale",
+    "Stake",
     "contest",
     "exploring_score",
     "sell",

@@ -7,7 +7,8 @@ Fisher's information about its weight (`beliefs`), and the weight itself is in t
 those of its bundle; they move with the next one, not between two. An ad with enough clicks is known and keeps its score.
 
 The model's pCTR ranks the rest, says what may be shown at all (the reserve) and what a click costs (`auction.hold`): the draw decides the
-order and nothing else. What is given up is expected revenue at those prices.
+order and nothing else. What is given up is counted twice, as expected revenue at those prices and as expected value at the bids: an ad that
+is lifted into the place of the next best pays what that one would have paid, and its advertisers have lost all the same.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class ColdAdSettings(ExplorationSettings):
     cost: float = Field(0.001, ge=0, lt=1)
     """Share of expected revenue that may be given up: a tenth of a percent. Each process keeps to it by itself."""
     unknown_sd: float = Field(0.7, gt=0, le=5)
-    """Standard deviation of what the model does not know of a new ad, in log-odds: at 0.7 a good one of two has twice the odds. `clickmill
-    evaluate` says how far off bundles are on new ads."""
+    """Standard deviation of what the model does not know of a new ad, in log-odds: at 0.7 a good one of two has twice the odds. An assumption:
+    the bundle's card says whether the model is right about new ads on average (slice `... in train`), not how much they differ."""
     known_clicks: float = Field(20.0, gt=0)
     """Clicks of an ad in the training log from which it is known and no longer tried: at 20 its click rate is known to a fifth."""
 
@@ -54,6 +55,26 @@ class Contest:
     """(m,) int64: candidates that are hardly known and may reach a slot, m <= `MOST_DRAWN`."""
 
 
+@dataclass(frozen=True)
+class Stake:
+    """Of one request, in currency per impression."""
+
+    earned: float
+    """Expected of the first slot without exploring."""
+    given_up: float
+    """The most that exploring loses, whatever the chances of the slots to be seen.
+
+    With chances x_1 >= x_2 >= ... the loss is sum x_k d_k = sum (x_k - x_k+1) S_k <= x_1 max S_k, where S_k = d_1 + ... + d_k (Abel), and the
+    first slot alone earns x_1 `earned`: sums over requests of both bound the share that is lost."""
+
+    @classmethod
+    def of(cls, plain: np.ndarray, explored: np.ndarray) -> Stake:
+        """From what the slots (s,) earn when they are seen."""
+        if not len(plain):
+            return cls(0.0, 0.0)
+        return cls(float(plain[0]), max(float(np.cumsum(plain - explored).max()), 0.0))
+
+
 @dataclass(frozen=True, eq=False)
 class Sale:
     """A request whose slots are sold, with what the draw had to do with it."""
@@ -63,10 +84,10 @@ class Sale:
     """What would have been sold without exploring; the same object where that is what was sold."""
     contest: Contest | None
     """None where no candidate could be drawn."""
-    earned: float
-    """Expected revenue of the first slot without exploring, in currency per impression."""
-    given_up: float
-    """The most that exploring loses, in the same currency, whatever the chances of the slots to be seen (see `_lost`)."""
+    revenue: Stake
+    """At the prices."""
+    value: Stake
+    """At the bids."""
 
     @property
     def changed(self) -> bool:
@@ -124,23 +145,10 @@ def sell(
         ticket = np.zeros(len(among.centre), np.int64)
         ticket[among.drawn] = np.frombuffer(luck, np.uint8, len(among.drawn))
         outcome = hold(pctr, bid, rules, drawn_score(among.centre, among.spread, settings, ticket))
-    earns = _revenue(plain, pctr)
-    lost = 0.0 if outcome is plain else _lost(earns, _revenue(outcome, pctr))
-    return Sale(outcome, plain, among, float(earns[0]) if len(earns) else 0.0, lost)
-
-
-def _revenue(outcome: Outcome, pctr: np.ndarray) -> np.ndarray:
-    """(s,) per slot, in currency per impression that is seen."""
-    return outcome.price * np.asarray(pctr, np.float64)[outcome.candidates]
-
-
-def _lost(plain: np.ndarray, explored: np.ndarray) -> float:
-    """What a ranking earns less than another, (s,) each, at most: the endpoint does not know how likely its slots are seen.
-
-    With chances x_1 >= x_2 >= ... the loss is sum x_k d_k = sum (x_k - x_k+1) S_k <= x_1 max S_k, S_k = d_1 + ... + d_k (Abel). The first
-    slot alone earns x_1 plain_1, so that sums over requests of this and of `Sale.earned` bound the share that is lost.
-    """
-    return max(float(np.cumsum(plain - explored).max(initial=0.0)), 0.0)
+    p = np.asarray(pctr, np.float64)
+    revenue = Stake.of(*(sold.price * p[sold.candidates] for sold in (plain, outcome)))
+    value = Stake.of(plain.ecpm / 1000.0, outcome.ecpm / 1000.0)
+    return Sale(outcome, plain, among, revenue, value)
 
 
 def _chances(among: Contest, settings: ColdAdSettings, shown: np.ndarray) -> np.ndarray:

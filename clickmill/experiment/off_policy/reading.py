@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,9 @@ def _there(con: Any, source: str, names: Iterable[str], log: Path) -> None:
     there = _names(con, source)
     for name in names:
         if name not in there:
-            raise SchemaMismatch(f"{log}: no column {name!r}; it has {', '.join(there)}")
+            near = get_close_matches(name, there, 1)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            raise SchemaMismatch(f"{log}: no column {name!r}{meant}; it has {', '.join(there)}")
 
 
 def _selected(con: Any, source: str, names: Iterable[str], log: Path) -> pd.DataFrame:

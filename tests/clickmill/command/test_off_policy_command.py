@@ -79,6 +79,11 @@ def test_the_clip_tells_what_it_takes(log):
             "which policy? Give --target COLUMN, --target-log LOG or --target-uniform",
         ),
         (["--propensity", "q", "--target", "new"], 1, "no column 'q'; it has ad, place, click"),
+        (
+            ["--propensity", "p", "--target", "new", "--reward", "clik"],
+            1,
+            "'clik' (did you mean 'click'?); it has ad,",
+        ),
         (["--propensity", "p", "--target-uniform"], 2, "need --ad"),
         (["--propensity", "chances", "--target", "new"], 1, "name the column of places (--place)"),
         (["--propensity", "p", "--target", "new", "--interval", "bernstein"], 2, "set clip"),

@@ -1,5 +1,6 @@
 """A window against a reference: verdicts by what was done to the rows, from log and from impressions."""
 
+import json
 from datetime import timedelta
 
 import numpy as np
@@ -10,17 +11,8 @@ import pytest
 
 from clickmill.contract import dumps, loads
 from clickmill.errors import BundleError, SchemaMismatch
-from clickmill.prediction_log import Kept
-from monitoring.drift import (
-    Bundles,
-    Drift,
-    DriftChecker,
-    DriftSettings,
-    Measure,
-    Quality,
-    archive,
-    evidently_report,
-)
+from clickmill.prediction_log import Kept, Salt
+from monitoring.drift import Bundles, Drift, DriftChecker, DriftSettings, Measure, Quality, archive
 from tests.monitoring.drift import market
 
 QUICK = DriftSettings(report="none")
@@ -172,10 +164,55 @@ def test_rows_are_those_of_the_window_that_were_shown(site):
     market.write_log(folder, *parts)
     [window] = checker.check_log(folder, market.NOON)
     assert window.rows == 2_000
+    assert window.not_shown == 500
     every = DriftChecker(
         checker.bundles, DriftSettings(report="none", shown_only=False), checker.folder, market.SALT
     )
     assert every.check_log(folder, market.NOON)[0].rows == 2_500
+
+
+def test_a_log_without_impression_ids_says_that_they_are_missing(site):
+    [window] = look(site, market.logged(market.rows(1_500, seed=2), site[1], shown=False))
+    assert (window.drift, window.rows, window.not_shown, window.fields) == (Drift.UNKNOWN, 0, 1_500, ())
+    assert window.reasons[0].startswith("1,500 rows, and none with an impression id")
+
+
+def test_a_bundle_that_was_replaced_is_not_looked_for_in_vain(site):
+    """Its last file begins less than a day before the window, and holds no row of it."""
+    assert (
+        look(site, market.logged(market.rows(2_000, seed=2), site[1], at=market.NOON - timedelta(hours=30)))
+        == []
+    )
+    assert archive.windows(site[0].folder) == []
+
+
+def test_references_of_bundles_that_answer_no_more_are_forgotten(site, tmp_path):
+    checker, first, _ = site
+    second = market.write_bundle(tmp_path / "store" / "2", market.rows(20_000, seed=8))
+    look(site, market.logged(market.rows(2_000, seed=2), first))
+    market.write_log(tmp_path / "later", market.logged(market.rows(2_000, seed=3), second))
+    checker.check_log(tmp_path / "later", market.NOON)
+    assert [digest for digest, _ in checker._references] == [second]
+
+
+def test_values_of_another_type_are_refused_by_name(site):
+    table = market.logged(market.rows(2_000, seed=2), site[1])
+    features = table.column("features").combine_chunks()
+    names = [features.type.field(i).name for i in range(features.type.num_fields)]
+    columns = [pa.array(["dear"] * len(table)) if name == "price" else features.field(name) for name in names]
+    at = table.column_names.index("features")
+    with pytest.raises(
+        SchemaMismatch, match="field price: its values come as string and can't be counted as the number"
+    ):
+        look(site, table.set_column(at, "features", pa.StructArray.from_arrays(columns, names=names)))
+
+
+def test_another_salt_is_a_cause_of_unknown_users(site):
+    checker = DriftChecker(site[0].bundles, QUICK, site[0].folder, Salt(b"another of sixteen"))
+    market.write_log(site[2], market.logged(market.rows(15_000, seed=2), site[1]))
+    [window] = checker.check_log(site[2], market.NOON)
+    assert by_field(window)["user_id"].quality is Quality.BROKEN
+    assert "another salt" in by_field(window)["user_id"].reasons[0]
 
 
 def test_too_few_rows_are_unknown_and_say_how_many_more(site):
@@ -183,7 +220,8 @@ def test_too_few_rows_are_unknown_and_say_how_many_more(site):
     found = by_field(window)["device"]
     assert (window.drift, window.quality) == (Drift.UNKNOWN, Quality.UNKNOWN)
     assert found.drift is Drift.UNKNOWN
-    assert found.reasons == ("900 independent values, 100 more are needed",)
+    assert found.reasons == ("900 requests, whose rows share the value, 100 more are needed",)
+    assert by_field(window)["stock"].reasons == ("900 values, 100 more are needed",)
 
 
 def test_candidates_of_one_request_are_one_draw_of_its_user(site):
@@ -230,8 +268,8 @@ def test_a_bundle_without_a_reference_and_one_that_is_gone_are_unknown_and_do_no
     assert told[site[1]][0] is Drift.SAME
     assert told[bare][0] is Drift.UNKNOWN
     assert "holds no drift reference (reference.parquet)" in told[bare][1]
-    assert "not in the store" in told["f" * 64][1]
-    assert len(archive.newest(site[0].folder)) == 3
+    assert f"is not in {tmp_path / 'store'}; give the model store" in told["f" * 64][1]
+    assert len(archive.windows(site[0].folder)) == 3
 
 
 def test_impressions_need_a_reference(tmp_path):
@@ -313,7 +351,11 @@ def test_evidently_reports_the_sample_and_agrees_with_our_verdicts(tmp_path, ref
         "evidently.json",
     }
     assert archive.read(place) == window
-    theirs = evidently_report.distances(place)
+    theirs = {
+        metric["config"]["column"]: float(metric["value"])
+        for metric in json.loads((place / "evidently.json").read_text())["metrics"]
+        if metric["config"]["type"].endswith(":ValueDrift")
+    }
     assert set(theirs) == set(market.FIELDS) - {"history"}  # Evidently knows no lists
     for name, distance in theirs.items():
         ours = by_field(window)[name]

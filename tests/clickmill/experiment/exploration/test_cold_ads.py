@@ -51,7 +51,9 @@ def test_a_lifted_ad_pays_its_bid_and_the_others_what_they_would_have_paid():
     assert sale.plain.candidates.tolist() == [0, 1]
     assert sale.plain.price == pytest.approx([0.8, 0.7])
     # Revenue by slot 0.08, 0.07 without and 0.04, 0.08 with: most is lost where the first slot alone is seen.
-    assert (sale.earned, sale.given_up) == pytest.approx((0.08, 0.04))
+    assert (sale.revenue.earned, sale.revenue.given_up) == pytest.approx((0.08, 0.04))
+    # Value by slot 0.10, 0.08 and 0.04, 0.10.
+    assert (sale.value.earned, sale.value.given_up) == pytest.approx((0.10, 0.06))
     assert sale.changed
     first = rules.model_copy(update={"pricing": Pricing.FIRST})
     assert sell(pctr, bid, first, among, SETTINGS, LUCKIEST).outcome.price == pytest.approx([0.4, 1.0])
@@ -64,7 +66,7 @@ def test_an_unlucky_draw_and_a_request_that_does_not_explore_leave_the_ranking_a
     for luck in (UNLUCKY, None):
         sale = sell(pctr, bid, rules, among, SETTINGS, luck)
         assert sale.outcome.candidates.tolist() == [0]
-        assert (sale.given_up, sale.changed) == (0.0, False)
+        assert (sale.revenue.given_up, sale.value.given_up, sale.changed) == (0.0, 0.0, False)
     greedy = SETTINGS.model_copy(update={"explorer": Explorer.GREEDY})
     assert not sell(pctr, bid, rules, among, greedy, LUCKIEST).changed
     ucb = SETTINGS.model_copy(update={"explorer": Explorer.UCB})
@@ -124,8 +126,19 @@ def test_what_was_shown_was_possible_and_what_was_lost_is_within_what_was_told(a
     assert (sale.outcome.ecpm >= 2.0).all()
     assert (sale.outcome.price <= bid[sale.outcome.candidates]).all()
     x = np.sort(seen)[::-1][: len(sale.plain.candidates)]
-    money = [
-        float((x * outcome.price * pctr[outcome.candidates]).sum()) for outcome in (sale.plain, sale.outcome)
-    ]
-    assert money[0] - money[1] <= x[:1].sum() * sale.given_up + 1e-12
-    assert money[0] >= x[:1].sum() * sale.earned - 1e-12
+    both = (sale.plain, sale.outcome)
+    for stake, (plain, explored) in (
+        (sale.revenue, [o.price * pctr[o.candidates] for o in both]),
+        (sale.value, [bid[o.candidates] * pctr[o.candidates] for o in both]),
+    ):
+        assert float(x @ plain - x @ explored) <= x[:1].sum() * stake.given_up + 1e-12
+        assert float(x @ plain) >= x[:1].sum() * stake.earned - 1e-12
+
+
+def test_the_next_best_is_tried_at_no_cost_to_the_seller_but_to_advertisers():
+    pctr, bid = np.array([0.1, 0.1]), np.array([1.0, 0.6])
+    among = contest(pctr, bid, np.array([99.0, 0.0]), AuctionRules(), SETTINGS)
+    sale = sell(pctr, bid, AuctionRules(), among, SETTINGS, LUCKIEST)
+    assert sale.outcome.candidates.tolist() == [1]
+    assert (sale.revenue.earned, sale.revenue.given_up) == pytest.approx((0.06, 0.0))
+    assert (sale.value.earned, sale.value.given_up) == pytest.approx((0.10, 0.04))
