@@ -82,7 +82,9 @@ PCTR_EDGES = (
 )  # fmt: skip
 """Log-spaced: click probabilities live between 0.1 % and 10 %, where equal widths would see one bucket."""
 
-PROTOCOLS = ("v1", "v2", "grpc", "tf", "rank")
+RANKER = "ranker"
+"""Value of the label `protocol` for what a ranker asks its predictor, by whatever protocol. The others (v1, v2, grpc, tf, rank) are callers'
+own requests: sums over a model leave this one out, since the same request was counted at the ranker."""
 
 WINDOW = "window"
 VALUE = "value"

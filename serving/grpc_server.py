@@ -11,6 +11,8 @@ from typing import Any
 import grpc
 
 from clickmill.errors import UsageError
+from clickmill.metric_names import RANKER
+from serving.caller import protocol_of
 from serving.grpc_messages import service_handler
 from serving.kserve_parts import (
     DataPlane,
@@ -35,6 +37,9 @@ from serving.stages import called_context, failed
 
 log = logging.getLogger(__name__)
 
+PROTOCOL = "grpc"
+"""Value of the metrics' label `protocol`."""
+
 
 class BundleServicer(InferenceServicer):
     """KServe's servicer; the rest of its calls (health, metadata) go to its data plane."""
@@ -42,16 +47,20 @@ class BundleServicer(InferenceServicer):
     def __init__(self, data_plane: DataPlane, model: BundleModel, scheduler: Scheduler) -> None:
         super().__init__(data_plane, ModelRepositoryExtension(data_plane.model_registry))
         self._model, self._scheduler = model, scheduler
-        self._seconds = model.metrics.request_seconds.labels(model.name, "grpc")
+        self._seconds = {
+            protocol: model.metrics.request_seconds.labels(model.name, protocol)
+            for protocol in (PROTOCOL, RANKER)
+        }
         self._in_flight = model.metrics.in_flight.labels(model.name)
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:  # noqa: N802
         """Score the inputs of a request."""
-        with self._scheduler.stages.request("grpc", partial(called_context, context), request.id or None):
+        with self._scheduler.stages.request(PROTOCOL, partial(called_context, context), request.id or None):
             return await self._infer(request, context)
 
     async def _infer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
         start = time.perf_counter()
+        protocol = protocol_of(context, PROTOCOL)
         self._in_flight.inc()
         try:
             if request.model_name != self._model.name:
@@ -66,7 +75,7 @@ class BundleServicer(InferenceServicer):
             refusal = refusal_of(error)
             if is_fault(error):
                 log.error("gRPC request failed", exc_info=error)
-            self.count_refused(refusal.reason)
+            self.count_refused(refusal.reason, protocol)
             await context.abort(grpc.StatusCode[refusal.grpc], details_of(error), metadata_of(error))
             raise  # abort raises; for the type checker
         finally:
@@ -77,12 +86,12 @@ class BundleServicer(InferenceServicer):
                 (HEADER_VERSION, response.model_version),
             )
         )
-        self._seconds.observe(time.perf_counter() - start)
+        self._seconds[protocol].observe(time.perf_counter() - start)
         return response
 
-    def count_refused(self, reason: str) -> None:
-        """Note a message that did not come as far as a call."""
-        self._model.metrics.rejected.labels(self._model.name, "grpc", reason).inc()
+    def count_refused(self, reason: str, protocol: str = PROTOCOL) -> None:
+        """Note a call without a prediction, or a message that did not come as far as a call."""
+        self._model.metrics.rejected.labels(self._model.name, protocol, reason).inc()
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Whether the model answers; NOT_FOUND for a name not served."""

@@ -21,7 +21,7 @@ class RemotePredictor(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     model_name: str
     """Name it serves the bundle under."""
     protocol: str = "grpc-v2"
-    """`grpc-v2`, KServe's, for our own runtime; `tf-serving` for TensorFlow Serving, which takes TensorFlow into the ranker."""
+    """`grpc-v2`, KServe's, for our own runtime; `tf-serving` for TensorFlow Serving."""
     at_once: int = Field(default=64, ge=1)
     """Calls under way at most; a ranking beyond them waits for a thread, and is turned away when that takes long."""
 

@@ -97,6 +97,12 @@ def drift(
     if push is not None and not once:
         raise UsageError("--push goes with --once; a monitor that goes on is scraped at its /metrics")
     group = drifts.PushGroup.at(push) if push is not None else None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be made a folder ({error.strerror})") from error
+    if not os.access(out, os.W_OK):
+        raise UsageError(f"--out {out}: may not be written to")
     salt = os.environ.get("CLICKMILL_LOG_SALT")
     checker = drifts.DriftChecker(
         drifts.Bundles(store), chosen, out, Salt(salt.encode()) if salt is not None else None
@@ -106,18 +112,20 @@ def drift(
         trainer = drifts.LocalTrainer(shlex.split(retrain), out / "trainings")
         answering = drifts.Retrain(trainer, policy)
     if once:
+        collector = drifts.DriftCollector()
         found, decision = drifts.check_once(
             checker,
-            drifts.DriftCollector(),
+            collector,
             datetime.now(UTC),
             log_folder=log,
             impressions=impressions,
             retrain=answering,
-            push=group,
         )
         _print(found, decision, out, json)
         if not found and log is not None:
             words.print(_nothing_in(log, chosen.window_hours), markup=False)
+        if group is not None:
+            group.push(collector)
         return
     _watch(checker, log, impressions, answering, port=port, host=host, every=every)
 
@@ -197,15 +205,20 @@ def _print(found: list[WindowDrift], decision: RetrainingDecision | None, out: P
         words.print(f"training: {'started' if decision.start else 'none'}: {decision.reason}", markup=False)
 
 
+def no_file_of_a_log(folder: Path) -> str:
+    """What to look for when a prediction log has no file."""
+    return (
+        f"{folder} holds no file of a prediction log (day=*/*.parquet): is it the folder of clickmill serve --prediction-log? "
+        "An endpoint that is asked writes one at least every minute."
+    )
+
+
 def _nothing_in(log: Path, hours: float) -> str:
     from clickmill.prediction_log import log_files
 
     files = log_files(log)
     if not files:
-        return (
-            f"{log} holds no file of a prediction log (day=*/*.parquet): is it the folder of clickmill serve --prediction-log? "
-            "An endpoint that is asked writes one at least every minute."
-        )
+        return no_file_of_a_log(log)
     return f"no row of the last {hours:g} h in {log}; its newest file is {files[-1]}. Is the endpoint asked? A longer window: --set drift.window_hours=HOURS"
 
 

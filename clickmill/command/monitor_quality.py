@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -73,6 +74,8 @@ def quality(
         if store and not references:
             words.print(f"--store {store} holds no bundle yet: nothing to hold the figures against")
         _print(look, taken, references, json)
+        for hint in _hints(look, taken, log, clicks, chosen.slices):
+            words.print(hint, markup=False)
         return
     stop = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
@@ -129,11 +132,37 @@ def _print(look: Look, taken: Ingested, references: list[Reference], json: bool)
     )
     for reason in taken.unreadable:
         words.print("[yellow]unreadable[/]", reason)
-    if not found:
-        words.print(
+
+
+def _hints(look: Look, taken: Ingested, log: Path, clicks: Path, slices: Sequence[str]) -> Iterator[str]:
+    """What is likely wrong with what was given, a sentence each."""
+    from clickmill.command.monitor_drift import no_file_of_a_log
+    from clickmill.prediction_log import log_files
+    from monitoring.live import MISSING, click_files
+
+    if not log_files(log):
+        yield no_file_of_a_log(log)
+        return
+    if not click_files(clicks):
+        yield f"{clicks} holds no click file: .parquet, .csv, .jsonl or .json, directly in the folder"
+    judged = [slice for slices_of_window in look.slices.values() for slice in slices_of_window]
+    if not judged:
+        yield (
             "no impression can be judged yet: attribution window and lateness "
             "(live.attribution_seconds, live.lateness_seconds) are not over"
         )
+    elif taken.clicks and not any(slice.labelled.clicks for slice in judged):
+        yield (
+            f"{taken.clicks:,} clicks were read and none is of an impression that is judged: are the impression ids of both logs the same, "
+            "and click_time in UTC?"
+        )
+    for name in slices:
+        values = {slice.value for slice in judged if slice.field == name}
+        if values == {MISSING}:
+            yield (
+                f"live.slices: no prediction has a value of {name}: is it a field of the contract, and does the endpoint log values "
+                "(clickmill serve --log-features values)?"
+            )
 
 
 def _three(value: float | None) -> str:

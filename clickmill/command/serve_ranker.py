@@ -30,7 +30,7 @@ def serve_ranker(
         typer.Option(
             "--protocol",
             "--predictor_protocol",
-            help="How the predictor is asked: KServe's V2 (`clickmill serve`), or TensorFlow Serving's Predict, which imports TensorFlow here.",
+            help="How the predictor is asked: KServe's V2 (`clickmill serve`), or TensorFlow Serving's Predict.",
         ),
     ] = "grpc-v2",
     model_name: Annotated[

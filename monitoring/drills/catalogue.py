@@ -45,6 +45,7 @@ _ALL = (
         bundles=(Wrong.SLOW,),
         expected=Expected.ROLLED_BACK,
         because=("BundleSlow",),
+        needs_alerts=True,
         serving=True,
     ),
     Drill(
@@ -97,6 +98,7 @@ _ALL = (
         why="Every bundle reads the same requests: an older one is hurt as much.",
         inject=faults.break_field(Broken.NULLED),
         expected=Expected.STAYS,
+        needs_alerts=True,
         because=QUALITY,
     ),
     Drill(
@@ -106,6 +108,7 @@ _ALL = (
         why="As above: what goes in has changed, not what serves.",
         inject=faults.break_field(Broken.RENAMED),
         expected=Expected.STAYS,
+        needs_alerts=True,
         because=QUALITY,
     ),
     Drill(
@@ -115,6 +118,7 @@ _ALL = (
         why="As above.",
         inject=faults.break_field(Broken.UNIT),
         expected=Expected.STAYS,
+        needs_alerts=True,
         because=QUALITY,
     ),
     Drill(
@@ -124,6 +128,7 @@ _ALL = (
         why="The bundle was good until the world changed; an older one knows even less of today.",
         inject=faults.lower_click_odds,
         expected=Expected.STAYS,
+        needs_alerts=True,
         because=("CalibrationDrifted", "NormalizedEntropyDrifted"),
         silent=("CalibrationRatioHigh", "NormalizedEntropyHigh"),
     ),
@@ -134,6 +139,7 @@ _ALL = (
         why="Without labels every bundle looks bad: nothing that is said of quality is to be believed.",
         inject=faults.stall_click_log,
         expected=Expected.STAYS,
+        needs_alerts=True,
         because=("ClickLogStalled",),
         silent=(
             "CalibrationRatioHigh",
@@ -149,6 +155,7 @@ _ALL = (
         must="the dead man's switch calls; CalibrationRatioHigh once Prometheus is back, or the release machine before, and the rollback",
         why="A watch that is dead must be heard of by its silence, and must not have forgotten which bundle was good.",
         inject=faults.promote_while_down("prometheus", Wrong.UNCALIBRATED),
+        needs_alerts=True,
         bundles=(Wrong.UNCALIBRATED,),
         expected=Expected.ROLLED_BACK,
         because=("CalibrationRatioHigh", "NormalizedEntropyHigh", CLICKS),
@@ -159,6 +166,7 @@ _ALL = (
         must="the dead man's switch calls; Prometheus tells again, or the release machine sees it before, and the rollback",
         why="An alert that could not be delivered is delivered later.",
         inject=faults.promote_while_down("alertmanager", Wrong.UNCALIBRATED),
+        needs_alerts=True,
         bundles=(Wrong.UNCALIBRATED,),
         expected=Expected.ROLLED_BACK,
         because=("CalibrationRatioHigh", "NormalizedEntropyHigh", CLICKS),
@@ -169,6 +177,7 @@ _ALL = (
         must="the rollback all the same, from what is on the disk",
         why="An alert is on the disk before it is answered, and the journal before it is carried out.",
         inject=faults.kill_during_rollback,
+        needs_alerts=True,
         bundles=(Wrong.UNCALIBRATED,),
         expected=Expected.ROLLED_BACK,
         because=("CalibrationRatioHigh", "NormalizedEntropyHigh", CLICKS),

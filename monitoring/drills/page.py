@@ -41,6 +41,7 @@ def write_page(drilled: Drilled, path: Path) -> Path:
             for event in sorted(drilled.timeline.events, key=lambda event: event.at)
         ],
         picture="data:image/svg+xml;base64," + base64.b64encode(picture(drilled)).decode(),
+        missing=" and ".join(drilled.missing),
         hurry=(
             f"Waiting times of the rules are {FACTOR:g} times as short as in production, impressions are judged after "
             f"{ATTRIBUTION_SECONDS + LATENESS_SECONDS:g} s instead of 35 min, and an answer counts as slow from {1e3 * PROMISE_SECONDS:g} ms on instead of 10, "

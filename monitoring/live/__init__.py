@@ -5,13 +5,14 @@ May import `clickmill` only.
 
 from monitoring.live.exporter import LiveCollector, Look, measured
 from monitoring.live.judged import JudgedCollector
-from monitoring.live.label_join import Ingested, LabelJoin, SliceSums
+from monitoring.live.label_join import MISSING, Ingested, LabelJoin, SliceSums, click_files
 from monitoring.live.measures import Quality, quality
 from monitoring.live.reference import Reference, ReferenceCollector, references
 from monitoring.live.settings import LiveSettings
 from monitoring.live.watch import look, watch
 
 __all__ = [
+    "MISSING",
     "Ingested",
     "JudgedCollector",
     "LabelJoin",
@@ -22,6 +23,7 @@ __all__ = [
     "Reference",
     "ReferenceCollector",
     "SliceSums",
+    "click_files",
     "look",
     "measured",
     "quality",

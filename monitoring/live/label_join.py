@@ -7,7 +7,7 @@ stored: the join is made when it is asked for, so a click that arrives late corr
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,9 +28,19 @@ log = logging.getLogger(__name__)
 
 ALL = ""
 """Slice that holds everything."""
+MISSING = "(missing)"
+"""Value of a slice where the log has none."""
 BINS_PER_LOGIT = 32
 """Resolution of the histogram of scores behind AUC. Scores within one bin count as ties: 1/32 of a logit is 3 % of a probability."""
-_READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json"}
+# Columns of text files are read as text: a sniffed type would rewrite ids (a UUID in capitals, an integer past 63 bits).
+_JSON = "read_json({}, columns = {{impression_id: 'VARCHAR', click_time: 'VARCHAR'}})"
+_READERS = {
+    ".parquet": "read_parquet({})",
+    ".csv": "read_csv({}, all_varchar = true)",
+    ".jsonl": _JSON,
+    ".json": _JSON,
+}
+"""Table of a click file, by its suffix."""
 _JUDGED = (
     "WITH first AS (SELECT key, min(time) AS time FROM clicks GROUP BY key), seen AS ("
     "  SELECT i.*, greatest(least(i.pctr::DOUBLE, 1 - 1e-7), 1e-7) AS p,"
@@ -88,6 +98,7 @@ class LabelJoin:
             self._db = duckdb.connect(str(path), config={"memory_limit": "500MB", "threads": 2})
         except (duckdb.IOException, duckdb.Error) as error:
             raise UsageError(f"{path}: cannot be opened as the state of live quality ({error})") from error
+        self._told: set[str] = set()
         self._db.execute("SET TimeZone = 'UTC'")
         self._db.execute("SET enable_progress_bar = false")
         self._db.execute(
@@ -117,29 +128,33 @@ class LabelJoin:
         (UTC); a file must appear whole (written aside, then renamed). A file that can't be read is named, and tried again next time.
         """
         known = {name for (name,) in self._db.execute("SELECT name FROM files").fetchall()}
-        found = Ingested()
+        files: dict[str, tuple[Path, Callable[[Path], Ingested]]] = {}
         for path in log_files(predictions):
-            found = self._once(path, f"p/{path.name}", known, found, self._predictions)
-        for path in sorted(
-            p for p in clicks.glob("*") if p.suffix in _READERS and not p.name.startswith(".")
-        ):
-            found = self._once(path, f"c/{path.name}", known, found, self._clicks)
-        self._forget(now)
+            files[f"p/{path.name}"] = (path, self._predictions)
+        for path in click_files(clicks):
+            files[f"c/{path.name}"] = (path, self._clicks)
+        found = Ingested()
+        for name, (path, read) in files.items():
+            if name not in known:
+                found = _plus(found, self._once(path, name, now, read))
+        self._forget(now, files.keys())
         return found
 
     def ripe(self, now: datetime) -> datetime:
         """Predictions up to here can be judged: their attribution window, and the lateness of the log, are over."""
         return now - timedelta(seconds=self.settings.attribution_seconds + self.settings.lateness_seconds)
 
-    def newest(self) -> dict[str, datetime | None]:
-        """Time of the newest prediction and click; None before the first."""
+    def newest(self, now: datetime) -> dict[str, datetime | None]:
+        """Time of the newest prediction and click; None before the first. One from the future, by a wrong clock, would hide a log that stalls."""
         ((prediction, click),) = self._db.execute(
-            "SELECT (SELECT max(time) FROM impressions), (SELECT max(time) FROM clicks)"
+            "SELECT (SELECT max(time) FROM impressions WHERE time <= $until), (SELECT max(time) FROM clicks WHERE time <= $until)",
+            {"until": (now + timedelta(seconds=self.settings.skew_seconds)).astimezone(UTC)},
         ).fetchall()
         return {"prediction": prediction, "click": click}
 
     def labelled(self, since: datetime, until: datetime, *, slices: bool = True) -> list[SliceSums]:
-        """Sums over the impressions predicted after `since` and up to `until`, by bundle and, if asked for, slice."""
+        """Sums over the impressions predicted after `since` and up to `until`, by bundle and, if asked for, slice: of each field the values
+        that are most frequent over all bundles."""
         fields = (ALL, *self.settings.slices) if slices else (ALL,)
         sums = self._rows(
             since,
@@ -210,20 +225,20 @@ class LabelJoin:
         ).fetchall()
         return {(one, other): (worse, better, squares) for one, other, worse, better, squares in rows}
 
-    def _once(self, path: Path, name: str, known: set[str], found: Ingested, read: Any) -> Ingested:
-        if name in known:
-            return found
+    def _once(self, path: Path, name: str, now: datetime, read: Callable[[Path], Ingested]) -> Ingested:
         self._db.execute("BEGIN")
         try:
             counts = read(path)
-            self._db.execute("INSERT INTO files VALUES (?, now())", [name])
+            self._db.execute("INSERT INTO files VALUES (?, ?)", [name, now])
             self._db.execute("COMMIT")
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             self._db.execute("ROLLBACK")
             reason = f"{path}: {str(error).splitlines()[0]}"
-            log.warning("live quality passes over a file it can't read: %s", reason)
-            return _plus(found, Ingested(unreadable=(reason,)))
-        return _plus(found, counts)
+            if reason not in self._told:  # it is tried again at every look
+                log.warning("live quality passes over a file it can't read: %s", reason)
+                self._told.add(reason)
+            return Ingested(unreadable=(reason,))
+        return counts
 
     def _predictions(self, path: Path) -> Ingested:
         schema = pq.read_schema(path)
@@ -255,7 +270,7 @@ class LabelJoin:
         )
 
     def _clicks(self, path: Path) -> Ingested:
-        source = f"{_READERS[path.suffix]}({quoted(path)})"
+        source = _READERS[path.suffix].format(quoted(path))
         self._db.execute(
             f"INSERT INTO clicks SELECT impression_id::VARCHAR, click_time::TIMESTAMPTZ FROM {source} "
             "WHERE impression_id IS NOT NULL AND click_time IS NOT NULL"
@@ -265,10 +280,20 @@ class LabelJoin:
         ).fetchall()
         return Ingested(clicks=whole, incomplete_clicks=rows - whole)
 
-    def _forget(self, now: datetime) -> None:
+    def _forget(self, now: datetime, files: Collection[str]) -> None:
+        """Rows that no window reaches, and names of files that are gone: read so long ago that they would bring nothing back."""
         oldest = now - timedelta(seconds=self.settings.horizon_seconds)
         self._db.execute("DELETE FROM impressions WHERE time < ?", [oldest])
-        self._db.execute("DELETE FROM clicks WHERE time < ?", [oldest])
+        self._db.execute(
+            "DELETE FROM clicks WHERE time < ?", [oldest - timedelta(seconds=self.settings.skew_seconds)]
+        )
+        old = self._db.execute("SELECT name FROM files WHERE read < ?", [oldest]).fetchall()
+        seen = {
+            name[0] for name in files
+        }  # a folder without any file may be a volume that is not mounted now
+        gone = [name for (name,) in old if name not in files and name[0] in seen]
+        if gone:
+            self._db.execute("DELETE FROM files WHERE name IN (SELECT unnest(?))", [gone])
 
     def _rows(
         self, since: datetime, until: datetime, fields: Sequence[str], wanted: str
@@ -276,8 +301,14 @@ class LabelJoin:
         """`wanted` aggregates by (bundle, field, value) for each of the fields."""
         found: list[tuple[Any, ...]] = []
         for name in fields:
-            value = f"coalesce({_slice(name)}, '(missing)')" if name else "''"
-            query = f" SELECT bundle, {quoted(name)} AS field, {value} AS value, {wanted} FROM judged GROUP BY ALL ORDER BY ALL"
+            value = f"coalesce({_slice(name)}, '{MISSING}')" if name else "''"
+            # A field may have millions of values: those that are not shown never leave the database.
+            query = (
+                f", sliced AS (SELECT *, {value} AS value FROM judged), frequent AS (SELECT value FROM sliced GROUP BY value"
+                f"  ORDER BY count(*) DESC, value LIMIT {self.settings.slice_top})"
+                f" SELECT bundle, {quoted(name)} AS field, value, {wanted} FROM sliced SEMI JOIN frequent USING (value)"
+                " GROUP BY ALL ORDER BY ALL"
+            )
             found += self._db.execute(_JUDGED + query, self._between(since, until)).fetchall()
         return found
 
@@ -288,6 +319,11 @@ class LabelJoin:
             "since": since.astimezone(UTC),
             "until": until.astimezone(UTC),
         }
+
+
+def click_files(folder: Path) -> list[Path]:
+    """Files of a click log, by name: those directly in the folder whose suffix is known. Hidden ones are being written."""
+    return sorted(path for path in folder.glob("*") if path.suffix in _READERS and path.name[0] != ".")
 
 
 def _labelled(sums: Sequence[Any]) -> Labelled:
@@ -303,4 +339,4 @@ def _plus(one: Ingested, two: Ingested) -> Ingested:
     return Ingested(*(getattr(one, name) + getattr(two, name) for name in Ingested.__dataclass_fields__))
 
 
-__all__ = ["ALL", "BINS_PER_LOGIT", "Ingested", "LabelJoin", "SliceSums"]
+__all__ = ["ALL", "BINS_PER_LOGIT", "MISSING", "Ingested", "LabelJoin", "SliceSums", "click_files"]

@@ -22,9 +22,8 @@ def look(joined: LabelJoin, predictions: Path, clicks: Path, now: datetime) -> t
     until = joined.ripe(now)
     slices: dict[float, list[SliceSums]] = {}
     for window in settings.windows_seconds:
-        found = joined.labelled(until - timedelta(seconds=window), until)
-        slices[window] = _most_frequent(found, settings)
-    return Look(now, slices, joined.newest()), taken
+        slices[window] = joined.labelled(until - timedelta(seconds=window), until)
+    return Look(now, slices, joined.newest(now)), taken
 
 
 def watch(
@@ -63,20 +62,6 @@ def watch(
             server.shutdown()
             server.server_close()
             thread.join()
-
-
-def _most_frequent(slices: list[SliceSums], settings: LiveSettings) -> list[SliceSums]:
-    """Everything, and the most frequent values of each field over all bundles."""
-    counts: dict[tuple[str, str], int] = {}
-    for slice_ in slices:
-        counts[(slice_.field, slice_.value)] = (
-            counts.get((slice_.field, slice_.value), 0) + slice_.labelled.impressions
-        )
-    kept = set()
-    for field in {slice_.field for slice_ in slices}:
-        values = sorted((key for key in counts if key[0] == field), key=lambda key: -counts[key])
-        kept |= set(values[: settings.slice_top])
-    return [slice_ for slice_ in slices if (slice_.field, slice_.value) in kept]
 
 
 __all__ = ["look", "watch"]

@@ -40,6 +40,8 @@ UNANSWERED = "internal|not_finite|not_ready|overload|deadline"
 """Reasons of a refusal that are not the caller's fault."""
 BROKEN = "internal|not_finite"
 """Reasons of a fallback, or a refusal, that are the bundle's fault whatever the machine does."""
+OWN, BEHIND = f'{names.PROTOCOL}!="{names.RANKER}"', f'{names.PROTOCOL}="{names.RANKER}"'
+"""Callers' requests, and those by which a ranker in a pod of its own asks its predictor: callers' were counted at the ranker."""
 LEAST = 1.0
 """Seconds of a spell below which it is not asked about."""
 
@@ -133,9 +135,12 @@ class _Asked:
         edge = bisect_left(names.LATENCY_EDGES, self._policy.p99_ms / 1e3)
         count = f"{names.REQUEST_SECONDS}_count"
         wanted = {
-            "answers": self._of_pods(count, "", seconds, bundle),
+            "answers": self._of_pods(count, OWN, seconds, bundle),
             "unanswered": self._of_pods(
                 f"{names.REJECTED}_total", f'{names.REASON}=~"{unanswered}"', seconds, bundle
+            ),
+            "behind": self._of_pods(
+                f"{names.REJECTED}_total", f'{names.REASON}=~"{unanswered}",{BEHIND}', seconds, bundle
             ),
             "broken": self._of_pods(
                 f"{names.FALLBACKS}_total", f'{names.REASON}=~"{BROKEN}"', seconds, bundle
@@ -143,12 +148,13 @@ class _Asked:
             "not_finite": self._of_pods(f"{names.NOT_FINITE}_total", "", seconds, bundle),
         }
         if edge < len(names.LATENCY_EDGES):
-            le = f'le="{float(names.LATENCY_EDGES[edge])!r}"'
+            le = f'le="{float(names.LATENCY_EDGES[edge])!r}",{OWN}'
             wanted["quick"] = self._of_pods(f"{names.REQUEST_SECONDS}_bucket", le, seconds, bundle)
         found = self._named(wanted, self._until)
+        # What the predictor refuses its ranker is a failure, and no request: the ranker answers that all the same.
         answers, refused = found.get("answers", 0), found.get("unanswered", 0)
         slow = max(answers - found.get("quick", answers), 0)
-        requests = answers + refused
+        requests = answers + refused - found.get("behind", 0)
         return Traffic(
             requests=requests,
             errors=min(refused + found.get("broken", 0), requests),

@@ -121,7 +121,7 @@ class Door:
         answer = await self._ask(ways, chosen, request, headers, body)
         if copy is not None:
             self._pair(copy, chosen, failed=self._own_failure(chosen, answer, start))
-        if isinstance(answer, NoAnswer) and ways.several:
+        if answer is NoAnswer.BROKEN and ways.several:
             answer = await self._ask(ways, chosen, request, headers, body)
         for other in ways.after(chosen):
             if isinstance(answer, web.Response) and answer.status not in _AGAIN:

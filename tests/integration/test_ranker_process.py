@@ -113,13 +113,18 @@ def metric(endpoint: Endpoint, name: str, **labels: str) -> float:
 @pytest.mark.parametrize("protocol", ["grpc-v2", "tf-serving"])
 def test_a_ranker_answers_what_the_endpoint_answers(predictor: Endpoint, few: Path, protocol: str) -> None:
     with before(predictor, few, protocol) as ranker:
-        # the first call opens the connection, and with tf-serving imports TensorFlow
-        until_scored(ranker, 120)
+        # the first call opens the connection
+        until_scored(ranker)
         found = rank(ranker, 20_000)
         assert scored(found) == pytest.approx(EXPECTED, abs=1e-6)
         assert scored(found) == pytest.approx(scored(rank(predictor, 20_000)), abs=1e-6)
         why = rank(ranker, 20_000, query="?explain=1").json()
         assert why["ranked"][0]["logit_by_field"]["returning"] == pytest.approx(0.5, abs=1e-4)
+        # What the ranker asked is told from callers' own requests, which it counted itself.
+        own = {"grpc-v2": "grpc", "tf-serving": "tf"}[protocol]
+        assert metric(predictor, "clickmill_request_seconds_count", protocol="ranker") > 0
+        assert metric(predictor, "clickmill_request_seconds_count", protocol=own) == 0
+        assert metric(ranker, "clickmill_request_seconds_count", protocol="rank") > 0
 
 
 def test_a_predictor_that_is_killed_hangs_or_comes_back_costs_no_answer(bundle: Path, few: Path) -> None:
@@ -203,7 +208,7 @@ def test_an_event_broker_that_hangs_holds_up_no_ranking_and_not_the_end(
     rankings have here, and the broker never answers."""
     told = {"x-request-timeout-ms": "20000"}
     with HungBroker() as broker, before(predictor, few, log_events=broker.url, shed_wait_ms=0) as ranker:
-        until_scored(ranker, 120)
+        until_scored(ranker)
 
         def events(outcome: str) -> float:
             return metric(ranker, "clickmill_log_events_total", outcome=outcome)

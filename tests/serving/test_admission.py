@@ -251,6 +251,9 @@ class Aborted(Exception):
 class Call:
     """A gRPC call whose client's deadline leaves it no time."""
 
+    def invocation_metadata(self):
+        return ()
+
     def time_remaining(self) -> float:
         return 0.0
 

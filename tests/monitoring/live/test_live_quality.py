@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from datetime import timedelta
 
 import numpy as np
@@ -205,6 +206,62 @@ def test_csv_and_json_lines_of_clicks_and_a_file_that_is_none(folders, rng, capl
     assert "impression_id" in caplog.text
     (folders[1] / "wrong.csv").write_text(f"impression_id,click_time\n2,{stamp}\n")
     assert look_once(folders)[1].clicks == 1
+
+
+def test_ids_of_text_files_are_taken_as_they_are_written(folders):
+    """Types that a reader guesses would rewrite them: capitals of a UUID, an integer past 63 bits, zeros in front."""
+    ids = ["6F9619FF-8B86-D011-B42D-00CF4FC964FF", "18446744073709551615", "007"]
+    rng = np.random.default_rng(0)
+    table, _, times = logs.predictions(rng, 3)
+    table = table.set_column(table.column_names.index("impression_id"), "impression_id", pa.array(ids))
+    logs.write_predictions(folders[0], table)
+    stamps = [(at + timedelta(seconds=3)).isoformat() for at in times]
+    lines = [json.dumps({"impression_id": ids[0], "click_time": stamps[0]})]
+    (folders[1] / "a.jsonl").write_text("\n".join(lines) + "\n")
+    (folders[1] / "b.csv").write_text(f"impression_id,click_time\n{ids[1]},{stamps[1]}\n")
+    (folders[1] / "c.csv").write_text(f"impression_id,click_time\n{ids[2]},{stamps[2]}\n")
+    assert figures(look_once(folders)[0]).clicks == 3
+
+
+def test_only_the_most_frequent_values_of_a_slice_are_measured(folders, rng):
+    table, clicked, times = logs.predictions(rng, 4_000)
+    logs.write_predictions(folders[0], table)
+    logs.write_clicks(folders[1], "c.parquet", *logs.clicks_of(clicked, times))
+    devices = table["features"].combine_chunks().field("device").to_pylist()
+    [(most, count)] = Counter(devices).most_common(1)
+    found, _ = look_once(folders, settings=SETTINGS.model_copy(update={"slice_top": 1}))
+    slices = [(s.field, s.value, q.impressions) for _, s, q in measured(found)]
+    assert slices == [(ALL, "", 4_000), ("device", most, count)]
+
+
+def test_names_of_files_that_are_gone_are_forgotten_and_those_there_are_not(folders, rng):
+    table, clicked, times = logs.predictions(rng, 1_000)
+    logs.write_predictions(folders[0], table)
+    logs.write_clicks(folders[1], "gone.parquet", *logs.clicks_of(clicked, times))
+    logs.write_clicks(folders[1], "there.parquet", *logs.clicks_of(clicked, times))
+    look_once(folders)
+    (folders[1] / "gone.parquet").unlink()
+    [one] = folders[0].glob("day=*/*.parquet")
+    one.unlink()  # and with it the whole prediction log: a volume that is not mounted, perhaps
+    with LabelJoin(folders[2], SETTINGS) as joined:
+        joined.ingest(folders[0], folders[1], LATER + timedelta(days=1))
+        names = joined._db.execute("SELECT name FROM files ORDER BY name").fetchall()
+    assert names == [("c/there.parquet",), (f"p/{one.name}",)]
+
+
+def test_a_click_from_the_future_does_not_hide_a_log_that_stalls(folders, rng):
+    table, _, times = logs.predictions(rng, 50)
+    logs.write_predictions(folders[0], table)
+    logs.write_clicks(folders[1], "c.parquet", [1, 2], [times[1], LATER + timedelta(days=365)])
+    assert look_once(folders)[0].newest["click"] == times[1]
+
+
+def test_a_file_that_stays_unreadable_is_logged_once(folders, caplog):
+    (folders[1] / "broken.parquet").write_bytes(b"PAR1 and then nothing")
+    with LabelJoin(folders[2], SETTINGS) as joined:
+        taken = [look(joined, folders[0], folders[1], LATER)[1] for _ in range(3)]
+    assert [len(one.unreadable) for one in taken] == [1, 1, 1]
+    assert len(caplog.records) == 1
 
 
 def test_what_is_too_old_is_forgotten(folders, rng):

@@ -87,8 +87,16 @@ def history():
             refused = 0.1 * rate * age if pod == "c" else 0
             slow = 0.2 * rate * age if pod == "c" else 0
             add("clickmill_bundle_info", f'{where},digest="{digest}"', now, 1)
-            add("clickmill_request_seconds_count", where, now, rate * age - refused)
-            add("clickmill_request_seconds_bucket", f'{where},le="0.01"', now, rate * age - refused - slow)
+            add("clickmill_request_seconds_count", f'{where},protocol="rank"', now, rate * age - refused)
+            # The pod behind it, which a ranker asks: the same requests once more.
+            add("clickmill_request_seconds_count", f'{where},protocol="ranker"', now, rate * age)
+            add("clickmill_request_seconds_bucket", f'{where},protocol="ranker",le="0.01"', now, 0)
+            add(
+                "clickmill_request_seconds_bucket",
+                f'{where},protocol="rank",le="0.01"',
+                now,
+                rate * age - refused - slow,
+            )
             if pod == "s":
                 add("clickmill_requests_rejected_total", f'{where},reason="overload"', now, age)
             if refused:
