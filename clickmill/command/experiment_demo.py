@@ -32,7 +32,10 @@ PRIORS = {"control": 100_000.0, "treatment": 1.0}
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for everything; an earlier demo there is replaced.")
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder for everything the demo writes; an earlier demo in it is replaced."
+        ),
     ] = Path("out/experiment"),
     impressions: Annotated[
         int,

@@ -30,20 +30,24 @@ def quality(
         ),
     ],
     state: Annotated[
-        Path, typer.Option(help="File that keeps what was read; the same one goes on after a restart.")
+        Path,
+        typer.Option(
+            help="File that remembers what was read; with the same file a restart continues where it stopped."
+        ),
     ] = Path("out/live-quality.duckdb"),
     store: Annotated[
         Path | None,
         typer.Option(
-            help="Model store or bundle: what each bundle was on its own test data is shown beside, for alerts to compare with."
+            help="Model store or bundle: also exports each bundle's metrics on its own test data, which alerts compare with."
         ),
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", help="Look once, print the figures and end; else serve /metrics.")
+        bool,
+        typer.Option("--once", help="Measure once, print the figures and exit, instead of serving /metrics."),
     ] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /metrics.")] = 9105,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 15.0,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two checks.")] = 15.0,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,7 +58,7 @@ def quality(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Join predictions with their clicks and say how good each bundle is: NE, calibration, AUC, click rate.
+    """Join predictions with their clicks and report how good each bundle is: NE, calibration, AUC, click rate.
 
     An impression is judged when its attribution window is over. Only predictions with an impression id count: a ranking scores
     candidates that nobody sees. Each file is counted once, also when this is killed and started again.
