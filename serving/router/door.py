@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
@@ -27,6 +27,15 @@ _OWN = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "content-encoding"}
 )
 _AGAIN = frozenset({500, 502})
+
+
+Chooser = Callable[[Split, str | None, bytes], str]
+"""The bundle that answers: of the split, the user that the header names (None without one), and the body."""
+
+
+def by_share(split: Split, user: str | None, body: bytes) -> str:
+    """As the shares say; whoever is not named is a user of their own."""
+    return choose(split.percent, user or uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)
@@ -57,9 +66,17 @@ class Traffic:
 class Door:
     """Splits, shadows and counts. `app` is served by aiohttp; `turn` changes the split between two requests."""
 
-    def __init__(self, ways: Ways, *, timeout_seconds: float = 2.0, shadows: int = 64) -> None:
-        """timeout_seconds: for each try. shadows: copies under way at most; beyond it they are dropped, never queued."""
+    def __init__(
+        self,
+        ways: Ways,
+        *,
+        chooser: Chooser = by_share,
+        timeout_seconds: float = 2.0,
+        shadows: int = 64,
+    ) -> None:
+        """chooser: who answers. timeout_seconds: for each try. shadows: copies under way at most; beyond it they are dropped, never queued."""
         self.ways = ways
+        self._chooser = chooser
         self.traffic: dict[str, Traffic] = {}
         self._timeout = ClientTimeout(total=timeout_seconds)
         self._shadows = shadows
@@ -87,7 +104,7 @@ class Door:
         headers = CIMultiDict((k, v) for k, v in request.headers.items() if k.lower() not in _OWN)
         if ways.split.shadow is not None and request.method == "POST":
             self._copy(ways, request, headers, body)
-        chosen = choose(ways.split.percent, request.headers.get(HEADER_USER) or uuid.uuid4().hex)
+        chosen = self._chooser(ways.split, request.headers.get(HEADER_USER) or None, body)
         answer = await self._ask(ways, chosen, request, headers, body)
         for other in ways.after(chosen):
             if answer is not None and answer.status not in _AGAIN:
@@ -146,4 +163,4 @@ class Door:
         return self.traffic.setdefault(bundle, Traffic())
 
 
-__all__ = ["HEADER_ANSWERED_BY", "HEADER_USER", "Door", "Traffic", "Ways"]
+__all__ = ["HEADER_ANSWERED_BY", "HEADER_USER", "Chooser", "Door", "Traffic", "Ways", "by_share"]
