@@ -80,7 +80,7 @@ def demo(
     market.set_apart(out / "world")
     dataset = market.prepared(out, seed, contract)
     bundles = {arm: market.bundle(out, dataset, arm, seed) for arm in market.ARMS}
-    week = _Week(out, bundles, planned, seed)
+    week = _Week(out, bundles, seed)
     truth = week.truth()
     found: dict[str, Analysis] = {}
     same: dict[str, float] = {}
@@ -181,20 +181,21 @@ def _from_later(column: str) -> Any:
 
 
 def _impressions(planned: int) -> int:
-    """Size of a market whose later days have as many requests as are planned. A day more than is needed: days are not alike."""
-    return planned * len(market.SEEN) // market.SLOTS * market.DAYS // (market.DAYS - market.DAYS_BEFORE - 1)
+    """Size of a market whose later days show as much as is planned, and a little more: a week is run to its end."""
+    share = (market.DAYS - market.DAYS_BEFORE) / market.DAYS
+    return round(1.02 * planned / share * len(market.SEEN) / market.SLOTS)
 
 
 class _Week:
     """The later days of the market, ranked by one bundle or the other."""
 
-    def __init__(self, out: Path, bundles: Mapping[str, Bundle], planned: int, seed: int) -> None:
+    def __init__(self, out: Path, bundles: Mapping[str, Bundle], seed: int) -> None:
         import numpy as np
 
         from clickmill.experiment.market import Candidates
 
         self.out, self.contract = out, bundles["control"].contract
-        self.traffic = market.traffic(out, self.contract, -(-planned // market.SLOTS))
+        self.traffic = market.traffic(out, self.contract)
         rows = self.traffic.rows
         self.candidates = Candidates(
             self.traffic.request, rows["bid"].to_numpy().astype(np.float64), self.traffic.relevance

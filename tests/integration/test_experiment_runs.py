@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pyarrow as pa
@@ -74,7 +74,6 @@ def test_users_get_the_bundle_of_their_arm_and_the_log_answers(site):
             assert process.poll() is None, (folder / "run.log").read_text()
             assert time.monotonic() < deadline, "the servers were not ready in time"
             time.sleep(0.2)
-        began = datetime.now(UTC)
         for number, user in enumerate(USERS):
             answer = rank(url, user, number)
             arm = assign(spec, user).logged
@@ -95,12 +94,11 @@ def test_users_get_the_bundle_of_their_arm_and_the_log_answers(site):
     clicked = {next(u for u in USERS if arms[u] == arm): arm for arm in digests}
     ids = [f"r{USERS.index(user)}:1" for user in clicked]
     (folder / "clicks").mkdir()
-    clicks = {
-        "impression_id": ids,
-        "click_time": pa.array([datetime.now(UTC)] * 2, pa.timestamp("us", "UTC")),
-    }
+    shown = {row["impression_id"]: row["time"] for row in rows}
+    clicks = {"impression_id": ids, "click_time": [shown[i] + timedelta(milliseconds=100) for i in ids]}
     pq.write_table(pa.table(clicks), folder / "clicks" / "c.parquet")
-    time.sleep(max(0.0, 1.5 - (datetime.now(UTC) - began).total_seconds()))
+    while datetime.now(UTC) < max(row["time"] for row in rows) + timedelta(seconds=1):
+        time.sleep(0.1)  # until the attribution window of the last ranking is over
     done = CliRunner().invoke(
         app,
         ["experiment", "analyze", str(folder / "spec.yaml"), str(folder / "home" / "log"), "--clicks",
@@ -109,6 +107,7 @@ def test_users_get_the_bundle_of_their_arm_and_the_log_answers(site):
     assert done.exit_code == 4, done.output
     told = {arm["arm"]: arm for arm in json.loads(done.stdout)["arms"]}
     for arm in digests:
+        assert told[arm]["clicks"] == 1
         assert told[arm]["users"] == list(arms.values()).count(arm)
         assert told[arm]["impressions"] == 2 * told[arm]["users"]
 
