@@ -42,6 +42,10 @@ BATCH_REQUESTS = "clickmill_batch_requests"
 CACHE_READS = "clickmill_cache_reads"
 FALLBACKS = "clickmill_fallbacks"
 FALLBACK_CANDIDATES = "clickmill_fallback_candidates"
+EXPLORATION_RANKINGS = "clickmill_exploration_rankings"
+EXPLORATION_EARNED = "clickmill_exploration_earned"
+EXPLORATION_GIVEN_UP = "clickmill_exploration_given_up"
+EXPLORATION_SHARE = "clickmill_exploration_share"
 FEATURE_READ_SECONDS = "clickmill_feature_read_seconds"
 FEATURE_READS = "clickmill_feature_reads"
 FEATURES_DEFAULTED = "clickmill_features_defaulted"
@@ -78,7 +82,9 @@ PCTR_EDGES = (
 )  # fmt: skip
 """Log-spaced: click probabilities live between 0.1 % and 10 %, where equal widths would see one bucket."""
 
-PROTOCOLS = ("v1", "v2", "grpc", "tf", "rank")
+RANKER = "ranker"
+"""Value of the label `protocol` for what a ranker asks its predictor, by whatever protocol. The others (v1, v2, grpc, tf, rank) are callers'
+own requests: sums over a model leave this one out, since the same request was counted at the ranker."""
 
 WINDOW = "window"
 VALUE = "value"
@@ -120,6 +126,13 @@ PAIRED = (
 OPERATOR_LEADS = "clickmill_operator_leads"
 OPERATOR_WRITES = "clickmill_operator_writes"
 OPERATOR_FAILURES = "clickmill_operator_failures"
+
+SERVICE = "service"
+"""Name of a Kubernetes Service."""
+ROUTER_REQUESTS = "clickmill_router_requests"
+ROUTER_PERCENT = "clickmill_router_traffic_percent"
+ROUTER_HEARD = "clickmill_router_heard_timestamp_seconds"
+ROUTER_REFUSED = "clickmill_router_shares_refused"
 
 PHASE = "phase"
 ENDPOINT = "endpoint"

@@ -28,6 +28,7 @@ def build_pipeline(build: Build = Build(), salt_secret: str = "") -> Any:  # noq
         impressions: List[str] = [],  # noqa: UP006, B006
         drift: Dict[str, Any] = {},  # noqa: UP006, B006
         retrain: Dict[str, Any] = {},  # noqa: UP006, B006
+        push: str = "",
     ):
         """Look once whether live rows have drifted from those the serving bundle was calibrated on.
 
@@ -38,9 +39,16 @@ def build_pipeline(build: Build = Build(), salt_secret: str = "") -> Any:  # noq
             impressions: Impression log: paths of files or folders, or patterns.
             drift: Settings of the look, such as {"window_hours": 24, "ignored": ["user_id"]}.
             retrain: The training that a drift may start, such as {"pipeline": "/mnt/ctr.yaml", "arguments": {"store": "/mnt/store"}}; empty: none.
+            push: Group of a Pushgateway that gets the figures, such as http://pushgateway:9091/metrics/job/ctr-drift; empty: none.
         """
         looked = monitor(
-            store=store, log=log, impressions=impressions, folder=folder, drift=drift, retrain=retrain
+            store=store,
+            log=log,
+            impressions=impressions,
+            folder=folder,
+            drift=drift,
+            retrain=retrain,
+            push=push,
         )
         # Never cached: the same words are asked about other rows every hour.
         build.equip(looked, "Monitor drift", TABLES, cached=False)

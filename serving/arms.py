@@ -7,15 +7,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from clickmill.auction import AuctionRules
 from clickmill.errors import UsageError
 from clickmill.experiment import ExperimentSpec, assign
+from clickmill.experiment.exploration import ColdAdSettings
 from clickmill.experiment.spec import HOLDOUT, load
 
 HEADER_ARM = "x-clickmill-arm"
 """Of an answer whose user is in an experiment."""
+
+
+_EXPLORATION = "exploration"
+
+
+class _Exploration(BaseModel):
+    """The part of an arm's rules that is no rule of the auction."""
+
+    exploration: ColdAdSettings | None
 
 
 def _now() -> datetime:
@@ -30,6 +40,7 @@ class Arms:
         one ranker has one bundle in service, and `clickmill experiment run` (serving.router.experiment) one for each."""
         self.spec, self._now = spec, now
         self._rules: dict[str, AuctionRules] = {}
+        self._exploration: dict[str, ColdAdSettings | None] = {}
         places = {f"arms.{name}": (name, arm) for name, arm in spec.arms.items()}
         if spec.holdout:
             places["holdout_gets"] = (HOLDOUT, spec.holdout_gets)
@@ -39,8 +50,12 @@ class Arms:
                     f"experiment {spec.name}, {place}.bundle: a ranker serves one bundle; `clickmill experiment run SPEC STORE` serves each "
                     "arm's and sends every user to their own"
                 )
+            rules = dict(arm.rules)
             try:
-                self._rules[name] = AuctionRules.model_validate(house.model_dump() | arm.rules)
+                if _EXPLORATION in rules:
+                    given = {_EXPLORATION: rules.pop(_EXPLORATION)}
+                    self._exploration[name] = _Exploration.model_validate(given).exploration
+                self._rules[name] = AuctionRules.model_validate(house.model_dump() | rules)
             except ValidationError as error:
                 told = "; ".join(
                     f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
@@ -71,6 +86,15 @@ class Arms:
     def rules_of(self, arm: str) -> AuctionRules:
         """What holds in an arm where the request names no rule of its own."""
         return self._rules[arm]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All arms, `holdout` among them where users are held out."""
+        return tuple(self._rules)
+
+    def exploration_of(self, arm: str, house: ColdAdSettings | None) -> ColdAdSettings | None:
+        """How an arm tries ads that are hardly known: as its rules say (null: not at all), else as the house does."""
+        return self._exploration.get(arm, house)
 
 
 def impression_ids(request_id: str | None, shown: list[int], rows: int) -> list[str | None] | None:

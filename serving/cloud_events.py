@@ -242,7 +242,8 @@ class CloudEventsSink:
         }
         headers = {f"ce-{name}": quote(value, safe=_PLAIN) for name, value in attributes.items() if value}
         # as KServe's agent has it: JSON of lists, and its quotes as they are
-        headers["ce-metadata"] = orjson.dumps({"bundle": [answer.bundle]}).decode()
+        told = {"bundle": [answer.bundle]} | ({"fallback": [answer.fallback]} if answer.fallback else {})
+        headers["ce-metadata"] = orjson.dumps(told).decode()
         return {**headers, "content-type": _JSON}, orjson.dumps(data)
 
 

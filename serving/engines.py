@@ -155,8 +155,9 @@ def tune_process(*, with_tensorflow: bool) -> None:
     import onnxruntime  # noqa: F401 - imported here, with the bundle's parts, so that they are frozen too
 
     if with_tensorflow:
-        import tensorflow as tf
+        from clickmill.bundle.graph import whole_tensorflow
 
+        tf = whole_tensorflow()
         try:
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -6,17 +6,25 @@ ranking, so that an endpoint that turns requests away can answer them so.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clickmill.auction import AuctionRules
+from clickmill.auction import Outcome
+from clickmill.errors import RequestError
+from clickmill.features.sides import by_rows
+from clickmill.features.texts import arrays
+from clickmill.prediction_log import Answered
+from serving.arms import impression_ids
 from serving.limits import Limits
-from serving.ranking import Judged, Outline, Source, outline
+from serving.log_sinks import LogSink
+from serving.ranking import Judged, Outline, Source, fields
 from serving.recent_scores import RecentScores
 from serving.refusals import MalformedRequest, refusal_of
 from serving.standby import Standby
-from serving.v1 import parse_json
 
 if TYPE_CHECKING:
     from clickmill.bundle import Priors
@@ -69,16 +77,59 @@ def user_of(asked: Outline, priors: Priors) -> str | None:
     return None if value is None else str(value)
 
 
-def outline_of(body: bytes, standby: Standby, limits: Limits, rules: AuctionRules) -> Outline:
-    """Read what a fallback needs of a body. Raises RequestError and its kinds: a broken request gets no answer at any hour."""
-    return outline(parse_json(body), standby.form, limits, rules)
+def note(
+    sink: LogSink,
+    model_name: str,
+    payload: Any,
+    asked: Outline,
+    standby: Standby,
+    limits: Limits,
+    judged: Judged,
+    outcome: Outcome,
+    *,
+    reason: str,
+    arm: str | None,
+    counted: bool,
+) -> None:
+    """Offer what a fallback showed to the prediction log, marked with its reason: an experiment counts what its users saw, whoever chose it.
+    counted: whether an experiment counts the user's impressions, so that they need a name.
+
+    What was not shown teaches nobody anything, and overload is no time to write it. A request whose fields break the contract is left
+    out: at any other hour it would have been refused.
+    """
+    request_id = asked.request_id or uuid.uuid4().hex
+    if not sink.wants(request_id):
+        return
+    shown = outcome.candidates.tolist()
+    form = standby.form
+    try:
+        raw = fields(payload, replace(asked, candidates=[asked.candidates[at] for at in shown]), form, limits)
+    except RequestError:
+        return
+    sold = impression_ids(asked.request_id, shown, len(asked.bids)) if counted else None
+    sink.offer(
+        Answered(
+            request_id=request_id,
+            time_us=time.time_ns() // 1000,
+            model=model_name,
+            bundle=standby.digest,
+            raw=arrays(by_rows(raw, form.shared, len(shown))),
+            pctr=judged.pctr[shown].astype(np.float32),
+            logit=judged.logit[shown].astype(np.float32),
+            impression_ids=None if sold is None else [sold[at] for at in shown],
+            arm=arm,
+            fallback=reason,
+            candidates=shown,
+        ),
+        form.contract,
+    )
 
 
 __all__ = [
     "HEADER_FALLBACK",
     "HEADER_ON_FAILURE",
     "judge",
-    "outline_of",
+    "note",
     "reason_of",
     "user_of",
     "wish_of",

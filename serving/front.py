@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from clickmill.errors import RequestTooLarge
+from serving.admission import timeout_of
 from serving.fallback import wish_of
-from serving.gate import timeout_of
 from serving.http_protocol import ARRIVED
 from serving.limits import Limits
 from serving.predictor import Answer, BundleModel
@@ -104,7 +104,7 @@ class Front:
         try:
             headers = scope["headers"]
             # runs while the body comes in
-            deadline = self._scheduler.gate.deadline(timeout_of(headers), scope.get(ARRIVED))
+            deadline = self._scheduler.admission.deadline(timeout_of(headers), scope.get(ARRIVED))
             body = await read_body(headers, receive, self.limits)
             start = time.perf_counter()
             if unquote(name) != self.model.name:
@@ -129,7 +129,7 @@ class Front:
             self._seconds[protocol].observe(time.perf_counter() - start)
         finally:
             self._in_flight.dec()
-            left = self._scheduler.gate.left(deadline)
+            left = self._scheduler.admission.left(deadline)
             if left is not None and left < 0:
                 self._late[protocol].inc()
 

@@ -11,6 +11,8 @@ from typing import Any
 import grpc
 
 from clickmill.errors import UsageError
+from clickmill.metric_names import RANKER
+from serving.caller import protocol_of
 from serving.grpc_messages import service_handler
 from serving.kserve_parts import (
     DataPlane,
@@ -35,6 +37,9 @@ from serving.stages import called_context, failed
 
 log = logging.getLogger(__name__)
 
+PROTOCOL = "grpc"
+"""Value of the metrics' label `protocol`."""
+
 
 class BundleServicer(InferenceServicer):
     """KServe's servicer; the rest of its calls (health, metadata) go to its data plane."""
@@ -42,23 +47,27 @@ class BundleServicer(InferenceServicer):
     def __init__(self, data_plane: DataPlane, model: BundleModel, scheduler: Scheduler) -> None:
         super().__init__(data_plane, ModelRepositoryExtension(data_plane.model_registry))
         self._model, self._scheduler = model, scheduler
-        self._seconds = model.metrics.request_seconds.labels(model.name, "grpc")
+        self._seconds = {
+            protocol: model.metrics.request_seconds.labels(model.name, protocol)
+            for protocol in (PROTOCOL, RANKER)
+        }
         self._in_flight = model.metrics.in_flight.labels(model.name)
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:  # noqa: N802
         """Score the inputs of a request."""
-        with self._scheduler.stages.request("grpc", partial(called_context, context), request.id or None):
+        with self._scheduler.stages.request(PROTOCOL, partial(called_context, context), request.id or None):
             return await self._infer(request, context)
 
     async def _infer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
         start = time.perf_counter()
+        protocol = protocol_of(context, PROTOCOL)
         self._in_flight.inc()
         try:
             if request.model_name != self._model.name:
                 raise UnknownModel(
                     f"no model `{request.model_name}` here; this server has `{self._model.name}`"
                 )
-            deadline = self._scheduler.gate.deadline(context.time_remaining())
+            deadline = self._scheduler.admission.deadline(context.time_remaining())
             size = request.ByteSize()
             response = await self._scheduler.answer(size, deadline, self._model.ask_grpc, request)
         except Exception as error:  # the edge: every error becomes a status, bugs are logged
@@ -66,7 +75,7 @@ class BundleServicer(InferenceServicer):
             refusal = refusal_of(error)
             if is_fault(error):
                 log.error("gRPC request failed", exc_info=error)
-            self.count_refused(refusal.reason)
+            self.count_refused(refusal.reason, protocol)
             await context.abort(grpc.StatusCode[refusal.grpc], details_of(error), metadata_of(error))
             raise  # abort raises; for the type checker
         finally:
@@ -77,12 +86,12 @@ class BundleServicer(InferenceServicer):
                 (HEADER_VERSION, response.model_version),
             )
         )
-        self._seconds.observe(time.perf_counter() - start)
+        self._seconds[protocol].observe(time.perf_counter() - start)
         return response
 
-    def count_refused(self, reason: str) -> None:
-        """Note a message that did not come as far as a call."""
-        self._model.metrics.rejected.labels(self._model.name, "grpc", reason).inc()
+    def count_refused(self, reason: str, protocol: str = PROTOCOL) -> None:
+        """Note a call without a prediction, or a message that did not come as far as a call."""
+        self._model.metrics.rejected.labels(self._model.name, protocol, reason).inc()
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Whether the model answers; NOT_FOUND for a name not served."""
@@ -117,11 +126,22 @@ class GrpcServer:
     """A gRPC server on one address, on the running event loop."""
 
     def __init__(
-        self, servicer: BundleServicer, handlers: tuple[Any, ...], host: str, port: int, *, max_bytes: int
+        self,
+        servicer: BundleServicer,
+        handlers: tuple[Any, ...],
+        host: str,
+        port: int,
+        *,
+        max_bytes: int,
+        connection_seconds: float = 0.0,
     ) -> None:
-        """`handlers` are generic handlers of further services."""
+        """`handlers` are generic handlers of further services. A connection older than `connection_seconds` (a tenth more or less, so that
+        not all go at once) is asked to go: its calls are finished, the client's next ones go by a new one. 0 keeps connections."""
         self._servicer, self._handlers = servicer, handlers
         self._address, self._max_bytes = f"{host}:{port}", max_bytes
+        self._age = (
+            [("grpc.max_connection_age_ms", round(connection_seconds * 1e3))] if connection_seconds else []
+        )
         self._server: Any = None
 
     async def start(self) -> None:
@@ -132,6 +152,7 @@ class GrpcServer:
                 ("grpc.max_send_message_length", self._max_bytes),
                 # off: two servers would share the port and each would see half of the requests
                 ("grpc.so_reuseport", 0),
+                *self._age,
             ]
         )
         inference = service_handler(self._servicer, self._servicer.count_refused)

@@ -53,8 +53,8 @@ class InService:
         return {HEADER_DIGEST: self.scorer.digest, HEADER_VERSION: self.version}
 
     @cached_property
-    def form(self) -> tensors.Form:
-        return tensors.Form.of(self.scorer.contract)
+    def form(self) -> tensors.TensorForm:
+        return tensors.TensorForm.of(self.scorer.contract)
 
     @cached_property
     def impression_id(self) -> str | None:
@@ -65,5 +65,5 @@ class InService:
         return ranked_tensors.Sides.of(self.scorer.contract)
 
     @cached_property
-    def ranking_form(self) -> ranking.Form:
-        return ranking.Form.of(self.scorer.contract)
+    def ranking_form(self) -> ranking.RankingForm:
+        return ranking.RankingForm.of(self.scorer.contract)

@@ -78,7 +78,7 @@ class Lanes:
 
     async def run(self, size: int, function: Callable[..., Result], *arguments: Any) -> Result:
         """`function(*arguments)` in the lane for a request of `size` bytes. Raises what it raises."""
-        if self._executor is None or size <= self._small:
+        if self._executor is None or self.on_the_loop(size):
             await self._turns.wait()
             start = time.perf_counter()
             try:
@@ -89,6 +89,10 @@ class Lanes:
         return await asyncio.get_running_loop().run_in_executor(
             self._executor, context.run, function, *arguments
         )
+
+    def on_the_loop(self, size: int) -> bool:
+        """Whether a request of `size` bytes is scored there."""
+        return self._executor is None or size <= self._small
 
     def close(self) -> None:
         """Take no more work and wait for none."""

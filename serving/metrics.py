@@ -183,6 +183,30 @@ class Metrics:
             [model, names.SOURCE],
             registry=registry,
         )
+        self.exploration_rankings = Counter(
+            names.EXPLORATION_RANKINGS,
+            "Rankings of an endpoint that tries hardly known ads, by what became of it.",
+            [model, names.ARM, names.OUTCOME],
+            registry=registry,
+        )
+        self.exploration_earned = Counter(
+            names.EXPLORATION_EARNED,
+            "Expected revenue or value of the first slot without exploring, in the currency of the bids.",
+            [model, names.ARM, names.MEASURE],
+            registry=registry,
+        )
+        self.exploration_given_up = Counter(
+            names.EXPLORATION_GIVEN_UP,
+            "Of that, what exploring gave up at most.",
+            [model, names.ARM, names.MEASURE],
+            registry=registry,
+        )
+        self.exploration_share = Gauge(
+            names.EXPLORATION_SHARE,
+            "Share of the rankings with hardly known ads that explore now.",
+            [model, names.ARM],
+            registry=registry,
+        )
         self.log_rows = Counter(
             names.LOG_ROWS,
             "Rows offered to the prediction log: written, dropped for lack of room, or lost to a bug.",

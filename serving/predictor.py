@@ -18,7 +18,7 @@ import orjson
 from clickmill.errors import RequestError
 from clickmill.features.sides import by_rows
 from clickmill.features.texts import arrays
-from clickmill.prediction_log import Answered
+from clickmill.prediction_log import Answered, Chances
 from serving import ranked_tensors, tensors, v1, v2, v2_grpc
 from serving.in_service import HEADER_DIGEST, HEADER_VERSION, InService, Raw, Scorer, Scores
 from serving.kserve_parts import (
@@ -161,12 +161,16 @@ class BundleModel(kserve.Model):
         request_id: str | None,
         impression_ids: Sequence[str | None] | None = None,
         arm: str | None = None,
+        chances: Callable[[int], Chances] | None = None,
     ) -> None:
-        """As `note`, for a request of shared fields and candidates; its rows are only made where they are logged."""
+        """As `note`, for a request of shared fields and candidates; its rows, and the chances of so many, are only made where they are logged."""
         request_id = request_id or uuid.uuid4().hex
         if self.log is not None and self.log.wants(request_id):
-            rows = by_rows(raw, served.ranking_form.shared, len(scores["pctr"]))
-            self.note(served, rows, scores, request_id, impression_ids, arm)
+            n = len(scores["pctr"])
+            rows = by_rows(raw, served.ranking_form.shared, n)
+            self.note(
+                served, rows, scores, request_id, impression_ids, arm, None if chances is None else chances(n)
+            )
 
     def note(
         self,
@@ -176,6 +180,7 @@ class BundleModel(kserve.Model):
         request_id: str | None,
         impression_ids: Sequence[str | None] | None = None,
         arm: str | None = None,
+        chances: Chances | None = None,
     ) -> None:
         """Offer an answer to the prediction log, where there is one; a request that names no id gets one."""
         if self.log is None:
@@ -193,6 +198,7 @@ class BundleModel(kserve.Model):
             logit=scores["logit"],
             impression_ids=impression_ids,
             arm=arm,
+            chances=chances,
         )
         self.log.offer(answered, served.scorer.contract)
 

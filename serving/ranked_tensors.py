@@ -16,7 +16,7 @@ from clickmill.features.sides import shared_fields
 from serving.limits import Limits
 from serving.named_tensor import NamedTensor
 from serving.refusals import UnknownSignature
-from serving.tensors import Form, filled, to_raw
+from serving.tensors import TensorForm, filled, to_raw
 
 ROWS, RANKING = "serving_default", "ranking"
 """Signatures a caller of Predict or of V2 may name; `clickmill.bundle.export` writes them, and imports TensorFlow."""
@@ -26,8 +26,8 @@ ROWS, RANKING = "serving_default", "ranking"
 class Sides:
     """What a contract asks of either side, looked up once per bundle."""
 
-    shared: Form
-    candidate: Form
+    shared: TensorForm
+    candidate: TensorForm
 
     @classmethod
     def of(cls, contract: FeatureContract) -> Sides:
@@ -38,8 +38,8 @@ class Sides:
             inputs = {**inputs, slot: inputs[slot].model_copy(update={"required": False})}
         others = frozenset(contract.columns) - inputs.keys()
         return cls(
-            Form({n: f for n, f in inputs.items() if n in shared}, frozenset()),
-            Form({n: f for n, f in inputs.items() if n not in shared}, others),
+            TensorForm({n: f for n, f in inputs.items() if n in shared}, frozenset()),
+            TensorForm({n: f for n, f in inputs.items() if n not in shared}, others),
         )
 
 
@@ -82,7 +82,7 @@ def to_request(
     return _defaults(sides.shared) | raw, rows
 
 
-def _defaults(form: Form) -> dict[str, np.ndarray]:
+def _defaults(form: TensorForm) -> dict[str, np.ndarray]:
     for name, field in form.inputs.items():
         if field.required:
             raise RequestError(f"field `{name}`: is required and has no default; send it once", field=name)

@@ -13,9 +13,11 @@ import numpy as np
 import orjson
 
 from clickmill.auction import AuctionRules, Outcome, hold
+from clickmill.experiment.exploration import ColdAdSettings
 from serving import fallback, ranking, v1
 from serving.arms import HEADER_ARM, Arms, impression_ids
 from serving.explanation import ablation
+from serving.exploring import Explored, Exploring
 from serving.fallback import HEADER_FALLBACK
 from serving.predictor import HEADER_DIGEST, HEADER_VERSION, Answer, BundleModel, InService, Scores
 from serving.ranker_features import RankerFeatures
@@ -25,7 +27,7 @@ from serving.recent_scores import RecentScores
 from serving.refusals import DeadlinePassed, is_fault
 from serving.remote_scorer import due
 from serving.scheduler import Scheduler
-from serving.score_cache import ScoreCache
+from serving.score_cache import Begun, ScoreCache
 from serving.stages import Stage, about, failed, timed
 from serving.standby import Standby
 
@@ -69,6 +71,7 @@ class Ranker:
         self._cache = self._score_cache() if self.settings.score_cache_seconds else None
         self._rules, self._arms = rules or HOUSE_RULES, arms
         self._recent = RecentScores(self.settings.recent_scores, self.settings.recent_seconds)
+        self._exploring = self._explorers()
 
     @classmethod
     def opened(
@@ -88,14 +91,14 @@ class Ranker:
     async def answer(
         self, body: bytes, deadline: float | None, *, explain: bool = False, falls_back: bool | None = None
     ) -> Answer:
-        """Answer a ranking; `deadline` is one of the gate's. With `falls_back` (as the settings say when None) what would be an error
+        """Answer a ranking; `deadline` is one of the admission's. With `falls_back` (as the settings say when None) what would be an error
         of ours is answered without the model, before the deadline.
 
         Raises RequestError; without fallback also NotReady, Overloaded, DeadlinePassed and NotFinite.
         """
         falls_back = self.settings.fallback if falls_back is None else falls_back
         if not falls_back:
-            with due(self._scheduler.gate.left(deadline)):
+            with due(self._scheduler.admission.left(deadline)):
                 return await self._scored(body, deadline, explain)
         patience = self._patience(deadline)
         try:
@@ -110,26 +113,37 @@ class Ranker:
             return self._without_model(body, error)
 
     def _patience(self, deadline: float | None) -> float | None:
-        left = self._scheduler.gate.left(deadline)
+        left = self._scheduler.admission.left(deadline)
         return None if left is None else left - min(RESERVED_SHARE * left, RESERVED_MOST)
 
     async def _scored(self, body: bytes, deadline: float | None, explain: bool) -> Answer:
         served = self._model.in_service
-        step = self._scheduler.step
-        async with self._scheduler.inside(deadline) as begin:
+        schedule = self._scheduler
+        async with schedule.inside(deadline) as begin:
 
             def read() -> Ranking:
                 begin()
                 return self._read(served, body)
 
-            asked = await step(len(body), read)
-            size = max(len(body), asked.rows * CANDIDATE_BYTES)
-            if self._features is not None:
-                left = self._scheduler.gate.left(deadline)
-                asked = await self._features.fill(served, asked, left, partial(step, size))
-            course = _Course()
+            course, size = _Course(), len(body)
+
+            def score(asked: Ranking) -> tuple[Ranking, Answer | Begun]:
+                return asked, self._begun(served, asked, explain, course)
+
             try:
-                return await step(size, self._judged, served, asked, explain, course)
+                if self._features is None and not schedule.on_the_loop(size):
+                    asked, begun = await schedule.first_step(size, lambda: score(read()))
+                else:
+                    asked = await schedule.first_step(size, read)
+                    size = max(size, asked.rows * CANDIDATE_BYTES)
+                    if self._features is not None:
+                        left = schedule.admission.left(deadline)
+                        asked = await self._features.fill(served, asked, left, partial(schedule.step, size))
+                    asked, begun = await schedule.step(size, score, asked)
+                if isinstance(begun, Answer):
+                    return begun
+                await begun.others()
+                return await schedule.step(size, self._ended, served, asked, explain, course, begun)
             except asyncio.CancelledError:
                 course.given_up = True
                 raise
@@ -140,9 +154,11 @@ class Ranker:
             arm, rules = self._placed(payload)
             asked = ranking.parse(payload, served.ranking_form, self._model.limits, rules)
         about(request_id=asked.outline.request_id)
-        if self._arms is None or self._arms.user_of(payload) is None:
-            return asked
-        return replace(asked, arm=arm, counted=True)
+        return replace(asked, arm=arm, counted=True) if self._counts(payload) else asked
+
+    def _counts(self, payload: Any) -> bool:
+        """Whether the experiment counts what this ranking shows."""
+        return self._arms is not None and self._arms.user_of(payload) is not None
 
     def _placed(self, payload: Any) -> tuple[str | None, AuctionRules]:
         """The arm of a ranking, and the rules that hold there."""
@@ -151,19 +167,46 @@ class Ranker:
             return None, self._rules
         return arm, self._arms.rules_of(arm)
 
-    def _judged(self, served: InService, asked: Ranking, explain: bool, course: _Course) -> Answer:
-        """Scores, auction and answer of a checked request."""
+    def _begun(self, served: InService, asked: Ranking, explain: bool, course: _Course) -> Answer | Begun:
+        """The answer to a checked request; or its scores as far as they are not being made for another request at this moment."""
+        score = partial(self._model.rank, served)
         if self._cache is None:
-            scores = self._model.rank(served, asked.raw, asked.rows)
-        else:
-            scores = self._cache.scores(
-                served.scorer.digest, served.ranking_form, asked.raw, partial(self._model.rank, served)
-            )
+            return self._judged(served, asked, explain, course, score(asked.raw, asked.rows))
+        begun = self._cache.begin(served.scorer.digest, served.ranking_form, asked.raw, score)
+        return begun if begun.flights else self._ended(served, asked, explain, course, begun)
+
+    def _ended(
+        self, served: InService, asked: Ranking, explain: bool, course: _Course, begun: Begun
+    ) -> Answer:
+        assert self._cache is not None, "it began there"
+        scores = self._cache.end(begun, partial(self._model.rank, served))
+        return self._judged(served, asked, explain, course, scores)
+
+    def _judged(
+        self, served: InService, asked: Ranking, explain: bool, course: _Course, scores: Scores
+    ) -> Answer:
+        """Auction and answer of a scored request."""
         with timed(Stage.REPLY):
-            outcome = hold(scores["pctr"], asked.outline.bids, asked.outline.rules)
+            exploring, explored = self._exploring.get(asked.arm), None
+            if exploring is None:
+                outcome = hold(scores["pctr"], asked.outline.bids, asked.outline.rules)
+            else:
+                explored = exploring.sell(served, asked.outline, scores["pctr"])
+                outcome = explored.sale.outcome
             if not course.given_up:
-                self._remember(served, asked, scores, outcome)
+                self._remember(served, asked, scores, outcome, explored)
+                if exploring is not None and explored is not None:
+                    exploring.count(explored)
             return self._answer(served, asked, scores, outcome, explain)
+
+    def _explorers(self) -> dict[str | None, Exploring]:
+        """By arm, None for rankings in none; those that explore."""
+        house = self.settings.exploration
+        wanted: dict[str | None, ColdAdSettings | None] = {None: house}
+        if self._arms is not None:
+            wanted |= {arm: self._arms.exploration_of(arm, house) for arm in self._arms.names}
+        metrics, name = self._model.metrics, self._model.name
+        return {arm: Exploring(s, metrics, name, arm) for arm, s in wanted.items() if s is not None}
 
     def _score_cache(self) -> ScoreCache:
         reads, name = self._model.metrics.cache_reads, self._model.name
@@ -194,15 +237,22 @@ class Ranker:
             marked[HEADER_ARM] = asked.arm
         return Answer(orjson.dumps(found), served.headers | marked)
 
-    def _remember(self, served: InService, asked: Ranking, scores: Scores, outcome: Outcome) -> None:
+    def _remember(
+        self,
+        served: InService,
+        asked: Ranking,
+        scores: Scores,
+        outcome: Outcome,
+        explored: Explored | None,
+    ) -> None:
         """What outlives the answer: the log's rows, and the scores for a fallback."""
         outline = asked.outline
         sold = None
-        if (
-            asked.counted
-        ):  # an experiment counts what was shown, so that those rows need a name for their clicks
+        # an experiment, and who judges a policy, count what was shown, so that those rows need a name for their clicks
+        if asked.counted or explored is not None:
             sold = impression_ids(outline.request_id, outcome.candidates.tolist(), asked.rows)
-        self._model.note_ranking(served, asked.raw, scores, outline.request_id, sold, asked.arm)
+        chances = None if explored is None else explored.chances
+        self._model.note_ranking(served, asked.raw, scores, outline.request_id, sold, asked.arm, chances)
         priors = served.priors
         if priors is not None and priors.ad_field:
             user, ads = fallback.user_of(outline, priors), outline.texts(priors.ad_field)
@@ -214,15 +264,22 @@ class Ranker:
         if reason is None or standby is None:
             raise error
         failed(error)
-        _, rules = self._placed(v1.parse_json(body))
-        outline = fallback.outline_of(body, standby, self._model.limits, rules)
+        payload, limits = v1.parse_json(body), self._model.limits
+        arm, rules = self._placed(payload)
+        outline = ranking.outline(payload, standby.form, limits, rules)
         if is_fault(error):
             log.error("a ranking fell back", exc_info=error)
         judged = fallback.judge(outline, standby, self._recent)
         outcome = hold(judged.pctr, outline.bids, outline.rules)
         self._count(reason, judged)
+        if (sink := self._model.log) is not None:
+            fallback.note(
+                sink, self._model.name, payload, outline, standby, limits, judged, outcome,
+                reason=reason, arm=arm, counted=self._counts(payload),
+            )  # fmt: skip
         found = ranking.answer(outline, judged, outcome, digest=standby.digest, fallback=reason)
-        return Answer(orjson.dumps(found), {**_headers(standby), HEADER_FALLBACK: reason})
+        marked = {**_headers(standby), HEADER_FALLBACK: reason}
+        return Answer(orjson.dumps(found), marked if arm is None else marked | {HEADER_ARM: arm})
 
     def _count(self, reason: str, judged: Judged) -> None:
         metrics, name = self._model.metrics, self._model.name

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from clickmill.experiment.exploration import ColdAdSettings
+
 
 class RankerSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Of one endpoint."""
@@ -29,3 +31,6 @@ class RankerSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     ten microseconds and is seldom asked for twice; where pages ask again (a refresh, a retry) 30 s help."""
     score_cache_scores: int = Field(default=200_000, ge=1)
     """Most scores remembered."""
+    exploration: ColdAdSettings | None = None
+    """How ads that the bundle hardly knows are tried (docs/auctions.md); None, the default, ranks by the model alone. An arm of an experiment
+    says otherwise under `rules: {exploration: ...}`."""

@@ -26,7 +26,7 @@ from clickmill.errors import RequestError, RequestTooLarge
 from clickmill.features.requests import columns_of_rows
 from clickmill.features.sides import shared_fields
 from clickmill.features.texts import Column
-from serving import places
+from serving import error_paths
 from serving.limits import Limits
 from serving.refusals import MalformedRequest
 from serving.tensors import filled
@@ -57,7 +57,7 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True)
-class Form:
+class RankingForm:
     """What a contract asks of a ranking, looked up once per bundle."""
 
     contract: FeatureContract
@@ -67,7 +67,7 @@ class Form:
     bid: str
 
     @classmethod
-    def of(cls, contract: FeatureContract) -> Form:
+    def of(cls, contract: FeatureContract) -> RankingForm:
         """The form of a contract."""
         shared = shared_fields(contract) & contract.inputs.keys()
         return cls(
@@ -119,7 +119,7 @@ class Ranking:
         return len(self.outline.bids)
 
 
-def outline(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) -> Outline:
+def outline(payload: Any, form: RankingForm, limits: Limits, defaults: AuctionRules) -> Outline:
     """Hold a decoded body to the shape of a ranking, its bids and its rules; the fields are not looked at.
 
     Raises MalformedRequest for another shape, RequestError naming part, candidate and rule, RequestTooLarge.
@@ -131,7 +131,7 @@ def outline(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) ->
         first = min(unknown)
         raise MalformedRequest(
             f"unknown key `{first:.100}`; a ranking has {', '.join(sorted(_KEYS))}",
-            path=places.step(first).removeprefix("."),
+            path=error_paths.step(first).removeprefix("."),
         )
     request_id = payload.get("request_id")
     if request_id is not None and not isinstance(request_id, str):
@@ -144,9 +144,14 @@ def outline(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) ->
     return Outline(bids, ids, _rules(payload, defaults), request_id, shared, candidates)
 
 
-def parse(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) -> Ranking:
+def parse(payload: Any, form: RankingForm, limits: Limits, defaults: AuctionRules) -> Ranking:
     """Hold a decoded body to the contract. Raises what `outline` does, and RequestError naming part, candidate, field and rule."""
     asked = outline(payload, form, limits, defaults)
+    return Ranking(asked, fields(payload, asked, form, limits))
+
+
+def fields(payload: Any, asked: Outline, form: RankingForm, limits: Limits) -> Raw:
+    """The fields of an outline, or of a part of its candidates, held to the contract. Raises RequestError naming part, candidate, field, rule."""
     candidates, own = asked.candidates, {"id", form.bid}
     if own & form.candidate:  # a field of the contract that is called as one of the ranking's own: those win
         candidates = [{name: c[name] for name in c.keys() - own} for c in candidates]
@@ -154,7 +159,7 @@ def parse(payload: Any, form: Form, limits: Limits, defaults: AuctionRules) -> R
     raw |= _read_candidates(candidates, form, limits)
     if form.position is not None:
         raw[form.position] = filled(form.contract.inputs[form.position], len(candidates))
-    return Ranking(asked, raw)
+    return raw
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +200,7 @@ def answer(
     }
 
 
-def _shared(payload: dict[str, Any], form: Form) -> dict[str, Any]:
+def _shared(payload: dict[str, Any], form: RankingForm) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in ("user", "context"):
         values = payload.get(part, {})
@@ -208,19 +213,19 @@ def _shared(payload: dict[str, Any], form: Form) -> dict[str, Any]:
                 raise RequestError(
                     f"`{part}`: field `{name}` belongs to a candidate; give it with each of them",
                     field=name,
-                    path=part + places.step(name),
+                    path=part + error_paths.step(name),
                 )
             if name in found:
                 raise RequestError(
                     f"field `{name:.100}` is given under `user` and under `context`; keep one",
                     field=name,
-                    path=part + places.step(name),
+                    path=part + error_paths.step(name),
                 )
         found |= values
     return found
 
 
-def _candidates(candidates: Any, form: Form, limits: Limits) -> list[dict[str, Any]]:
+def _candidates(candidates: Any, form: RankingForm, limits: Limits) -> list[dict[str, Any]]:
     if not isinstance(candidates, list):
         raise MalformedRequest(
             f"`candidates` must be a list of objects; got {type(candidates).__name__}: {_EXAMPLE}",
@@ -299,11 +304,13 @@ def _rules(payload: dict[str, Any], defaults: AuctionRules) -> AuctionRules:
 
 
 def _of_candidate(number: int, name: str, words: str) -> RequestError:
-    path = f"candidates[{number}]{places.step(name)}"
+    path = f"candidates[{number}]{error_paths.step(name)}"
     return RequestError(f"candidate {number}: {words}", field=name, row=number, path=path)
 
 
-def _read_shared(payload: Mapping[str, Any], shared: Mapping[str, Any], form: Form, limits: Limits) -> Raw:
+def _read_shared(
+    payload: Mapping[str, Any], shared: Mapping[str, Any], form: RankingForm, limits: Limits
+) -> Raw:
     """The fields of user and context as raw tensors of one row. The contract's words speak of a row; there is none to the caller."""
     try:
         raw = columns_of_rows([shared], form.contract, only=form.shared)
@@ -314,19 +321,19 @@ def _read_shared(payload: Mapping[str, Any], shared: Mapping[str, Any], form: Fo
         known = form.contract.fields.get(name)
         home = "user" if known is not None and known.role in (Role.USER, Role.SEQUENCE) else "context"
         words = f"user and context: {str(error).removeprefix('row 0, ')}"
-        path = places.of_member(given or home, error)
+        path = error_paths.of_member(given or home, error)
         raise type(error)(words, field=error.field, item=error.item, path=path) from None
     return raw
 
 
-def _read_candidates(candidates: list[dict[str, Any]], form: Form, limits: Limits) -> Raw:
+def _read_candidates(candidates: Sequence[Mapping[str, Any]], form: RankingForm, limits: Limits) -> Raw:
     """The fields of the candidates as raw tensors. The contract's words speak of rows, which are candidates here."""
     try:
-        fields = form.candidate - {form.position}
-        raw = columns_of_rows(candidates, form.contract, only=fields, beside=("id", form.bid))
+        wanted = form.candidate - {form.position}
+        raw = columns_of_rows(candidates, form.contract, only=wanted, beside=("id", form.bid))
         check_strings(raw, limits)
     except RequestError as error:
         words = str(error).replace("row ", "candidate ", 1)
-        path = places.of_row("candidates", error)
+        path = error_paths.of_row("candidates", error)
         raise type(error)(words, field=error.field, row=error.row, item=error.item, path=path) from None
     return raw

@@ -17,6 +17,7 @@ import grpc
 import numpy as np
 
 from clickmill.contract import FeatureContract
+from serving.caller import FROM_RANKER
 from serving.features.breaker import Breaker, BreakerPolicy
 from serving.in_service import Raw, Scores
 from serving.refusals import PredictorUnavailable
@@ -72,29 +73,27 @@ class V2:
 
         request = infer_request(raw, self._name)
         request.parameters["signature_name"].string_param = signature
-        answer = self._stub.ModelInfer(request, timeout=timeout)
+        answer = self._stub.ModelInfer(request, timeout=timeout, metadata=FROM_RANKER)
         buffers = zip(answer.outputs, answer.raw_output_contents, strict=True)
         return {output.name: np.frombuffer(buffer, np.float32) for output, buffer in buffers}
 
 
 class TfServing:
-    """TensorFlow Serving's Predict, as TF Serving answers it over a bundle's `model/`, and our own runtime too. Imports TensorFlow."""
+    """TensorFlow Serving's Predict, as TF Serving answers it over a bundle's `model/`, and our own runtime too."""
 
     def __init__(self, channel: grpc.Channel, model_name: str) -> None:
-        from tensorflow_serving.apis import prediction_service_pb2_grpc
+        from serving.tf_messages import prediction_service_pb2_grpc
 
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self._name = model_name
 
     def ask(self, raw: Raw, signature: str, timeout: float) -> Mapping[str, np.ndarray]:
         """As `Asked.ask` says."""
-        import tensorflow as tf
-
-        from clickmill.bundle.warmup import predict_request
+        from serving.tf_tensors import predict_request, to_array
 
         request = predict_request(raw, model_name=self._name, signature=signature)
-        answer = self._stub.Predict(request, timeout=timeout)
-        return {name: tf.make_ndarray(answer.outputs[name]) for name in answer.outputs}
+        answer = self._stub.Predict(request, timeout=timeout, metadata=FROM_RANKER)
+        return {name: to_array(answer.outputs[name]) for name in answer.outputs}
 
 
 PROTOCOLS: dict[str, Callable[[grpc.Channel, str], Asked]] = {"grpc-v2": V2, "tf-serving": TfServing}

@@ -1,4 +1,4 @@
-"""The way of a request through the endpoint: in at the gate, read and checked, scored alone or in company, in time or not at all."""
+"""The way of a request through the endpoint: admitted, read and checked, scored alone or in company, in time or not at all."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
+from serving.admission import Admission
 from serving.batcher import Batcher, BatchSettings
 from serving.concurrency import ShedPolicy
-from serving.gate import Gate
 from serving.lanes import Lanes
 from serving.predictor import BundleModel, Question, Reply
 from serving.stages import Record, Stage, Stages, lap, timed
@@ -34,14 +34,14 @@ class Scheduler:
         """`record` gets the timeline of each finished request: traces, where they are on."""
         self._model, self._lanes = model, lanes
         self.stages = Stages(model.metrics, model.name, record)
-        self.gate = Gate(model.metrics, model.name, shed, timeout_seconds)
+        self.admission = Admission(model.metrics, model.name, shed, timeout_seconds)
         together = batch is not None and batch.rows > 0
         self._batcher = Batcher(model, batch, max(1, lanes.threads)) if batch and together else None
 
     async def answer(
         self, size: int, deadline: float | None, ask: Callable[..., Question[Reply]], *arguments: Any
     ) -> Reply:
-        """Reply to the request of `size` bytes that `ask(*arguments)` reads; `deadline` is one of the gate's.
+        """Reply to the request of `size` bytes that `ask(*arguments)` reads; `deadline` is one of the admission's.
 
         Raises what `ask` raises, Overloaded, DeadlinePassed and NotFinite.
         """
@@ -53,10 +53,10 @@ class Scheduler:
         batcher = self._batcher
         if batcher is None:
             return await self.run(size, deadline, lambda: self._model.answer(asked()))
-        with self.gate.admit(deadline) as begin:
+        with self.admission.admit(deadline) as begin:
             came = time.perf_counter()
             await asyncio.sleep(0)  # see `run`
-            if self.gate.count == 1:  # nobody to share a run with, so no thread to change to
+            if self.admission.count == 1:  # nobody to share a run with, so no thread to change to
 
                 def alone() -> Reply:
                     begin()
@@ -69,30 +69,46 @@ class Scheduler:
 
     @contextlib.asynccontextmanager
     async def inside(self, deadline: float | None) -> AsyncIterator[Callable[[], None]]:
-        """For work in several steps, each of them on its lane by `step`: gives what is called where the first one begins.
+        """For work in several steps, on their lanes by `first_step` and `step`: gives what is called where the first one begins.
 
         Raises Overloaded, and what it gives DeadlinePassed.
         """
-        with self.gate.admit(deadline) as begin:
+        with self.admission.admit(deadline) as begin:
             came = time.perf_counter()
 
             def begun() -> None:
                 begin()
                 lap(Stage.WAIT, came, time.perf_counter())
 
-            if self.gate.policy is not None:
+            if self.admission.policy is not None:
                 await asyncio.sleep(0)  # see `run`
             yield begun
 
-    async def step(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
-        """`work(*arguments)` on the lane of a request of `size` bytes that is inside. Raises what it raises."""
+    async def first_step(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
+        """`work(*arguments)`, which calls what `inside` gave, on the lane of a request of `size` bytes. Raises what it raises."""
         return await self._lanes.run(size, work, *arguments)
+
+    async def step(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
+        """A further step. Its wait counts as that for the first one does: admission would not see a queue that stands before the second."""
+        came = time.perf_counter()
+
+        def begun() -> Result:
+            now = time.perf_counter()
+            self.admission.waited(now - came)
+            lap(Stage.WAIT, came, now)
+            return work(*arguments)
+
+        return await self._lanes.run(size, begun)
+
+    def on_the_loop(self, size: int) -> bool:
+        """Whether a step of `size` bytes is made on the event loop."""
+        return self._lanes.on_the_loop(size)
 
     async def run(
         self, size: int, deadline: float | None, work: Callable[..., Result], *arguments: Any
     ) -> Result:
         """`work(*arguments)` on its lane, alone. Raises what it raises, Overloaded and DeadlinePassed."""
-        with self.gate.admit(deadline) as begin:
+        with self.admission.admit(deadline) as begin:
             came = time.perf_counter()
 
             def begun() -> Result:
@@ -100,7 +116,7 @@ class Scheduler:
                 lap(Stage.WAIT, came, time.perf_counter())
                 return work(*arguments)
 
-            if self.gate.policy is not None:
+            if self.admission.policy is not None:
                 # whoever came with this one gets inside first and is counted; else the loop would score them one by one, unseen
                 await asyncio.sleep(0)
             return await self._lanes.run(size, begun)

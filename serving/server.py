@@ -29,7 +29,6 @@ from serving.batcher import BatchSettings
 from serving.concurrency import ShedPolicy
 from serving.engines import EngineChoice, loader
 from serving.front import Front
-from serving.greeting import greeting
 from serving.grpc_server import BundleServicer, GrpcServer
 from serving.http_protocol import BoundedHead
 from serving.kserve_parts import kserve
@@ -40,9 +39,10 @@ from serving.prediction_log import LogSettings
 from serving.predictor import BundleModel
 from serving.ranker import Ranker
 from serving.ranker_settings import RankerSettings
-from serving.remote import Predictor
+from serving.remote_predictor import RemotePredictor
 from serving.scheduler import Scheduler
 from serving.standby import first_standby
+from serving.startup_message import startup_message
 from serving.tf_grpc import TfServices
 from serving.traces import Traces
 from serving.watcher import BundleFolder, Loaded, StoreFolder, Watcher, source_at
@@ -78,13 +78,14 @@ def serve(
     features: str | None = None,
     ranking: RankerSettings | Mapping[str, Any] | None = None,
     experiment: Path | None = None,
-    predictor: Predictor | Mapping[str, Any] | None = None,
+    predictor: RemotePredictor | Mapping[str, Any] | None = None,
     prediction_log: Path | None = None,
     log_events: str | None = None,
     log_settings: LogSettings | None = None,
     log_salt: Salt | None = None,
     traces: str | None = None,
     trace_share: float = 1.0,
+    grpc_connection_seconds: float = 60.0,
     drain_seconds: float = 0.0,
     grace_seconds: float = 30.0,
     announce: Announce = _to_stderr,
@@ -115,6 +116,7 @@ def serve(
             much, `log_salt` hashes personal fields, without which such a contract is refused.
         traces: where spans of requests go: `console`, or the URL of an OTLP/HTTP collector; None makes none.
         trace_share: share of the requests that is traced, of those whose caller does not say.
+        grpc_connection_seconds: age at which a gRPC connection is asked to go, so that its client finds new replicas; 0 for never.
         drain_seconds: how long to go on answering after SIGTERM while saying not ready, for load balancers to notice.
         grace_seconds: how long requests in flight may take to finish.
         announce: gets the lines for the person who started it.
@@ -139,7 +141,7 @@ def serve(
         grpc_number = ports.claim(host, grpc_port, "--grpc-port")
         model = BundleModel(name, limits=limits)
         model.log = open_sinks(name, prediction_log, log_events, settings, log_salt, model.metrics)
-        scorer = Predictor.model_validate(predictor) if predictor else None
+        scorer = RemotePredictor.model_validate(predictor) if predictor else None
         scheduler = Scheduler(
             model,
             scorer.lanes() if scorer else Lanes(threads),
@@ -152,7 +154,16 @@ def serve(
             model, scheduler, RankerSettings.model_validate(ranking or {}), features, experiment
         )
         server = BundleServer(
-            model, host, sock, grpc_number, grace_seconds, drain_seconds, scheduler, ranker, announce
+            model,
+            host,
+            sock,
+            grpc_number,
+            grace_seconds,
+            drain_seconds,
+            scheduler,
+            ranker,
+            announce,
+            grpc_connection_seconds,
         )
         watcher = Watcher(
             model,
@@ -189,6 +200,7 @@ class BundleServer(kserve.ModelServer):
         scheduler: Scheduler,
         ranker: Ranker,
         announce: Announce,
+        connection_seconds: float,
     ) -> None:
         super().__init__(
             http_port=sock.getsockname()[1],
@@ -206,6 +218,7 @@ class BundleServer(kserve.ModelServer):
         self.dataplane = app.BundleDataPlane(model_registry=self.registered_models)
         self._model, self._host, self._sock = model, host, sock
         self._drain_seconds, self._announce = drain_seconds, announce
+        self._connection_seconds = connection_seconds
         self._scheduler, self._ranker = scheduler, ranker
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -261,7 +274,14 @@ class BundleServer(kserve.ModelServer):
         servicer = BundleServicer(self.dataplane, self._model, self._scheduler)
         # its messages come with TensorFlow, which only a graph needs
         tensorflow = TfServices(self._model, self._scheduler).handlers() if self.runs_the_graph else ()
-        rpc = GrpcServer(servicer, tensorflow, self._host, self.grpc_port, max_bytes=limits.max_body_bytes)
+        rpc = GrpcServer(
+            servicer,
+            tensorflow,
+            self._host,
+            self.grpc_port,
+            max_bytes=limits.max_body_bytes,
+            connection_seconds=self._connection_seconds,
+        )
         with self._signals(http):
             await rpc.start()
             serving = asyncio.create_task(http.serve(sockets=[self._sock]))
@@ -301,7 +321,7 @@ class BundleServer(kserve.ModelServer):
     def _greeting(self) -> str:
         host, name = _in_url(self._host), self._model.name
         url, target = f"http://{host}:{self.http_port}", f"{host}:{self.grpc_port}"
-        return greeting(
+        return startup_message(
             name, url, target, self._model.in_service, self.watcher.path, graph=self.runs_the_graph
         )
 

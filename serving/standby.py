@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clickmill import contract as contracts
 from clickmill.contract import FeatureContract
 from clickmill.errors import BundleCorrupt, ClickmillError
-from serving.ranking import Form
+from serving.ranking import RankingForm
 
 if TYPE_CHECKING:
     from clickmill.bundle import Priors
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class Standby:
     """Of one bundle."""
 
-    form: Form
+    form: RankingForm
     priors: Priors
     digest: str
     version: str
@@ -30,7 +30,7 @@ class Standby:
     @classmethod
     def of(cls, contract: FeatureContract, priors: Priors, digest: str, version: str) -> Standby:
         """From a bundle's parts."""
-        return cls(Form.of(contract), priors, digest, version)
+        return cls(RankingForm.of(contract), priors, digest, version)
 
 
 def read_standby(folder: Path) -> Standby | None:

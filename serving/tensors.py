@@ -57,14 +57,14 @@ class _Rule(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Form:
+class TensorForm:
     """What a contract asks of tensors, looked up once per bundle: the contract derives it anew at each question."""
 
     inputs: dict[str, ContractField]
     ignored: frozenset[str]
 
     @classmethod
-    def of(cls, contract: FeatureContract) -> Form:
+    def of(cls, contract: FeatureContract) -> TensorForm:
         """The form of a contract."""
         inputs = contract.inputs
         return cls(inputs, frozenset(contract.columns) - inputs.keys())
@@ -86,7 +86,7 @@ class Form:
 
 def to_raw(
     tensors: Sequence[NamedTensor],
-    form: Form,
+    form: TensorForm,
     limits: Limits,
     *,
     datatype_names: Mapping[str, str] = MappingProxyType({}),

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from clickmill.metric_names import RANKER
+from serving.caller import protocol_of
 from serving.predictor import BundleModel
 from serving.refusals import NotOffered, details_of, is_fault, metadata_of, refusal_of
 from serving.scheduler import Scheduler
@@ -38,7 +40,10 @@ class TfServices:
 
     def __init__(self, model: BundleModel, scheduler: Scheduler) -> None:
         self._model, self._scheduler = model, scheduler
-        self._seconds = model.metrics.request_seconds.labels(model.name, PROTOCOL)
+        self._seconds = {
+            protocol: model.metrics.request_seconds.labels(model.name, protocol)
+            for protocol in (PROTOCOL, RANKER)
+        }
         self._in_flight = model.metrics.in_flight.labels(model.name)
 
     def handlers(self) -> tuple[Any, ...]:
@@ -73,7 +78,7 @@ class TfServices:
             try:
                 _ = self._model.in_service  # before the protocol, which would import TensorFlow on the loop
                 ask = getattr(self._protocol, method)
-                deadline = self._scheduler.gate.deadline(context.time_remaining())
+                deadline = self._scheduler.admission.deadline(context.time_remaining())
                 message = await self._scheduler.answer(len(data), deadline, ask, data)
             except Exception as error:
                 await self._abort(error, context)
@@ -81,7 +86,7 @@ class TfServices:
             finally:
                 self._in_flight.dec()
             context.set_trailing_metadata(tuple(message.headers.items()))
-            self._seconds.observe(time.perf_counter() - start)
+            self._seconds[protocol_of(context, PROTOCOL)].observe(time.perf_counter() - start)
             return message.body
 
         async def timed(data: bytes, context: Any) -> bytes:
@@ -122,7 +127,8 @@ class TfServices:
         refusal = refusal_of(error)
         if is_fault(error):
             log.error("%s request failed", PROTOCOL, exc_info=error)
-        self._model.metrics.rejected.labels(self._model.name, PROTOCOL, refusal.reason).inc()
+        protocol = protocol_of(context, PROTOCOL)
+        self._model.metrics.rejected.labels(self._model.name, protocol, refusal.reason).inc()
         await context.abort(grpc.StatusCode[refusal.grpc], details_of(error), metadata_of(error))
 
 

@@ -35,20 +35,26 @@ def _without_tensorflow() -> Iterator[None]:
 
 
 with _without_tensorflow():
+    from tensorflow.core.example import example_pb2
     from tensorflow.core.framework import tensor_pb2, types_pb2
     from tensorflow_serving.apis import (
         classification_pb2,
         get_model_metadata_pb2,
         get_model_status_pb2,
+        model_service_pb2_grpc,
         predict_pb2,
+        prediction_service_pb2_grpc,
         regression_pb2,
     )
 
 __all__ = [
     "classification_pb2",
+    "example_pb2",
     "get_model_metadata_pb2",
     "get_model_status_pb2",
+    "model_service_pb2_grpc",
     "predict_pb2",
+    "prediction_service_pb2_grpc",
     "regression_pb2",
     "tensor_pb2",
     "types_pb2",

@@ -25,7 +25,7 @@ from clickmill.bundle.export import RANKING, SIGNATURE
 from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError
 from clickmill.features.sides import shared_fields
-from serving import places, tf_examples, tf_tensors
+from serving import error_paths, tf_examples, tf_tensors
 from serving.predictor import BundleModel, InService, Question, Scores
 from serving.ranked_tensors import to_request
 from serving.refusals import MalformedRequest, UnknownModel, UnknownSignature
@@ -76,7 +76,7 @@ class TfProtocol:
             else:
                 raw, rows = to_raw(named, served.form, limits, datatype_names=tf_tensors.DT_NAME)
         except RequestError as error:
-            error.path = places.of_map(error)
+            error.path = error_paths.of_map(error)
             raise
 
         def reply(scores: Scores) -> Message:
@@ -187,7 +187,7 @@ class TfProtocol:
         try:
             raw = tf_examples.to_raw(rows, served.scorer.contract, self._model.limits)
         except RequestError as error:
-            error.path = places.of_example(request.input.WhichOneof("kind"), error)
+            error.path = error_paths.of_example(request.input.WhichOneof("kind"), error)
             raise
         return served, raw, len(rows)
 

@@ -16,15 +16,19 @@ from typing import Any
 import numpy as np
 
 from clickmill.errors import RequestTooLarge
+from clickmill.features.texts import Column
 from serving.limits import Limits
 from serving.named_tensor import NamedTensor, objects
 from serving.refusals import MalformedRequest
-from serving.tf_messages import tensor_pb2, types_pb2
+from serving.tf_messages import predict_pb2, tensor_pb2, types_pb2
 
 DT_NAME: dict[str, str] = {"BYTES": "DT_STRING", "INT64": "DT_INT64", "FP32": "DT_FLOAT", "BOOL": "DT_BOOL"}
 """What V2's datatypes are called here."""
 
 DT: dict[str, int] = {kind: types_pb2.DataType.Value(name) for kind, name in DT_NAME.items()}
+
+_DATATYPE = {"O": "BYTES", "S": "BYTES", "i": "INT64", "f": "FP32", "b": "BOOL"}
+"""By the kind of a numpy type."""
 
 _READ: dict[int, tuple[str, str, Any]] = {
     DT["BYTES"]: ("BYTES", "string_val", None),
@@ -52,12 +56,33 @@ def from_protos(inputs: Mapping[str, Any], limits: Limits) -> list[NamedTensor]:
     return [_tensor(name, proto) for name, proto in inputs.items()]
 
 
-def to_proto(values: np.ndarray) -> Any:
-    """Scores (n,) as TF Serving writes them: DT_FLOAT in `float_val`, which clients read without decoding."""
-    proto = tensor_pb2.TensorProto(dtype=DT["FP32"])
-    proto.tensor_shape.dim.add(size=len(values))
-    proto.float_val.extend(values.astype(np.float32, copy=False).tolist())
+def to_array(proto: Any) -> np.ndarray:
+    """The values of one proto, in its shape: object arrays of bytes for DT_STRING. Raises MalformedRequest as `from_protos`."""
+    tensor = _tensor("", proto)
+    return np.asarray(tensor.values).reshape(tensor.shape)
+
+
+def to_proto(values: Column) -> Any:
+    """An array of any datatype of a contract as a proto; DT_FLOAT in `float_val` as TF Serving writes its scores, which clients read
+    without decoding."""
+    array = np.asarray(values)
+    datatype = _DATATYPE[array.dtype.kind]
+    proto = tensor_pb2.TensorProto(dtype=DT[datatype])
+    for side in array.shape:
+        proto.tensor_shape.dim.add(size=side)
+    _, attribute, dtype = _READ[DT[datatype]]
+    flat = array.ravel() if dtype is None else array.ravel().astype(dtype, copy=False)
+    getattr(proto, attribute).extend(flat.tolist())
     return proto
+
+
+def predict_request(raw: Mapping[str, Column], *, model_name: str, signature: str) -> Any:
+    """A PredictRequest over raw tensors."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = model_name, signature
+    for name, values in raw.items():
+        request.inputs[name].CopyFrom(to_proto(values))
+    return request
 
 
 def _shape(proto: Any) -> tuple[int, ...]:

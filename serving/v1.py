@@ -11,7 +11,7 @@ from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError, RequestTooLarge
 from clickmill.features.requests import columns_of_rows
 from clickmill.features.texts import Column, Texts
-from serving import places
+from serving import error_paths
 from serving.limits import Limits
 from serving.refusals import MalformedRequest
 
@@ -40,7 +40,7 @@ def rows_of(payload: Any, limits: Limits) -> list[dict[str, Any]]:
         first = min(unknown)
         raise MalformedRequest(
             f"unknown key `{first:.100}` beside `instances`; remove it",
-            path=places.step(first).removeprefix("."),
+            path=error_paths.step(first).removeprefix("."),
         )
     if payload.get("signature_name", _SIGNATURE) != _SIGNATURE:
         raise MalformedRequest(
@@ -80,7 +80,7 @@ def read(
         raw = columns_of_rows(rows, contract)
         check_strings(raw, limits)
     except RequestError as error:
-        error.path = places.of_row("instances", error)
+        error.path = error_paths.of_row("instances", error)
         raise
     return rows, raw
 

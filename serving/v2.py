@@ -17,12 +17,12 @@ import orjson
 
 from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError
-from serving import places
+from serving import error_paths
 from serving.limits import Limits
 from serving.named_tensor import NamedTensor, from_buffers, from_list
 from serving.ranked_tensors import Sides, to_request
 from serving.refusals import MalformedRequest
-from serving.tensors import DATATYPE, Form, to_raw
+from serving.tensors import DATATYPE, TensorForm, to_raw
 from serving.v1 import parse_json
 
 OUTPUTS = ("pctr", "logit")
@@ -88,7 +88,7 @@ def parse(body: bytes, json_length: int | None) -> Inference:
 
 
 def checked(
-    tensors: list[NamedTensor], form: Form | Sides, limits: Limits, *, data: str = ""
+    tensors: list[NamedTensor], form: TensorForm | Sides, limits: Limits, *, data: str = ""
 ) -> tuple[dict[str, np.ndarray], int]:
     """Raw tensors and the number of rows, by `tensors.to_raw`, or of candidates, by `to_request`; what they raise gets its path in the
     request.
@@ -100,7 +100,7 @@ def checked(
             return to_request(tensors, form, limits)
         return to_raw(tensors, form, limits)
     except RequestError as error:
-        error.path = places.of_tensor([tensor.name for tensor in tensors], error, data)
+        error.path = error_paths.of_tensor([tensor.name for tensor in tensors], error, data)
         raise
 
 

@@ -45,25 +45,31 @@ class Outcome:
     candidates: np.ndarray
     """(k,) int64: which of the request's candidates."""
     ecpm: np.ndarray
-    """(k,) float64, currency per thousand impressions, not increasing."""
+    """(k,) float64, currency per thousand impressions; not increasing, unless another order was asked for."""
     price: np.ndarray
     """(k,) float64, currency per click, never above the bid."""
 
 
-def hold(pctr: np.ndarray, bid: np.ndarray, rules: AuctionRules) -> Outcome:
+def hold(pctr: np.ndarray, bid: np.ndarray, rules: AuctionRules, score: np.ndarray | None = None) -> Outcome:
     """Sell the slots of one request. pctr (n,), bid (n,) in currency per click; n may be 0.
 
     Equal eCPMs keep the order in which the candidates came. A candidate below the reserve, or worth nothing, is not shown, but one
     that is not shown for lack of a slot still sets the price of the last one that is. Raises DataError as `ecpm` does.
+
+    score (n,), where given, ranks instead of the eCPM, which still says who is worth showing and what it costs: the second price is then
+    the least bid that would have kept the candidate ahead, by eCPM, of everyone behind it. One that a score has lifted over candidates
+    worth more could not have bid that much and pays its bid; those it was lifted over pay what they would have paid without it in front.
     """
     value = ecpm(pctr, bid)
-    order = np.argsort(-value, kind="stable")
+    order = np.argsort(-value if score is None else -score, kind="stable")
     order = order[(value[order] >= rules.reserve) & (value[order] > 0)]
     shown = order[: rules.slots]
     bids = np.asarray(bid, np.float64)[shown]
     if rules.pricing is Pricing.FIRST:
         return Outcome(shown, value[shown], bids)
-    behind = np.append(value[order], rules.reserve)[1 : len(shown) + 1]
+    behind = np.append(value[order], rules.reserve)
+    if score is not None:
+        behind = np.maximum.accumulate(behind[::-1])[::-1]
     # Rounding may put the quotient a last digit above the bid.
-    price = np.minimum(behind / (1000.0 * np.asarray(pctr, np.float64)[shown]), bids)
+    price = np.minimum(behind[1 : len(shown) + 1] / (1000.0 * np.asarray(pctr, np.float64)[shown]), bids)
     return Outcome(shown, value[shown], price)

@@ -15,6 +15,18 @@ from clickmill.errors import BundleCorrupt, BundleError, RequestError
 from clickmill.features.texts import Column, Texts
 
 
+def whole_tensorflow() -> Any:
+    """The module `tensorflow`. Raises BundleError where all that is installed of it are its messages, as in the serving image."""
+    import tensorflow as tf
+
+    if not hasattr(tf, "Graph"):
+        raise BundleError(
+            "a SavedModel needs TensorFlow, of which only the messages are installed here: this image runs ONNX twins. Serve a bundle "
+            "that has one (`--engine twin`), or build the image with --build-arg TENSORFLOW=whole"
+        )
+    return tf
+
+
 class ClickGraph:
     """`graph(raw)` gives {"pctr": (n,), "logit": (n,)} float32, and so does `graph.rank(raw)` for the candidates of one request.
     Safe to call from many threads at once.
@@ -28,10 +40,9 @@ class ClickGraph:
         """`in_caller_thread` runs every operation on the thread that asks: an endpoint's choice, where handing a small request to
         TensorFlow's pool and back costs more than it gains (32 rows on 2 busy cores: p50 1.0 ms against 4.0).
 
-        Raises BundleCorrupt when the folder holds no SavedModel with our signature.
+        Raises BundleCorrupt when the folder holds no SavedModel with our signature, and BundleError as `whole_tensorflow` does.
         """
-        import tensorflow as tf
-
+        tf = whole_tensorflow()
         v1 = tf.compat.v1
         self._malformed: Any = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
         graph = tf.Graph()

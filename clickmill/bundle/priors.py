@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,16 @@ class Priors:
     """Name of the field that says who it is; None where the contract has none."""
     strength: float = STRONGEST
     """s: how many impressions the rate of all weighs in that of an ad."""
+    impressions: Mapping[str, float] = field(default_factory=dict)
+    """n_i by the id's text; empty in a bundle older than it."""
+
+    def expected_clicks(self, ids: Sequence[str | None]) -> np.ndarray | None:
+        """(n,) float64: clicks that the training log should hold of n ads, n_i ctr_i, 0 for one that it never showed. They say how well an ad
+        is known, whatever luck it had. None where the bundle does not say: no field names an ad, or it is an older one."""
+        if self.ad_field is None or not self.impressions:
+            return None
+        seen = np.array([0.0 if i is None else self.impressions.get(i, 0.0) for i in ids])
+        return seen * self.of(ids)[0]
 
     def of(self, ids: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
         """Rates (n,) float64 of n ads by the text of their ids, and which of them (n,) bool are the ad's own."""
@@ -86,7 +96,10 @@ def estimate(
     smoothed = (c + s * rate) / (n + s)
     most = np.argsort(-n, kind="stable")[:MOST_ADS]
     ids = sums["ad"].cast(pa.string()).take(pa.array(most)).to_pylist()
-    return Priors(rate, ad_field, dict(zip(ids, smoothed[most].tolist(), strict=True)), strength=s)
+    by_ad = dict(zip(ids, smoothed[most].tolist(), strict=True))
+    return Priors(
+        rate, ad_field, by_ad, strength=s, impressions=dict(zip(ids, n[most].tolist(), strict=True))
+    )
 
 
 def of_dataset(dataset: PreparedDataset) -> Priors:
@@ -145,6 +158,7 @@ def write(folder: Path, priors: Priors) -> None:
         {
             "ad": pa.array(list(priors.by_ad), pa.string()),
             "ctr": pa.array(list(priors.by_ad.values()), pa.float64()),
+            "impressions": pa.array([priors.impressions.get(ad) for ad in priors.by_ad], pa.float64()),
         },
     ).replace_schema_metadata({_HEAD: json.dumps(head)})
     pq.write_table(table, folder / PRIORS, compression="zstd")
@@ -158,8 +172,11 @@ def read(folder: Path) -> Priors | None:
     try:
         table = pq.read_table(path)
         head = json.loads(table.schema.metadata[_HEAD])
-        by_ad = dict(zip(table["ad"].to_pylist(), table["ctr"].to_pylist(), strict=True))
-        return Priors(head["click_rate"], head["ad_field"], by_ad, head["user_field"], head["strength"])
+        ads = table["ad"].to_pylist()
+        by_ad = dict(zip(ads, table["ctr"].to_pylist(), strict=True))
+        counts = table["impressions"].to_pylist() if "impressions" in table.column_names else []
+        seen = {ad: n for ad, n in zip(ads, counts, strict=False) if n is not None}
+        return Priors(head["click_rate"], head["ad_field"], by_ad, head["user_field"], head["strength"], seen)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise BundleCorrupt(f"{path}: cannot be read as click rates: {error}") from error
 

@@ -29,6 +29,7 @@ from clickmill.command import (
     run,
     serve,
     serve_ranker,
+    serve_router,
     sweep,
     train,
 )
@@ -68,6 +69,7 @@ app.command("demo", rich_help_panel="Start here")(demo.demo)
 app.command("run", rich_help_panel="Start here")(run.run)
 app.command("serve", rich_help_panel="Endpoint")(serve.serve)
 app.command("serve-ranker", rich_help_panel="Endpoint")(serve_ranker.serve_ranker)
+app.command("serve-router", rich_help_panel="Endpoint")(serve_router.serve_router)
 app.command("capacity", rich_help_panel="Endpoint")(capacity.capacity)
 app.command("predict", rich_help_panel="Endpoint")(predict.predict)
 app.add_typer(features.app, name="features", rich_help_panel="Endpoint")

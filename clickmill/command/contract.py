@@ -57,9 +57,10 @@ def check(
             }
         )
         return
-    table_ = Table(
-        "field", "role", "dtype", "encoding", "legal", "default", "owner", box=None, pad_edge=False
-    )
+    table_ = Table(box=None, pad_edge=False)
+    table_.add_column("field", overflow="fold", min_width=max(map(len, loaded.fields)))
+    for title in ("role", "dtype", "encoding", "legal", "default", "owner"):
+        table_.add_column(title)
     for name, field in loaded.fields.items():
         legal = ""
         if field.range:
@@ -72,9 +73,16 @@ def check(
         default = "required" if field.required else "" if field.default is None else str(field.default)
         table_.add_row(name, field.role, field.dtype or "derived", kind, legal, default, field.owner or "")
     result.print(table_)
-    words.print(f"{contract}: sound; {len(loaded.features)} features, digest {loaded.digest[:12]}")
-    if quality:
-        words.print(quality.message, markup=False)
+    words.print(
+        f"{contract}: sound; {len(loaded.features)} features, digest {loaded.digest[:12]}", soft_wrap=True
+    )
+    if quality and data:
+        words.print(quality.message, markup=False, soft_wrap=True)
+        words.print(
+            f"Next: clickmill run {' '.join(map(str, data))} --contract {contract}",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 @app.command()
@@ -141,5 +149,7 @@ def init(
         raise UsageError(f"{out} exists; choose another --out, or --force to overwrite it")
     out.write_text(drafted)
     words.print(
-        f"{out}: drafted; check roles and encodings, then `clickmill contract check {out} --data {file}`"
+        f"{out}: drafted. Read its roles and encodings, then: clickmill contract check {out} --data {file}",
+        markup=False,
+        soft_wrap=True,
     )

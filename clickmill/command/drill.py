@@ -56,8 +56,9 @@ def drill(
 ) -> None:
     """Put a fault into a running system on this machine, and see whether what must happen does.
 
-    Starts a release with servers, router, callers who click, live quality, and the real Prometheus and Alertmanager, which must be
-    installed. Ends with a timeline and a page. Ctrl-C stops everything it started.
+    Starts a release with servers, router, callers who click, live quality, and the real Prometheus and Alertmanager. Where those are not
+    installed it says so, the release machine has only its own checks, and drills that are about alerts cannot run. Ends with a timeline
+    and a page. Ctrl-C stops everything it started.
     [bold]clickmill drill list[/bold]   [bold]clickmill drill uncalibrated-bundle[/bold]
 
     [bold]Exit status[/bold]: 0 all as expected, 1 not as expected or it could not run, 2 wrong usage, 130 interrupted.
@@ -72,6 +73,10 @@ def drill(
     if not all_drills and fault not in drills.DRILLS:
         raise UsageError(f"there is no drill {fault!r}; there are {', '.join(drills.DRILLS)}")
     chosen = list(drills.DRILLS.values()) if all_drills else [drills.DRILLS[fault]]
+    left_out = (
+        [each for each in chosen if each.needs_alerts] if all_drills and drills.missing_programs() else []
+    )
+    chosen = [each for each in chosen if each not in left_out]
     # A supervisor's SIGTERM shall stop the children as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     cache = out / "made"
@@ -91,7 +96,10 @@ def drill(
         words.print(f"[bold]{page.resolve()}[/]", soft_wrap=True)
     if len(done) == 1 and open_page and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         typer.launch(str(next(iter(pages.values())).resolve()))
-    if not all(drilled.outcome.as_expected for drilled in done):
+    if left_out:
+        missing, names = " and ".join(drills.missing_programs()), ", ".join(each.name for each in left_out)
+        words.print(f"[yellow]not run, since {missing} is not installed[/]: {names}", soft_wrap=True)
+    if left_out or not all(drilled.outcome.as_expected for drilled in done):
         raise typer.Exit(1)
 
 
@@ -201,5 +209,6 @@ def _document(drilled: Drilled, page: Path) -> dict[str, object]:
         "lost": outcome.lost,
         "asked_again": outcome.asked_again,
         "paused_seconds": outcome.paused,
+        "not_installed": list(drilled.missing),
         "page": str(page),
     }

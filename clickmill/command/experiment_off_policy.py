@@ -7,20 +7,40 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clickmill.command.console import AsJson, print_facts, print_json, result
+from clickmill.command.console import AsJson, print_facts, print_json, result, words
 
 if TYPE_CHECKING:
     from clickmill.experiment.off_policy import LoggedRows, OffPolicyResult, OffPolicySettings
 
 
 def off_policy(
-    log: Annotated[Path, typer.Argument(help="Log of impressions, Parquet or CSV: a file or a folder.")],
-    propensity: Annotated[
-        str,
-        typer.Option(
-            help="Column: chance that the logging policy shows this ad in this place; or a list per place, as the simulated market's slot_chances."
+    log: Annotated[
+        Path,
+        typer.Argument(
+            help="Log of impressions, Parquet or CSV: a file or a folder. With --clicks: the prediction log of an endpoint that explores."
         ),
     ],
+    propensity: Annotated[
+        str | None,
+        typer.Option(
+            help="Column: chance that the logging policy shows this ad in this place; or a list per place, as the simulated market's slot_chances. "
+            "With --clicks: `propensity`."
+        ),
+    ] = None,
+    clicks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Click log to join with a prediction log: impression_id, click_time, perhaps price (then --reward revenue is there too). "
+            "The policy in question is `greedy` (no exploring) unless another is named."
+        ),
+    ] = None,
+    attribution: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="With --clicks: seconds after the prediction until which a click counts; younger predictions wait.",
+        ),
+    ] = 1_800.0,
     reward: Annotated[str, typer.Option(help="Column: click (0 or 1), or money per impression.")] = "click",
     target: Annotated[
         list[str] | None,
@@ -44,7 +64,7 @@ def off_policy(
     cluster: Annotated[
         str | None,
         typer.Option(
-            help="Column: rows with one value are not independent (request_id, user_id). Default: rows are."
+            help="Column: rows with one value are not independent (request_id, user_id). Default: rows are; with --clicks request_id."
         ),
     ] = None,
     model: Annotated[
@@ -70,6 +90,8 @@ def off_policy(
 
     `clickmill experiment off-policy random.csv.gz --propensity propensity_score --target-log bts.csv.gz --ad item_id --place position`
 
+    `clickmill experiment off-policy out/log --clicks out/clicks` says what `clickmill serve --explore` costs or brings at once, against not exploring.
+
     Each row is weighed by target / propensity: IPS and SNIPS; DM and DR beside them with a reward model (with --target-log and
     --target-uniform one is made of counts, cross-fitted). The verdict is better, worse or unknown, against the policy that wrote the log.
     Too few effective rows, heavy weights or ads that the log never shows make it unknown, and the reasons are printed.
@@ -89,8 +111,15 @@ def off_policy(
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or "settings"
         raise UsageError(f"--{where.replace('_', '-')}: {problem['msg']}") from error
+    if clicks is not None:
+        propensity, cluster = propensity or "propensity", cluster or "request_id"
+        if not target and target_log is None and not target_uniform:
+            target = ["greedy"]
+    if propensity is None:
+        raise UsageError("which column has the chance of what was shown? Give --propensity COLUMN")
     policies = _policies(
         log,
+        None if clicks is None else (clicks, attribution),
         propensity,
         reward,
         target or [],
@@ -115,6 +144,7 @@ def off_policy(
 
 def _policies(
     log: Path,
+    clicks: tuple[Path, float] | None,
     propensity: str,
     reward: str,
     targets: list[str],
@@ -127,11 +157,13 @@ def _policies(
     model_target: str | None,
     seed: int,
 ) -> dict[str, LoggedRows]:
+    from datetime import timedelta
+
     import numpy as np
 
     from clickmill.errors import UsageError
     from clickmill.experiment.off_policy import LoggedRows, Shares, cell_rates, shares
-    from clickmill.experiment.off_policy.reading import chances, columns, numbers
+    from clickmill.experiment.off_policy.reading import chances, clicked, columns, numbers
 
     if (target_log is not None or uniform) and ad is None:
         raise UsageError(
@@ -146,7 +178,15 @@ def _policies(
             "--model-target belongs to one --target; give one, without --target-log or --target-uniform"
         )
     asked = [reward, propensity, *targets, *filter(None, [ad, place, cluster, model, model_target])]
-    frame = columns(log, asked)
+    if clicks is None:
+        frame = columns(log, asked)
+    else:
+        joined = clicked(log, clicks[0], asked, attribution=timedelta(seconds=clicks[1]))
+        frame = joined.frame
+        if joined.without:
+            words.print(
+                f"left out, as no explorer showed them: {joined.without:,} impressions without a propensity"
+            )
     common: dict[str, Any] = {
         "reward": numbers(frame, reward),
         "propensity": chances(frame, propensity, place),

@@ -50,8 +50,8 @@ def size(
 ) -> None:
     """Print rows, parameters and bytes of a model before any of its memory is taken.
 
-    Without --data it is an upper bound: every vocabulary has [bold]max_size[/bold] values. Bytes are those of the arrays; TensorFlow and
-    the batches come on top.
+    Without --data it is an upper bound: every vocabulary has [bold]max_size[/bold] values. "in training" is the weights, the optimizers'
+    state and 4 bytes per row that count how often the train split names it; TensorFlow and the batches come on top.
     """
     from clickmill import contract as contracts
     from clickmill.training import TrainingConfig
@@ -75,6 +75,7 @@ def size(
             "parameters": found.parameters,
             "weight_bytes": found.weight_bytes,
             "optimizer_bytes": found.optimizer_bytes,
+            "checkpoint_bytes": found.checkpoint_bytes,
             "training_bytes": found.training_bytes,
             "export_bytes": found.export_bytes,
         }
@@ -100,6 +101,7 @@ def size(
             "  elsewhere": found.dense_parameters + found.other_parameters,
             "weights": in_bytes(found.weight_bytes),
             "optimizer state": in_bytes(found.optimizer_bytes),
+            "a checkpoint": in_bytes(found.checkpoint_bytes),
             "in training": in_bytes(found.training_bytes),
             "exported": in_bytes(found.export_bytes) + (" and vocabularies" if data is None else ""),
         },

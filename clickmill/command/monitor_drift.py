@@ -16,7 +16,7 @@ from clickmill.command.console import AsJson, print_json, result, words
 from clickmill.command.settings import nested, typed
 
 if TYPE_CHECKING:
-    from monitoring.drift import Looker, Retrain, RetrainingDecision, WindowDrift
+    from monitoring.drift import DriftChecker, Retrain, RetrainingDecision, WindowDrift
 
 _COLOURS = {"same": "green", "sound": "green", "drifted": "red", "broken": "red", "unknown": "yellow"}
 
@@ -49,6 +49,14 @@ def drift(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /metrics.")] = 9107,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     every: Annotated[float, typer.Option(min=1, help="Seconds between looks.")] = 3600.0,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="With --once: also push the figures to a Pushgateway, since a job ends before Prometheus comes: "
+            "http://pushgateway:9091/metrics/job/NAME, a NAME for each endpoint.",
+        ),
+    ] = None,
     retrain: Annotated[
         str | None,
         typer.Option(
@@ -86,8 +94,17 @@ def drift(
         )
     if log is not None and not log.is_dir():
         raise UsageError(f"--log {log}: no such folder")
+    if push is not None and not once:
+        raise UsageError("--push goes with --once; a monitor that goes on is scraped at its /metrics")
+    group = drifts.PushGroup.at(push) if push is not None else None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be made a folder ({error.strerror})") from error
+    if not os.access(out, os.W_OK):
+        raise UsageError(f"--out {out}: may not be written to")
     salt = os.environ.get("CLICKMILL_LOG_SALT")
-    looker = drifts.Looker(
+    checker = drifts.DriftChecker(
         drifts.Bundles(store), chosen, out, Salt(salt.encode()) if salt is not None else None
     )
     answering = None
@@ -95,21 +112,24 @@ def drift(
         trainer = drifts.LocalTrainer(shlex.split(retrain), out / "trainings")
         answering = drifts.Retrain(trainer, policy)
     if once:
-        found, decision = drifts.look_once(
-            looker,
+        found, decision = drifts.check_once(
+            checker,
             drifts.DriftCollector(),
             datetime.now(UTC),
             log_folder=log,
             impressions=impressions,
             retrain=answering,
+            push=group,
         )
         _print(found, decision, out, json)
+        if not found and log is not None:
+            words.print(_nothing_in(log, chosen.window_hours), markup=False)
         return
-    _watch(looker, log, impressions, answering, port=port, host=host, every=every)
+    _watch(checker, log, impressions, answering, port=port, host=host, every=every)
 
 
 def _watch(
-    looker: Looker,
+    checker: DriftChecker,
     log: Path | None,
     impressions: list[str] | None,
     answering: Retrain | None,
@@ -127,14 +147,16 @@ def _watch(
 
     def told(found: list[WindowDrift], decision: RetrainingDecision | None) -> None:
         for window in found:
+            why = f" ({'; '.join(window.reasons)})" if window.reasons else ""
             words.print(
-                f"{window.end:%H:%M:%S} {window.bundle[:8]} {window.drift}, {window.quality}: {window.rows:,} rows"
+                f"{window.end:%H:%M:%S} {window.bundle[:8]} {window.drift}, {window.quality}: {window.rows:,} rows{why}",
+                markup=False,
             )
         if decision is not None:
             words.print(f"training: {'started' if decision.start else 'no'}: {decision.reason}")
 
     drifts.watch(
-        looker,
+        checker,
         port=port,
         host=host,
         every=every,
@@ -153,7 +175,7 @@ def _print(found: list[WindowDrift], decision: RetrainingDecision | None, out: P
         return
     from rich.table import Table
 
-    from monitoring.drift import Measure
+    from monitoring.drift import Measure, place_of
 
     distances = (Measure.WASSERSTEIN, Measure.JENSEN_SHANNON, Measure.PSI)
     shares = (Measure.MISSING, Measure.NEW)
@@ -176,12 +198,26 @@ def _print(found: list[WindowDrift], decision: RetrainingDecision | None, out: P
             table.add_row(field.field, *verdicts, *figures, "; ".join(field.reasons))
         if window.fields:
             result.print(table)
-    if not found:
-        words.print("no row in the window: is the log written, and is drift.window_hours long enough?")
-    else:
-        words.print(f"report of each window: {out}/<end>-<bundle>/report.html")
+        words.print(f"report: {place_of(out, window)}/report.html", markup=False)
     if decision is not None:
         words.print(f"training: {'started' if decision.start else 'none'}: {decision.reason}", markup=False)
+
+
+def no_file_of_a_log(folder: Path) -> str:
+    """What to look for when a prediction log has no file."""
+    return (
+        f"{folder} holds no file of a prediction log (day=*/*.parquet): is it the folder of clickmill serve --prediction-log? "
+        "An endpoint that is asked writes one at least every minute."
+    )
+
+
+def _nothing_in(log: Path, hours: float) -> str:
+    from clickmill.prediction_log import log_files
+
+    files = log_files(log)
+    if not files:
+        return no_file_of_a_log(log)
+    return f"no row of the last {hours:g} h in {log}; its newest file is {files[-1]}. Is the endpoint asked? A longer window: --set drift.window_hours=HOURS"
 
 
 def _coloured(verdict: str) -> str:

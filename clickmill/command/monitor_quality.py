@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from clickmill.command.console import AsJson, print_json, result, show, words
 from clickmill.command.settings import nested, typed
 
 if TYPE_CHECKING:
-    from monitoring.live import Look, Reference, TakenIn
+    from monitoring.live import Ingested, Look, Reference
 
 
 def quality(
@@ -67,12 +68,14 @@ def quality(
         if folder is not None and not folder.is_dir():
             raise UsageError(f"{option} {folder}: no such folder")
     if once:
-        with live.Joined(state, chosen) as joined:
+        with live.LabelJoin(state, chosen) as joined:
             look, taken = live.look(joined, log, clicks, datetime.now(UTC))
         references = live.references(store) if store else []
         if store and not references:
             words.print(f"--store {store} holds no bundle yet: nothing to hold the figures against")
         _print(look, taken, references, json)
+        for hint in _hints(look, taken, log, clicks, chosen.slices):
+            words.print(hint, markup=False)
         return
     stop = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
@@ -83,7 +86,7 @@ def quality(
     live.watch(chosen, log, clicks, state, port=port, host=host, every=every, stop=stop, store=store)
 
 
-def _print(look: Look, taken: TakenIn, references: list[Reference], json: bool) -> None:
+def _print(look: Look, taken: Ingested, references: list[Reference], json: bool) -> None:
     from dataclasses import asdict
 
     from monitoring.live import measured
@@ -91,23 +94,23 @@ def _print(look: Look, taken: TakenIn, references: list[Reference], json: bool) 
     on_test = {reference.digest: reference for reference in references}
     found = [
         {
-            "bundle": slot.bundle,
-            "field": slot.field,
-            "value": slot.value,
+            "bundle": slice_.bundle,
+            "field": slice_.field,
+            "value": slice_.value,
             "window_seconds": window,
             **asdict(figures),
-            "test_normalized_entropy": on_test[slot.bundle].normalized_entropy
-            if slot.bundle in on_test
+            "test_normalized_entropy": on_test[slice_.bundle].normalized_entropy
+            if slice_.bundle in on_test
             else None,
         }
-        for window, slot, figures in measured(look)
+        for window, slice_, figures in measured(look)
     ]
     if json:
         print_json({"at": look.at, "taken_in": asdict(taken), "quality": found})
         return
     from rich.table import Table
 
-    for window in look.slots:
+    for window in look.slices:
         table = Table(box=None, pad_edge=False, title=f"window of {window:g} s", title_justify="left")
         for title in ("bundle", "slice"):
             table.add_column(title, no_wrap=True)
@@ -124,15 +127,42 @@ def _print(look: Look, taken: TakenIn, references: list[Reference], json: bool) 
         result.print(table)
     words.print(
         f"read {taken.impressions:,} impressions, {taken.without_impression:,} predictions without an impression id, "
+        f"{taken.fallbacks:,} impressions ranked by a fallback, "
         f"{taken.clicks:,} clicks, {taken.incomplete_clicks:,} clicks without id or time"
     )
     for reason in taken.unreadable:
         words.print("[yellow]unreadable[/]", reason)
-    if not found:
-        words.print(
+
+
+def _hints(look: Look, taken: Ingested, log: Path, clicks: Path, slices: Sequence[str]) -> Iterator[str]:
+    """What is likely wrong with what was given, a sentence each."""
+    from clickmill.command.monitor_drift import no_file_of_a_log
+    from clickmill.prediction_log import log_files
+    from monitoring.live import MISSING, click_files
+
+    if not log_files(log):
+        yield no_file_of_a_log(log)
+        return
+    if not click_files(clicks):
+        yield f"{clicks} holds no click file: .parquet, .csv, .jsonl or .json, directly in the folder"
+    judged = [slice for slices_of_window in look.slices.values() for slice in slices_of_window]
+    if not judged:
+        yield (
             "no impression can be judged yet: attribution window and lateness "
             "(live.attribution_seconds, live.lateness_seconds) are not over"
         )
+    elif taken.clicks and not any(slice.labelled.clicks for slice in judged):
+        yield (
+            f"{taken.clicks:,} clicks were read and none is of an impression that is judged: are the impression ids of both logs the same, "
+            "and click_time in UTC?"
+        )
+    for name in slices:
+        values = {slice.value for slice in judged if slice.field == name}
+        if values == {MISSING}:
+            yield (
+                f"live.slices: no prediction has a value of {name}: is it a field of the contract, and does the endpoint log values "
+                "(clickmill serve --log-features values)?"
+            )
 
 
 def _three(value: float | None) -> str:

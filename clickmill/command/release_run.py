@@ -20,6 +20,7 @@ from clickmill.errors import UsageError
 
 if TYPE_CHECKING:
     from clickmill.bundle import Store
+    from monitoring.release import Tls
 
 TOKEN = "CLICKMILL_ALERT_TOKEN"
 
@@ -41,6 +42,16 @@ def run(
     admin_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the console, /alerts, /release and /metrics.")
     ] = 9106,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Certificate of the admin port (PEM); it then speaks https.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+    client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="Whoever asks the admin port must show a certificate of this authority (PEM), and the token besides."
+        ),
+    ] = None,
     every: Annotated[float, typer.Option(min=0.05, help="Seconds between steps.")] = 1.0,
     settings: Annotated[
         list[str] | None,
@@ -68,6 +79,7 @@ def run(
     labels = typed("live", live.LiveSettings, chosen["live"])
     if clicks is not None and not clicks.is_dir():
         raise UsageError(f"--clicks {clicks}: no such folder")
+    tls = _tls(tls_cert, tls_key, client_ca)
     models = Store(store)
     first = models.latest_deployed()
     if first is None:
@@ -85,7 +97,7 @@ def run(
     with ExitStack() as stack:
         joined = None
         if clicks is not None:
-            joined = stack.enter_context(live.Joined(home / "live.duckdb", labels))
+            joined = stack.enter_context(live.LabelJoin(home / "live.duckdb", labels))
         target = stack.enter_context(
             LocalTarget(
                 lambda digest: _folder(models, digest),
@@ -100,7 +112,7 @@ def run(
         )
         runner = releases.Runner(
             journal,
-            releases.Observations(home / "observations.json"),
+            releases.Observations(home / "observations.json", watch_seconds=policy.watch_seconds),
             target,
             policy,
             inbox=inbox,
@@ -121,11 +133,25 @@ def run(
                 quality=lambda: runner.quality,
                 servers=lambda: target.servers,
             )
-            stack.enter_context(_listening(app, host, admin_port))
-            words.print(f"console, alerts and metrics on http://{host}:{admin_port}")
+            stack.enter_context(releases.listening(app, host, admin_port, tls))
+            scheme = "http" if tls is None else "https"
+            words.print(f"console, alerts and metrics on {scheme}://{host}:{admin_port}")
         else:
             words.print(f"no {TOKEN} in the environment: no alerts are taken and the admin port stays shut")
         _loop(runner, models, target, every, stop, stepped)
+
+
+def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:
+    """Raises UsageError for half of the options, and for files that can't be used."""
+    from monitoring.release import Tls
+
+    if cert is None or key is None:
+        if (cert, key, client_ca) != (None, None, None):
+            raise UsageError("--tls-cert and --tls-key go together, and --client-ca needs both")
+        return None
+    tls = Tls(cert, key, client_ca)
+    tls.check()
+    return tls
 
 
 def _loop(
@@ -156,26 +182,3 @@ def _folder(models: Store, digest: str) -> Path:
             f"bundle {digest[:12]} is no longer in {models.root}; put it back, it may have to serve again"
         )
     return models.path(version)
-
-
-class _listening:  # noqa: N801 - used like a function
-    """An application on a port, on a thread of its own."""
-
-    def __init__(self, app: Any, host: str, port: int) -> None:
-        import uvicorn
-
-        self._server = uvicorn.Server(
-            uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
-        )
-        self._thread = threading.Thread(target=self._server.run, name="admin", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-        while not self._server.started:
-            if not self._thread.is_alive():
-                raise UsageError("the admin port is taken; choose another with --admin-port")
-            time.sleep(0.02)
-
-    def __exit__(self, *raised: object) -> None:
-        self._server.should_exit = True
-        self._thread.join()

@@ -159,7 +159,10 @@ def _telling(bars: Bars) -> Callable[[StepEvent], None]:
 
 def facts(result: RunResult) -> dict[str, Any]:
     """What a person wants to know first, and where to look next."""
-    deployed = f"version {result.version} in {result.store}" if result.version is not None else "no"
+    if result.version is None:
+        deployed = "no; the bundle still scores files: clickmill predict FILE --bundle BUNDLE"
+    else:
+        deployed = f"version {result.version} in {result.store}; next: clickmill serve {result.store}"
     return {
         "decision": result.decision,
         "because": result.reasons[0],
@@ -168,6 +171,7 @@ def facts(result: RunResult) -> dict[str, Any]:
         **{name: value for name, value in result.metrics.items() if isinstance(value, int | float)},
         "deployed": deployed,
         "bundle": result.best,
+        "prepared dataset": result.dataset,
         "model card": result.card,
         "data quality": result.quality_report,
         "report": result.report,

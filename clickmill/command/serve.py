@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from clickmill.command.answer_log import LogEvents, LogFeatures, LogShare, PredictionLog, logging
 from clickmill.command.serve_settings import take_settings
 
 
@@ -29,6 +29,14 @@ def serve(
     grpc_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of gRPC (V2 and TF Serving's); 0 takes a free one.")
     ] = 8081,
+    grpc_connection_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds after which a gRPC connection is asked to go, without a failed call: a balancer that chooses by connection, such as "
+            "a Kubernetes Service, shows a client new replicas only then. 0: connections stay.",
+        ),
+    ] = 60.0,
     watch_seconds: Annotated[
         float, typer.Option(min=0.1, help="How often to look for a newer bundle, in seconds.")
     ] = 2.0,
@@ -92,6 +100,23 @@ def serve(
             help="YAML of an experiment: rankings are split by its arms, answered by their rules, and logged with their arm (docs/experiments.md).",
         ),
     ] = None,
+    explore: Annotated[
+        Literal["off", "thompson", "ucb"],
+        typer.Option(
+            rich_help_panel="Rankings",
+            help="Try ads that the bundle hardly knows, by a draw (which the prediction log can be judged by) or by an upper bound; pCTR and "
+            "prices stay the model's. clickmill experiment off-policy reads what is logged (docs/auctions.md).",
+        ),
+    ] = "off",
+    explore_budget: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel="Rankings",
+            min=0,
+            max=0.5,
+            help="Share of expected revenue that --explore may give up.",
+        ),
+    ] = 0.001,
     feature_wait_ms: Annotated[
         float,
         typer.Option(
@@ -157,38 +182,10 @@ def serve(
             help="Seconds within which a body must arrive; a slower one is answered 408.",
         ),
     ] = 10.0,
-    prediction_log: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel="Logs and traces",
-            help="Folder to log answers in, as Parquet files by day: request, time, bundle, pCTR and features. Personal fields are hashed "
-            "with the salt in CLICKMILL_LOG_SALT (16 to 64 bytes). Default: nothing is logged.",
-        ),
-    ] = None,
-    log_events: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel="Logs and traces",
-            help="URL of a broker to send answers to as CloudEvents, in the format of KServe's logger. Personal fields are hashed as in "
-            "--prediction-log. Default: none are sent.",
-        ),
-    ] = None,
-    log_share: Annotated[
-        float,
-        typer.Option(
-            rich_help_panel="Logs and traces",
-            min=1e-6,
-            max=1,
-            help="Share of the requests that is logged, decided by their id.",
-        ),
-    ] = 1.0,
-    log_features: Annotated[
-        Literal["values", "digest", "nothing"],
-        typer.Option(
-            rich_help_panel="Logs and traces",
-            help="What is logged of the features: their values, a digest of them, or nothing.",
-        ),
-    ] = "values",
+    prediction_log: PredictionLog = None,
+    log_events: LogEvents = None,
+    log_share: LogShare = 1.0,
+    log_features: LogFeatures = "values",
     traces: Annotated[
         str | None,
         typer.Option(
@@ -292,11 +289,7 @@ def serve(
         print_json(describe(contract_of(path), model_name=model_name, limits=limits))
         return
     from clickmill.command.tensorflow_start import start_tensorflow
-    from clickmill.prediction_log import Kept, Salt
-    from serving.prediction_log import LogSettings
     from serving.server import serve as serve_forever
-
-    salt = os.environ.get("CLICKMILL_LOG_SALT")
 
     if (
         engine != "twin" and path.is_dir()
@@ -309,6 +302,7 @@ def serve(
         host=host,
         http_port=http_port,
         grpc_port=grpc_port,
+        grpc_connection_seconds=grpc_connection_seconds,
         watch_seconds=watch_seconds,
         threads=threads,
         batch_rows=batch_rows,
@@ -322,12 +316,10 @@ def serve(
             "feature_wait_ms": feature_wait_ms,
             "feature_cache_seconds": feature_cache_seconds,
             "score_cache_seconds": score_cache_seconds,
+            "exploration": None if explore == "off" else {"explorer": explore, "cost": explore_budget},
         },
         limits=limits,
-        prediction_log=prediction_log,
-        log_events=log_events,
-        log_settings=LogSettings(share=log_share, features=Kept(log_features)),
-        log_salt=Salt(salt.encode()) if salt else None,
+        **logging(prediction_log, log_events, log_share, log_features),
         traces=traces,
         trace_share=trace_share,
         engine=engine,

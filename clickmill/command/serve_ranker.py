@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from clickmill.command.answer_log import LogEvents, LogFeatures, LogShare, PredictionLog, logging
+
 
 def serve_ranker(
     path: Annotated[
@@ -28,7 +30,7 @@ def serve_ranker(
         typer.Option(
             "--protocol",
             "--predictor_protocol",
-            help="How the predictor is asked: KServe's V2 (`clickmill serve`), or TensorFlow Serving's Predict, which imports TensorFlow here.",
+            help="How the predictor is asked: KServe's V2 (`clickmill serve`), or TensorFlow Serving's Predict.",
         ),
     ] = "grpc-v2",
     model_name: Annotated[
@@ -72,6 +74,17 @@ def serve_ranker(
             help="YAML of an experiment: rankings are split by its arms, answered by their rules, and logged with their arm (docs/experiments.md).",
         ),
     ] = None,
+    explore: Annotated[
+        Literal["off", "thompson", "ucb"],
+        typer.Option(
+            help="Try ads that the bundle hardly knows, by a draw (which the prediction log can be judged by) or by an upper bound; pCTR and "
+            "prices stay the model's. clickmill experiment off-policy reads what is logged (docs/auctions.md).",
+        ),
+    ] = "off",
+    explore_budget: Annotated[
+        float,
+        typer.Option(min=0, max=0.5, help="Share of expected revenue that --explore may give up."),
+    ] = 0.001,
     feature_wait_ms: Annotated[
         float, typer.Option(min=0.1, help="Most milliseconds a ranking waits for the feature store.")
     ] = 5.0,
@@ -106,6 +119,10 @@ def serve_ranker(
     watch_seconds: Annotated[
         float, typer.Option(min=0.1, help="How often to look for a newer bundle, in seconds.")
     ] = 2.0,
+    prediction_log: PredictionLog = None,
+    log_events: LogEvents = None,
+    log_share: LogShare = 1.0,
+    log_features: LogFeatures = "values",
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM while saying not ready.")
     ] = 0.0,
@@ -114,7 +131,7 @@ def serve_ranker(
 
     POST /v1/models/NAME:rank as `clickmill serve` has it: looks features up, asks the predictor once with user and context given once,
     holds the auction. When the predictor is down, slow or not there yet, click rates answer. The names with underscores are those that
-    KServe gives a transformer.
+    KServe gives a transformer. Log here and not at the predictor what an experiment is judged by: the predictor knows neither arm nor auction.
     """
     from serving.server import contract_of
     from serving.server import serve as serve_forever
@@ -135,6 +152,7 @@ def serve_ranker(
             "feature_wait_ms": feature_wait_ms,
             "feature_cache_seconds": feature_cache_seconds,
             "score_cache_seconds": score_cache_seconds,
+            "exploration": None if explore == "off" else {"explorer": explore, "cost": explore_budget},
         },
         predictor={
             "target": predictor,
@@ -142,5 +160,6 @@ def serve_ranker(
             "protocol": protocol,
             "at_once": at_once,
         },
+        **logging(prediction_log, log_events, log_share, log_features),
         drain_seconds=drain_seconds,
     )

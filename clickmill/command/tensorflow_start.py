@@ -12,6 +12,7 @@ def start_tensorflow() -> None:
 
     TF_CPP_MIN_LOG_LEVEL does not reach the notes written before TensorFlow's logging is up (oneDNN, CUDA not found), so
     the file descriptor of stderr is turned aside for that time. When the import fails, what was written is shown.
+    Raises BundleError where only TensorFlow's messages are installed.
     """
     if "tensorflow" in sys.modules:
         return
@@ -20,9 +21,9 @@ def start_tensorflow() -> None:
     with tempfile.TemporaryFile() as aside:
         os.dup2(aside.fileno(), 2)
         try:
-            import tensorflow as tf
+            from clickmill.bundle.graph import whole_tensorflow
 
-            tf.config.list_physical_devices("GPU")
+            whole_tensorflow().config.list_physical_devices("GPU")
         except BaseException:
             os.dup2(kept, 2)
             aside.seek(0)

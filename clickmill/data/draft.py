@@ -193,7 +193,9 @@ def _guess(column: ColumnFacts, role: Role | None, facts: FileFacts) -> _Guess |
     name = column.name.lower()
     if re.fullmatch(_METADATA, name):
         return _metadata(
-            dtype, "By its name nothing that is known before the click, or nothing a model should see."
+            dtype,
+            "Not a model input: by its name (a propensity, a price paid, a note, a URL) it is not known before the click, or tells how the "
+            "log was made rather than what was shown.",
         )
     if dtype is Dtype.TIMESTAMP:
         return _metadata(dtype, "A time besides the event time.")
@@ -279,7 +281,9 @@ def _encoding(column: ColumnFacts, dtype: Dtype, facts: FileFacts) -> tuple[Enco
         why = "by its name" if coded else "by their small number"
         return _categorical(column, facts), f"{seen} Whole numbers taken for codes {why}."
     span = column.span or (0.0, 0.0)
-    described = f"{span[0]:g} to {span[1]:g}, three quarters below {column.upper_quartile or 0:g}."
+    described = (
+        f"{span[0]:g} to {span[1]:g}, three quarters of the values at most {column.upper_quartile or 0:g}."
+    )
     if span[0] >= 0 and span[1] > 10 * max(column.upper_quartile or 0, 1):
         return Log1p(), described + " A long tail, hence the logarithm."
     return Standardize(), described

@@ -164,7 +164,9 @@ def _look(sums: UserSums, look: int, users: list[dict[str, int]]) -> Look:
 
 
 def _any_time_p(spec: ExperimentSpec, users: list[dict[str, int]]) -> float:
-    return sample_ratio.any_time([list(counts.values()) for counts in users], list(spec.weights.values()))
+    return sample_ratio.always_valid_p(
+        [list(counts.values()) for counts in users], list(spec.weights.values())
+    )
 
 
 def _sample_ratio(sums: UserSums, users: list[dict[str, int]]) -> SampleRatio:
@@ -174,7 +176,7 @@ def _sample_ratio(sums: UserSums, users: list[dict[str, int]]) -> SampleRatio:
     return SampleRatio(
         users=counts,
         expected={arm: weight * sum(counts.values()) for arm, weight in spec.weights.items()},
-        chi_square_p=sample_ratio.once(list(counts.values()), list(spec.weights.values())),
+        chi_square_p=sample_ratio.chi_square_p(list(counts.values()), list(spec.weights.values())),
         any_time_p=p,
         sound=sound,
         suspects=() if sound else _suspects(sums),
@@ -187,7 +189,7 @@ def _suspects(sums: UserSums) -> tuple[Suspect, ...]:
     for column in spec.slices:
         for value, arms in sums.by_value(column).items():
             counts = {name: arms[name].n if name in arms else 0 for name in spec.arms}
-            p = sample_ratio.once(list(counts.values()), list(spec.weights.values()))
+            p = sample_ratio.chi_square_p(list(counts.values()), list(spec.weights.values()))
             found.append((p, column, value, counts))
     if not found:
         return ()

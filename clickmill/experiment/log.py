@@ -80,7 +80,8 @@ def joined(
 
     predictions: files of the prediction log, with the arm and the values of `spec.unit` and of the slices among its features (hashed or
     not). clicks: files with impression_id and click_time, and `price`, what the click earned, where revenue is measured. Only predictions
-    with an impression id count; of several clicks on one the first does. Raises UnreadableData without a file, SchemaMismatch for a field that the log does not keep.
+    with an impression id count; of several clicks on one the first does. What a fallback showed counts in its user's arm like all else: arms are
+    compared by what their users got (intention to treat), and an arm that overloads its endpoint has that to answer for. Raises UnreadableData without a file, SchemaMismatch for a field that the log does not keep.
     """
     shown = _files(predictions, (".parquet",))
     scan = f"read_parquet([{', '.join(quoted(path) for path in shown)}], hive_partitioning = false, union_by_name = true)"

@@ -1,6 +1,6 @@
 """Did every arm get the users it should have? When not, something drops or doubles users by arm, and no figure of the experiment counts.
 
-`once` is Pearson's chi-square, for one look. `evidence` may be looked at any time: the Bayes factor of a Dirichlet over the arms'
+`chi_square_p` is Pearson's chi-square, for one look. `log_bayes_factor` may be looked at any time: the Bayes factor of a Dirichlet over the arms'
 shares against the planned ones, a martingale when the split is sound, so that by Ville's inequality its inverse is an always-valid
 p-value (Lindon, Malek, "Anytime-Valid Inference for Multinomial Count Data", NeurIPS 2022).
 
@@ -20,10 +20,10 @@ CONCENTRATION = 1_000.0
 """Standard deviation of the shares tried for two even arms: 1.6 points. Faults of that size are found first."""
 
 
-def once(counts: Sequence[int], weights: Sequence[float]) -> float:
+def chi_square_p(counts: Sequence[int], weights: Sequence[float]) -> float:
     """p-value of Pearson's chi-square. counts: users by arm; weights: planned shares, adding up to 1.
 
-    >>> round(once([5_000, 5_300], [0.5, 0.5]), 4)
+    >>> round(chi_square_p([5_000, 5_300], [0.5, 0.5]), 4)
     0.0031
     """
     from scipy.stats import chisquare  # type: ignore[import-untyped]
@@ -32,10 +32,10 @@ def once(counts: Sequence[int], weights: Sequence[float]) -> float:
     return float(chisquare(k, w * k.sum()).pvalue) if k.sum() else 1.0
 
 
-def evidence(counts: Sequence[int], weights: Sequence[float]) -> float:
+def log_bayes_factor(counts: Sequence[int], weights: Sequence[float]) -> float:
     """ln E of the counts so far: above ln(1 / alpha) the split is called broken, at whatever look.
 
-    >>> evidence([0, 0], [0.5, 0.5])
+    >>> log_bayes_factor([0, 0], [0.5, 0.5])
     0.0
     """
     from scipy.special import gammaln  # type: ignore[import-untyped]
@@ -51,13 +51,13 @@ def evidence(counts: Sequence[int], weights: Sequence[float]) -> float:
     return float(beta - (k * np.log(w)).sum())
 
 
-def any_time(looks: Sequence[Sequence[int]], weights: Sequence[float]) -> float:
+def always_valid_p(looks: Sequence[Sequence[int]], weights: Sequence[float]) -> float:
     """Always-valid p-value after these looks, each the users by arm so far; 1 before the first.
 
-    >>> any_time([[100, 100], [5_000, 5_000], [5_000, 6_000]], [0.5, 0.5]) < 1e-6
+    >>> always_valid_p([[100, 100], [5_000, 5_000], [5_000, 6_000]], [0.5, 0.5]) < 1e-6
     True
     """
-    most = max((evidence(counts, weights) for counts in looks), default=0.0)
+    most = max((log_bayes_factor(counts, weights) for counts in looks), default=0.0)
     return min(math.exp(-most), 1.0)
 
 
@@ -70,4 +70,4 @@ def _checked(counts: Sequence[int], weights: Sequence[float]) -> tuple[np.ndarra
     return k, w
 
 
-__all__ = ["any_time", "evidence", "once"]
+__all__ = ["always_valid_p", "chi_square_p", "log_bayes_factor"]

@@ -91,7 +91,7 @@ class Served(BaseModel):
     """Digest of the bundle that answers, or its beginning where no other begins so; None for the one that serves anyway. Of several
     bundles `clickmill experiment run` serves each."""
     rules: dict[str, Any] = Field(default_factory=dict)
-    """Auction rules that differ from the house's, such as {reserve: 0.5}."""
+    """Auction rules that differ from the house's, such as {reserve: 0.5}; and {exploration: {explorer: thompson}} (docs/auctions.md)."""
     description: str = ""
     """For people."""
 

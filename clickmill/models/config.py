@@ -22,7 +22,8 @@ class EmbeddingConfig(ModelConfig):
     """Models that give each field a vector."""
 
     dim: int = Field(default=8, ge=1, le=1024)
-    """Width of the embedding. Memory in training is 8 bytes times rows times this (weights and Adagrad's accumulators)."""
+    """Width of the embedding. Memory in training is 8 bytes times rows times this (weights and Adagrad's accumulators), and 4 bytes per row that count
+    how often the train split names it."""
     deviation: float = Field(default=0.05, gt=0, le=1)
     """Standard deviation of the initial vectors. Small, so that an id nobody has clicked yet says little; not tiny, because a
     product of two vectors learns at a pace given by their lengths."""

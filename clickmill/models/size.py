@@ -25,6 +25,8 @@ PER_WEIGHT = {"adagrad": 1, "adam": 2, "table_adam": 2, "ftrl": 2}
 """Numbers that the trainer's optimizers keep per weight of a table (training.row_optimizers) ..."""
 PER_ROW = {"adagrad": 0, "adam": 1, "table_adam": 0, "ftrl": 0}
 """... and per row. Other weights are Adam's, two numbers each."""
+COUNTS_PER_ROW = 1
+"""Numbers per row, however many tables: how often the train split names it, by which `l2` is spread (training.distinct.times_named)."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,15 @@ class SizeEstimate:
         return FLOAT * (per_row * self.table_rows + PER_WEIGHT["adam"] * self.dense_parameters)
 
     @property
-    def training_bytes(self) -> int:
-        """What a run holds, and one checkpoint writes: weights and the optimizers' state. Batches come on top."""
+    def checkpoint_bytes(self) -> int:
+        """What a checkpoint writes: weights and the optimizers' state."""
         return self.weight_bytes + self.optimizer_bytes
+
+    @property
+    def training_bytes(self) -> int:
+        """What a run holds in memory: weights, the optimizers' state, and the count of each row's occurrences in the train split. Batches
+        come on top."""
+        return self.checkpoint_bytes + (FLOAT * COUNTS_PER_ROW * self.table_rows if self.widths else 0)
 
     @property
     def export_bytes(self) -> int:

@@ -5,7 +5,17 @@ May import `clickmill.features`, `clickmill.contract` and `clickmill.errors`; py
 
 from clickmill.prediction_log.files import LogFolder, log_files
 from clickmill.prediction_log.personal import Salt
-from clickmill.prediction_log.rows import Answered, Kept, check_salt, to_table
+from clickmill.prediction_log.rows import Answered, Chances, Kept, check_salt, to_table
 from clickmill.prediction_log.sampling import is_kept
 
-__all__ = ["Answered", "Kept", "LogFolder", "Salt", "check_salt", "is_kept", "log_files", "to_table"]
+__all__ = [
+    "Answered",
+    "Chances",
+    "Kept",
+    "LogFolder",
+    "Salt",
+    "check_salt",
+    "is_kept",
+    "log_files",
+    "to_table",
+]

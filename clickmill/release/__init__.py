@@ -5,7 +5,19 @@ May import `clickmill.models`, `calibration`, `features`, `evaluation`, `data`, 
 `errors` only.
 """
 
-from clickmill.release.evidence import Alert, Arm, Evidence, Labelled, Period, Shadowed, Smoke, Traffic
+from clickmill.release.evidence import (
+    Alert,
+    Arm,
+    Compared,
+    Evidence,
+    Labelled,
+    Paired,
+    Period,
+    Shadowed,
+    Smoke,
+    Traffic,
+    Watched,
+)
 from clickmill.release.gate import Scores, judge
 from clickmill.release.gate_decision import Basis, Check, GateDecision, Verdict
 from clickmill.release.gate_policy import GatePolicy
@@ -13,14 +25,17 @@ from clickmill.release.journal import Entry, Journal
 from clickmill.release.machine import MACHINE, Decision, decide, freeze, propose, resume, roll_back, withdraw
 from clickmill.release.release import Freeze, Phase, Quarantined, Release, Split
 from clickmill.release.release_policy import ReleasePolicy
+from clickmill.release.shares import SHARES, Shares
 from clickmill.release.target import Seen, Target, TargetFailed
 
 __all__ = [
     "MACHINE",
+    "SHARES",
     "Alert",
     "Arm",
     "Basis",
     "Check",
+    "Compared",
     "Decision",
     "Entry",
     "Evidence",
@@ -29,6 +44,7 @@ __all__ = [
     "GatePolicy",
     "Journal",
     "Labelled",
+    "Paired",
     "Period",
     "Phase",
     "Quarantined",
@@ -37,12 +53,14 @@ __all__ = [
     "Scores",
     "Seen",
     "Shadowed",
+    "Shares",
     "Smoke",
     "Split",
     "Target",
     "TargetFailed",
     "Traffic",
     "Verdict",
+    "Watched",
     "decide",
     "freeze",
     "judge",

@@ -103,6 +103,65 @@ class Shadowed(BaseModel):
     """Sum of the squared differences."""
 
 
+class Paired(BaseModel):
+    """Requests that the promoted bundle and the last good one got at the same moment: a sample, at most so many a second.
+
+    What stops the machine, or the network, stops both; what is the bundle's own stops only it. Who is late with a sign of life, or sheds
+    load, has the traffic to blame and not the bundle, since the other one gets little of it: that is no failure here.
+    """
+
+    model_config = _FROZEN
+
+    requests: int = Field(default=0, ge=0)
+    """All."""
+    only_promoted: int = Field(default=0, ge=0)
+    """Of them: the promoted bundle failed, the last good one did not."""
+    only_last_good: int = Field(default=0, ge=0)
+    """Of them: the other way round."""
+
+    @model_validator(mode="after")
+    def _parts_within_the_whole(self) -> Paired:
+        if self.only_promoted + self.only_last_good > self.requests:
+            raise ValueError(
+                f"only_promoted ({self.only_promoted}) and only_last_good ({self.only_last_good}) must add up to at most "
+                f"requests ({self.requests})"
+            )
+        return self
+
+
+class Watched(BaseModel):
+    """The promoted bundle in one period since its promotion."""
+
+    model_config = _FROZEN
+
+    traffic: Traffic = Traffic()
+    """What it answered. From a target that makes no pairs, errors are those of the server's own making only."""
+    paired: Paired | None = None
+    """None: the target makes no pairs."""
+
+
+class Compared(BaseModel):
+    """Impressions that the promoted bundle and the last good one both predicted, judged by the same clicks."""
+
+    model_config = _FROZEN
+
+    promoted: Labelled = Labelled()
+    """The promoted bundle's predictions."""
+    last_good: Labelled = Labelled()
+    """The last good bundle's."""
+    difference: float = 0.0
+    """Sum of the promoted bundle's log loss - the last good one's, nats."""
+    difference_squares: float = Field(default=0.0, ge=0)
+    """Sum of the squared differences."""
+
+    @model_validator(mode="after")
+    def _the_same_impressions(self) -> Compared:
+        one, two = self.promoted.impressions, self.last_good.impressions
+        if one != two:
+            raise ValueError(f"both must have predicted the same impressions; got {one} and {two}")
+        return self
+
+
 class Smoke(BaseModel):
     """Golden predictions replayed on the candidate's own endpoint."""
 
@@ -140,13 +199,15 @@ class Evidence(BaseModel):
     """One per period of shadowing."""
     canary: tuple[Period, ...] = ()
     """One per period of shared traffic, over all steps."""
-    watch: tuple[Arm, ...] = ()
-    """The promoted bundle since its promotion."""
+    watch: tuple[Watched, ...] = ()
+    """The promoted bundle in the last `watch_seconds` of the policy."""
+    compared: Compared | None = None
+    """Its labels beside the last good bundle's; None where that one is not asked."""
     alerts: tuple[Alert, ...] = ()
     """Only those whose action is a rollback."""
 
 
-Sums = TypeVar("Sums", Traffic, Labelled)
+Sums = TypeVar("Sums", Traffic, Labelled, Paired)
 
 
 def total(kind: type[Sums], parts: Iterable[Sums]) -> Sums:
@@ -159,4 +220,17 @@ def total(kind: type[Sums], parts: Iterable[Sums]) -> Sums:
     return kind(**{name: sum(getattr(part, name) for part in found) for name in kind.model_fields})
 
 
-__all__ = ["Alert", "Arm", "Evidence", "Labelled", "Period", "Shadowed", "Smoke", "Traffic", "total"]
+__all__ = [
+    "Alert",
+    "Arm",
+    "Compared",
+    "Evidence",
+    "Labelled",
+    "Paired",
+    "Period",
+    "Shadowed",
+    "Smoke",
+    "Traffic",
+    "Watched",
+    "total",
+]

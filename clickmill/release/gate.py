@@ -94,7 +94,7 @@ def judge(
         promote=verdict is Verdict.PASS,
         verdict=verdict,
         basis=basis,
-        summary=_summary(checks, basis, has_champion=champion is not None),
+        summary=_summary(checks, basis, evidence.too_few, has_champion=champion is not None),
         checks=tuple(checks),
         slices_unjudged=tuple(unjudged),
         rows=len(rows.y),
@@ -289,7 +289,7 @@ def _basis(checks: list[Check], verdict: Verdict, *, has_champion: bool) -> Basi
     return Basis.IMPROVEMENT if ne.high is not None and ne.high < 0 else Basis.NON_INFERIORITY
 
 
-def _summary(checks: list[Check], basis: Basis, *, has_champion: bool) -> str:
+def _summary(checks: list[Check], basis: Basis, too_few: str, *, has_champion: bool) -> str:
     if basis is Basis.IMPROVEMENT:
         ne = next(check for check in checks if check.name == "ne")
         return f"Promote: better than the champion. {_sentence(ne.reason)} All {len(checks)} checks passed."
@@ -307,6 +307,11 @@ def _summary(checks: list[Check], basis: Basis, *, has_champion: bool) -> str:
     failed = [check for check in stopped if check.verdict is Verdict.FAIL] or stopped
     stays = "the champion stays" if has_champion else "nothing is deployed"
     kind = "failed" if failed[0].verdict is Verdict.FAIL else "could not be judged"
+    if too_few and failed[0].verdict is Verdict.UNKNOWN:
+        return (
+            f"Refuse, {stays}: {len(failed)} of {len(checks)} checks {kind}. The test rows hold {too_few}. "
+            "Judge on more days of logs, or ask for less evidence by the policy's min_clicks."
+        )
     words = " ".join(f"{check.name}: {_sentence(check.reason)}" for check in failed[:3])
     more = f" And {len(stopped) - len(failed[:3])} more." if len(stopped) > len(failed[:3]) else ""
     return f"Refuse, {stays}: {len(failed)} of {len(checks)} checks {kind}. {words}{more}"

@@ -2,7 +2,8 @@
 
 Looked at after every interval for as long as the release lasts, so every interval here is a confidence sequence, and they share
 `alpha` (Bonferroni). Evidence adds up over all steps; nothing is forgotten when a step is passed. A check that the stable bundle
-fails too is UNKNOWN: a stalled click log or a full network is nobody's model.
+fails too is UNKNOWN: a stalled click log or a full network is nobody's model. After promotion the bundle before it, still warm, stands
+in for the second arm.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from clickmill.evaluation.confidence_sequences import Interval, bernoulli, mean_radius
-from clickmill.release.evidence import Arm, Labelled, Period, Shadowed, Smoke, Traffic, total
+from clickmill.release.evidence import (
+    Compared,
+    Labelled,
+    Paired,
+    Period,
+    Shadowed,
+    Smoke,
+    Traffic,
+    Watched,
+    total,
+)
 from clickmill.release.gate_decision import Check, Verdict
 from clickmill.release.release_policy import ReleasePolicy
 
@@ -44,7 +55,7 @@ def shadow_checks(periods: Sequence[Shadowed], policy: ReleasePolicy) -> list[Ch
     return [
         *_traffic_checks("shadow", traffic, None, policy),
         _calibration("shadow_calibration", labelled, None, policy),
-        _entropy("shadow_ne", difference, labelled, policy),
+        _entropy("shadow_ne", difference, labelled, policy.ne_margin, policy),
     ]
 
 
@@ -59,15 +70,56 @@ def canary_checks(periods: Sequence[Period], percent: int, policy: ReleasePolicy
         _enough(f"requests_at_{percent}", here, policy),
         *_traffic_checks("canary", candidate, stable, policy),
         _calibration("calibration", seen, beside, policy),
-        _entropy("ne", _between(periods, seen, beside), seen, policy),
+        _entropy("ne", _between(periods, seen, beside), seen, policy.ne_margin, policy),
     ]
 
 
-def watch_checks(arms: Sequence[Arm], policy: ReleasePolicy) -> list[Check]:
-    """The promoted bundle alone. Without a second arm neither slowness nor clicks say whose fault they are: that is for alerts, whose
-    rules know of stalled logs and full networks. Failing requests and NaN speak for themselves."""
-    traffic = total(Traffic, [arm.traffic for arm in arms])
-    return [_finite("watch", traffic), _errors("watch_errors", traffic, None, policy)]
+def watch_checks(watched: Sequence[Watched], compared: Compared | None, policy: ReleasePolicy) -> list[Check]:
+    """The promoted bundle beside the last good one, which gets copies of some requests. NaN speaks for itself; failing requests and
+    clicks count against the bundle only where the other one is shown to do better on the same. Slowness is left to alerts: of two
+    servers the one with all the traffic is always the slower."""
+    traffic = total(Traffic, [period.traffic for period in watched])
+    pairs = [period.paired for period in watched if period.paired is not None]
+    errors = _errors("watch_errors", traffic, None, policy)
+    if pairs:
+        errors = _own_errors(errors, total(Paired, pairs), policy)
+    found = [_finite("watch", traffic), errors]
+    return found if compared is None else [*found, _watched_entropy(compared, policy)]
+
+
+def _own_errors(alone: Check, pairs: Paired, policy: ReleasePolicy) -> Check:
+    """`alone` is the verdict on all requests, which does not tell a bad bundle from a bad machine. Pairs do: where both are in trouble
+    for one reason, either is as likely as the other to be the one that fails, so the share of the promoted bundle among those that
+    failed on one side is 1/2, and FAIL has a probability of at most `alpha` / SHARES over all looks. It must also fail more than may
+    be: one failure in a million is not worth a rollback, however surely it is its own."""
+    limit, alpha = policy.max_error_rate, policy.alpha / SHARES
+    own = bernoulli(pairs.only_promoted, pairs.requests, alpha=alpha)
+    blame = bernoulli(pairs.only_promoted, pairs.only_promoted + pairs.only_last_good, alpha=alpha)
+    words = (
+        f"{alone.reason}; of {pairs.requests:,} that the last good bundle got at the same moment, {pairs.only_promoted:,} failed "
+        f"here only and {pairs.only_last_good:,} there only"
+    )
+    if own.low > limit and blame.low > 0.5:
+        share = pairs.only_promoted / pairs.requests
+        return _check(alone.name, Verdict.FAIL, share, own, limit, words)
+    verdict = Verdict.UNKNOWN if alone.verdict is Verdict.FAIL else alone.verdict
+    return alone.model_copy(update={"verdict": verdict, "reason": words})
+
+
+def _watched_entropy(compared: Compared, policy: ReleasePolicy) -> Check:
+    """NE of the promoted bundle - of the last good one, on the same impressions: what the world does to clicks it does to both. Where
+    the last good bundle's calibration is off as well it may be the clicks, and the one that predicts less would win."""
+    promoted, last_good = compared.promoted, compared.last_good
+    n = promoted.impressions
+    difference = _Difference(*_moments(compared.difference, compared.difference_squares, n), n)
+    found = _entropy(
+        "watch_ne", difference, promoted, policy.watch_ne_margin, policy, beside="the last good bundle"
+    )
+    ratio = _ratio(last_good, policy)
+    if found.verdict is Verdict.FAIL and _outside(ratio, policy.max_calibration_bias):
+        words = f"{found.reason}; that one predicts {_span(ratio)} times the clicks, so it may be the clicks"
+        return found.model_copy(update={"verdict": Verdict.UNKNOWN, "reason": words})
+    return found
 
 
 def _enough(name: str, requests: int, policy: ReleasePolicy) -> Check:
@@ -211,15 +263,21 @@ def _between(periods: Sequence[Period], seen: Labelled, beside: Labelled) -> _Di
     return _Difference(moved / pairs, variance / pairs, pairs)
 
 
-def _entropy(name: str, difference: _Difference, seen: Labelled, policy: ReleasePolicy) -> Check:
-    """NE of the candidate - of the stable bundle, both over the entropy of the candidate's click rate."""
+def _entropy(
+    name: str,
+    difference: _Difference,
+    seen: Labelled,
+    limit: float,
+    policy: ReleasePolicy,
+    beside: str = "the stable bundle",
+) -> Check:
+    """NE of the one - of the bundle it is held against, both over the entropy of the click rate that the one saw. limit: by how much it
+    may exceed."""
     few = _too_few(name, seen, policy)
     if few is not None:
         return few
     if difference.n <= 0:
-        return Check(
-            name=name, verdict=Verdict.UNKNOWN, reason="no clicks of the stable bundle to compare with"
-        )
+        return Check(name=name, verdict=Verdict.UNKNOWN, reason=f"no clicks of {beside} to compare with")
     rate = seen.clicks / seen.impressions
     entropy = -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
     alpha = policy.alpha / SHARES
@@ -229,10 +287,7 @@ def _entropy(name: str, difference: _Difference, seen: Labelled, policy: Release
         return mean_radius(difference.variance, n, alpha=alpha, planned=policy.planned_impressions) / entropy
 
     found = Interval(value - radius(difference.n), value + radius(difference.n))
-    limit = policy.ne_margin
-    words = (
-        f"NE {value:+.4f} ({found.low:+.4f} to {found.high:+.4f}) beside the stable bundle; {limit:+g} may be"
-    )
+    words = f"NE {value:+.4f} ({found.low:+.4f} to {found.high:+.4f}) beside {beside}; {limit:+g} may be"
     if found.low > limit:
         return _check(name, Verdict.FAIL, value, found, limit, words)
     if found.high < limit:

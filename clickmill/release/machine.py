@@ -2,7 +2,8 @@
 
     candidate -> smoke -> shadow -> canary 1 % -> ... -> canary 100 % -> promoted
         any of them -> rolled back        at a failed check, an alert about the candidate, or by hand
-        promoted -> rolled back           at failing requests, NaN, an alert about the bundle that serves, or by hand
+        promoted -> rolled back           at requests and clicks on which the last good bundle does better, NaN, an alert about the
+                                          bundle that serves, or by hand
 
 What others get wrong and this does not: too little traffic is UNKNOWN and neither promotes nor rolls back, it waits and says for how
 much; every failed check counts in every phase; watching does not end at promotion; a rollback is one step, immediate, and is never
@@ -11,7 +12,7 @@ analysed like a release. Reads no clock, file or network: same arguments, same a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -54,10 +55,10 @@ def decide(release: Release, evidence: Evidence, policy: ReleasePolicy, now: dat
     Moves at most one phase or step forward, or all the way back.
     """
     checks = _checks(release, evidence, policy)
-    blame = _blame_of_the_stable(release, evidence.alerts)
-    if blame is not None:
-        return _back(release, blame, policy, now, MACHINE, checks, stable_too=True)
     blame = _blame(release, evidence.alerts, checks)
+    worse = _blame_of_the_stable(release, evidence.alerts)
+    if worse is not None:
+        return _back_past_the_stable(release, worse, blame, policy, now, checks)
     if blame is not None:
         if release.phase not in UNDER_WAY and release.last_good is None:
             words = f"{blame}; there is no earlier bundle to go back to"
@@ -143,9 +144,9 @@ def resume(release: Release, *, by: str, reason: str) -> Decision:
 
 def _checks(release: Release, evidence: Evidence, policy: ReleasePolicy) -> tuple[Check, ...]:
     """Every check that the phase knows of, and those of the phases before it: what failed late has failed."""
-    if release.phase is Phase.PROMOTED:
-        return tuple(watch_checks(evidence.watch, policy))
-    if release.phase not in UNDER_WAY or release.phase is Phase.CANDIDATE:
+    if release.phase not in UNDER_WAY:
+        return () if _at_its_last(release) else tuple(watch_checks(evidence.watch, evidence.compared, policy))
+    if release.phase is Phase.CANDIDATE:
         return ()
     checks = [smoke_check(evidence.smoke)]
     if release.phase is Phase.SHADOW or (release.phase is Phase.CANARY and evidence.shadow):
@@ -158,8 +159,8 @@ def _checks(release: Release, evidence: Evidence, policy: ReleasePolicy) -> tupl
 def _blame(release: Release, alerts: Sequence[Alert], checks: Sequence[Check]) -> str | None:
     """Why the bundle in question has to go, if it has to. Alerts about any other bundle are about the past."""
     accused = release.candidate if release.phase in UNDER_WAY else release.stable
-    if release.phase is Phase.ROLLED_BACK:
-        return None  # the last good bundle is in service; there is nothing further back
+    if _at_its_last(release):
+        return None
     words = [f"alert {alert.name}: {alert.summary}" for alert in alerts if alert.bundle == accused]
     words += [f"{check.name}: {check.reason}" for check in checks if check.verdict is Verdict.FAIL]
     return "; ".join(words) or None
@@ -167,38 +168,67 @@ def _blame(release: Release, alerts: Sequence[Alert], checks: Sequence[Check]) -
 
 def _blame_of_the_stable(release: Release, alerts: Sequence[Alert]) -> str | None:
     """An alert about the bundle that serves, while another is under way: clicks come hours later, and yesterday's promotion may be
-    found bad in the middle of today's canary. Both go; only the one that is accused goes to quarantine."""
+    found bad in the middle of today's canary."""
     if release.phase not in UNDER_WAY or release.last_good is None:
         return None
     words = [f"alert {alert.name}: {alert.summary}" for alert in alerts if alert.bundle == release.stable]
     return "; ".join(words) or None
 
 
+def _at_its_last(release: Release) -> bool:
+    """Rolled back to the last good bundle: there is nothing further back, so it is not watched. Where only a candidate was refused, the
+    bundle that serves is watched on."""
+    return release.phase is Phase.ROLLED_BACK and release.last_good is None
+
+
 def _back(
+    release: Release, reason: str, policy: ReleasePolicy, now: datetime, by: str, checks: Sequence[Check]
+) -> Decision:
+    changes: dict[str, object] = {"candidate": None, "percent": None}
+    if release.phase not in UNDER_WAY:
+        changes = {"stable": release.last_good, "last_good": None}
+    failed = release.candidate or release.stable
+    return _taken_back(release, changes, {failed: reason}, reason, policy, now, by, checks)
+
+
+def _back_past_the_stable(
     release: Release,
+    blame: str,
+    of_the_candidate: str | None,
+    policy: ReleasePolicy,
+    now: datetime,
+    checks: Sequence[Check],
+) -> Decision:
+    """The bundle that serves is accused while another is under way: both go, and the last good one serves. A candidate that is accused
+    itself goes to quarantine too; one that is not has only lost the bundle it was compared with, and may be proposed again."""
+    changes = {"stable": release.last_good, "last_good": None, "candidate": None, "percent": None}
+    failed, reason = {release.stable: blame}, blame
+    if of_the_candidate is not None:
+        failed[str(release.candidate)] = of_the_candidate
+        reason = f"{blame}; and of the candidate: {of_the_candidate}"
+    return _taken_back(release, changes, failed, reason, policy, now, MACHINE, checks)
+
+
+def _taken_back(
+    release: Release,
+    changes: Mapping[str, object],
+    failed: Mapping[str, str],
     reason: str,
     policy: ReleasePolicy,
     now: datetime,
     by: str,
     checks: Sequence[Check],
-    *,
-    stable_too: bool = False,
 ) -> Decision:
-    only_the_candidate = release.phase in UNDER_WAY and not stable_too
-    failed, stable = (
-        (release.candidate, release.stable) if only_the_candidate else (release.stable, release.last_good)
-    )
-    changes = {
+    """failed: digest to why it goes to quarantine."""
+    banned = tuple(Quarantined(bundle=bundle, at=now, reason=why) for bundle, why in failed.items())
+    whole = {
+        **changes,
         "phase": Phase.ROLLED_BACK,
         "since": now,
-        "stable": stable,
-        "last_good": release.last_good if only_the_candidate else None,
-        "candidate": None,
-        "percent": None,
-        "quarantine": (*release.quarantine, Quarantined(bundle=str(failed), at=now, reason=reason)),
+        "quarantine": (*release.quarantine, *banned),
         "freeze": _cooling(release.freeze, policy, now),
     }
-    return Decision(next=_changed(release, changes), reason=reason, by=by, checks=tuple(checks))
+    return Decision(next=_changed(release, whole), reason=reason, by=by, checks=tuple(checks))
 
 
 def _cooling(freeze: Freeze | None, policy: ReleasePolicy, now: datetime) -> Freeze | None:
@@ -258,7 +288,7 @@ def _passed(release: Release, checks: Sequence[Check]) -> str:
 
 
 def _watching(release: Release, checks: Sequence[Check]) -> str:
-    if release.phase is Phase.ROLLED_BACK:
+    if _at_its_last(release):
         return f"{_short(release.stable)} serves again; no candidate"
     return f"{_short(release.stable)} serves and is watched" + "".join(
         f"; {check.name}: {check.reason}" for check in checks

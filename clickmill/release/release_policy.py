@@ -33,6 +33,13 @@ class ReleasePolicy(BaseModel):
     this is exceeded. Without shadow it has to show it alone, on different users: at a click rate of 1 % that is millions of
     impressions at 0.01, and a margin of 0.05 is more to the point."""
 
+    watch_seconds: float = Field(default=600.0, gt=0)
+    """Seconds of the past by which the answers of a promoted bundle are judged. What it did well for a week must not outweigh what it does
+    now: where all requests begin to fail, that is seen within about a hundredth of this."""
+    watch_ne_margin: float = Field(default=0.05, gt=0)
+    """A promoted bundle goes back when its NE is shown to exceed the last good bundle's by this, on the same impressions. As wide as the
+    alerts on NE: a smaller loss is not worth the older bundle, and a click log that loses clicks must not look like one."""
+
     alpha: float = Field(default=0.01, gt=0, lt=1)
     """Probability that a candidate which is as good as the stable bundle is ever refused, over all checks and all looks."""
     planned_impressions: int = Field(default=100_000, ge=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from clickmill.errors import ClickmillError
-from clickmill.release.evidence import Smoke, Traffic
+from clickmill.release.evidence import Paired, Smoke, Traffic
 from clickmill.release.release import Split
 
 
@@ -23,6 +23,9 @@ class Seen:
     """On its share of the traffic."""
     shadow: Traffic = field(default_factory=Traffic)
     """On copies, unseen."""
+    paired: Paired | None = None
+    """While it served and the last good bundle was warm; None: this target makes no pairs, and `live` has errors of the server's own
+    making only while nothing is under way."""
 
 
 class Target(Protocol):

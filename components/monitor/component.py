@@ -15,6 +15,7 @@ def monitor(
     folder: str,
     drift: Dict[str, Any],  # noqa: UP006
     retrain: Dict[str, Any],  # noqa: UP006
+    push: str,
     report: dsl.Output[dsl.HTML],
     evidently: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
@@ -28,9 +29,10 @@ def monitor(
         store: Model store that the endpoint watches.
         log: Folder of the prediction log; or empty, and `impressions` are looked at.
         impressions: Impression log: paths of files or folders, or patterns; empty with a prediction log.
-        folder: Folder on a mounted volume where windows, drift.prom and the record of trainings are kept.
+        folder: Folder on a mounted volume where windows, drift.prom and the record of trainings are archive.
         drift: Settings of the look, such as {"window_hours": 24, "ignored": ["user_id"]}.
         retrain: The training that a drift may start, such as {"pipeline": "/mnt/ctr.yaml", "arguments": {...}}; empty: none.
+        push: Group of a Pushgateway that gets the figures, such as http://pushgateway:9091/metrics/job/ctr-drift; empty: none.
         report: What was found of the bundle that serves, field by field.
         evidently: Evidently's report of an even sample of the same rows.
         metrics: Rows, drifted and broken fields.
@@ -49,23 +51,26 @@ def monitor(
 
     with step("monitor") as running:
         answering = retraining_of(retrain)
+        group = drifts.PushGroup.at(push) if push else None
         salt = os.environ.get("CLICKMILL_LOG_SALT")
-        looker = drifts.Looker(
+        checker = drifts.DriftChecker(
             drifts.Bundles(Path(store)),
             typed_settings("drift", drifts.DriftSettings, drift),
             Path(folder),
             Salt(salt.encode()) if salt else None,
         )
-        found, decision = drifts.look_once(
-            looker,
+        found, decision = drifts.check_once(
+            checker,
             drifts.DriftCollector(),
             datetime.now(UTC),
             log_folder=Path(log) if log else None,
             impressions=impressions or None,
-            retrain=answering and drifts.kubeflow_retrain(**answering.model_dump()),
+            retrain=drifts.kubeflow_retrain(**answering.model_dump()) if answering is not None else None,
+            push=group,
         )
-        serving = next((window for window in found if window.bundle == looker.bundles.serving()), None)
-        verdict, figures = show(serving, Path(folder), Path(report.path), Path(evidently.path))
+        serving = next((window for window in found if window.bundle == checker.bundles.serving()), None)
+        place = None if serving is None else drifts.place_of(Path(folder), serving)
+        verdict, figures = show(serving, place, Path(report.path), Path(evidently.path))
         log_metrics(metrics, figures)
         running.note(f"{len(found)} bundles answered; the one that serves: {verdict}")
         if decision is not None:

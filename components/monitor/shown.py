@@ -11,12 +11,11 @@ from components.pages import html
 NOTHING = "No row of the bundle that serves is in the window."
 
 
-def show(window: Any, folder: Path, report: Path, evidently: Path) -> tuple[str, dict[str, float]]:
+def show(window: Any, place: Path | None, report: Path, evidently: Path) -> tuple[str, dict[str, float]]:
     """Copy the window's pages to the artifacts; returns the verdict and the figures.
 
-    window: `monitoring.drift.WindowDrift` of the bundle that serves, or None.
+    window: `monitoring.drift.WindowDrift` of the bundle that serves, or None. place: its folder.
     """
-    place = None if window is None else _place(folder, window)
     for name, target in (("report.html", report), ("evidently.html", evidently)):
         target.parent.mkdir(parents=True, exist_ok=True)
         if place is not None and (place / name).exists():
@@ -31,7 +30,3 @@ def show(window: Any, folder: Path, report: Path, evidently: Path) -> tuple[str,
         "drifted": sum(field.drift == "drifted" for field in window.fields),
         "broken": sum(field.quality == "broken" for field in window.fields),
     }
-
-
-def _place(folder: Path, window: Any) -> Path:
-    return max(folder.glob(f"{window.end:%Y%m%dT%H%M%SZ}-{window.bundle[:12]}"))

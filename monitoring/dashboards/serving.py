@@ -66,7 +66,7 @@ def dashboard() -> Dashboard:
                 lines(
                     "Answers",
                     "reqps",
-                    "By protocol.",
+                    "By protocol. `ranker` is what a ranker in a process of its own asks its predictor; callers' request is in `rank`.",
                     {"{{protocol}}": f"sum by ({protocol}) (rate({names.REQUEST_SECONDS}_count[{RATE}]))"},
                     least=0,
                 ),
@@ -80,11 +80,11 @@ def dashboard() -> Dashboard:
                 lines(
                     "Requests inside",
                     "short",
-                    "Waiting ones are the queue; beyond the limit they are turned away.",
+                    "By process. Waiting ones are the queue; beyond the limit they are turned away.",
                     {
-                        "being answered": f"sum by ({model}) ({names.IN_FLIGHT})",
-                        "waiting": f"sum by ({model}) ({names.WAITING})",
-                        "limit": f"sum by ({model}) ({names.CONCURRENCY_LIMIT})",
+                        "{{instance}} being answered": f"sum by (instance) ({names.IN_FLIGHT})",
+                        "{{instance}} waiting": f"sum by (instance) ({names.WAITING})",
+                        "{{instance}} limit": f"sum by (instance) ({names.CONCURRENCY_LIMIT})",
                     },
                     least=0,
                 ),

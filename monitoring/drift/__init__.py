@@ -3,25 +3,26 @@
 May import `clickmill` only; evidently, jinja2 and kfp are loaded by the functions that need them.
 """
 
-from monitoring.drift.answer import answer
+from monitoring.drift.archive import place_of
+from monitoring.drift.checker import Bundles, DriftChecker
 from monitoring.drift.counting import Batch, Counting, Reference, learn
 from monitoring.drift.examine import Examined, WindowDrift, examine
-from monitoring.drift.exporter import DriftCollector
+from monitoring.drift.exporter import DriftCollector, NotPushed, PushGroup
 from monitoring.drift.fields import watched
-from monitoring.drift.look import Bundles, Looker
 from monitoring.drift.measures import Measure
 from monitoring.drift.retraining import Event, Retraining, RetrainingDecision, RetrainingPolicy, decide
-from monitoring.drift.retraining_record import RetrainingRecord
+from monitoring.drift.retraining_trigger import RetrainingRecord, trigger_retraining
 from monitoring.drift.settings import DriftSettings
 from monitoring.drift.trainers import KubeflowTrainer, LocalTrainer, Trainer
 from monitoring.drift.verdict import Drift, FieldDrift, Quality
-from monitoring.drift.watch import Retrain, kubeflow_retrain, look_once, watch
+from monitoring.drift.watch import Retrain, check_once, kubeflow_retrain, watch
 
 __all__ = [
     "Batch",
     "Bundles",
     "Counting",
     "Drift",
+    "DriftChecker",
     "DriftCollector",
     "DriftSettings",
     "Event",
@@ -29,8 +30,9 @@ __all__ = [
     "FieldDrift",
     "KubeflowTrainer",
     "LocalTrainer",
-    "Looker",
     "Measure",
+    "NotPushed",
+    "PushGroup",
     "Quality",
     "Reference",
     "Retrain",
@@ -40,12 +42,13 @@ __all__ = [
     "RetrainingRecord",
     "Trainer",
     "WindowDrift",
-    "answer",
+    "check_once",
     "decide",
     "examine",
     "kubeflow_retrain",
     "learn",
-    "look_once",
+    "place_of",
+    "trigger_retraining",
     "watch",
     "watched",
 ]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickmill.contract import FeatureContract, Role
+from clickmill.errors import SchemaMismatch
 from clickmill.prediction_log import Salt
 from monitoring.drift.cells import (
     Cells,
@@ -41,6 +42,8 @@ class Batch:
     """Requests that begin in it; its rows where the source does not name requests."""
     logged: bool = True
     """False: the features were not logged on purpose. Then only `pctr` is counted, and nothing is missing."""
+    not_shown: int = 0
+    """Rows that stood among them and are left out: without an impression id."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Reference:
     rows: int
     requests: int
     sample: pa.Table | None
-    """Evenly drawn rows as they were measured."""
+    """Evenly drawn rows as they were measured; None where nobody reports on them."""
 
 
 def learn(
@@ -116,7 +119,7 @@ def learn(
         for one in things
         if isinstance(cells.get(one.name), NumberCells)
     }
-    return replace(reference, tallies=counting.tallies, deviations=deviations, sample=counting.sample.rows)
+    return replace(reference, tallies=counting.tallies, deviations=deviations, sample=counting.sample)
 
 
 class Counting:
@@ -125,13 +128,20 @@ class Counting:
     def __init__(self, reference: Reference, settings: DriftSettings) -> None:
         self._reference = reference
         self.tallies: dict[str, Tally] = {name: empty(cells) for name, cells in reference.cells.items()}
-        self.rows = self.requests = self.unlogged = 0
+        self.rows = self.requests = self.unlogged = self.not_shown = 0
         self.absent: dict[str, int] = {}
         """Rows that came without the column, by column."""
-        self.sample = EvenSample(settings.sample_rows, settings.seed)
+        self._sample = (
+            EvenSample(settings.sample_rows, settings.seed) if settings.report == "evidently" else None
+        )
+
+    @property
+    def sample(self) -> pa.Table | None:
+        """Evenly drawn rows as they were measured; None where nobody reports on them."""
+        return None if self._sample is None else self._sample.rows
 
     def add(self, batch: Batch) -> None:
-        """Count a batch. Raises pyarrow.ArrowInvalid where a column can't be read as the contract says."""
+        """Count a batch. Raises SchemaMismatch for a column whose values can't be counted as the contract says."""
         here = self._reference
         for one in here.watched:
             if one.name not in here.cells or not (batch.logged or one.field is None):
@@ -139,12 +149,21 @@ class Counting:
             column = batch.columns.get(one.column)
             if column is None:
                 self.absent[one.column] = self.absent.get(one.column, 0) + (0 if one.length else batch.rows)
-            found = _tally(one, here.cells[one.name], column, batch.rows, here.stand_ins.get(one.name))
+            try:
+                found = _tally(one, here.cells[one.name], column, batch.rows, here.stand_ins.get(one.name))
+            except (pa.ArrowException, TypeError, ValueError) as error:
+                kind = None if column is None else column.type
+                raise SchemaMismatch(
+                    f"field {one.column}: its values come as {kind} and can't be counted as the {one.kind} that the contract of the "
+                    f"bundle makes of it: {str(error).splitlines()[0]}. Was the file written by another contract? Move it out of the log."
+                ) from error
             self.tallies[one.name] = self.tallies[one.name] + found
         self.unlogged += 0 if batch.logged else batch.rows
         self.rows += batch.rows
+        self.not_shown += batch.not_shown
         self.requests += batch.requests
-        self.sample.add(batch.rows, lambda places: self._measured(batch, places))
+        if self._sample is not None:
+            self._sample.add(batch.rows, lambda places: self._measured(batch, places))
 
     def _measured(self, batch: Batch, places: np.ndarray) -> pa.Table:
         """Some rows as they were measured: numbers on their scale, categories as the label of their cell. Lists by their length only."""
@@ -181,7 +200,7 @@ def _learn(
     if one.shared and firsts is not None:
         # The candidates of a request bring its user again and again: what came once is counted in requests.
         _, draws, _ = _categories(one, column.take(pa.array(firsts)), stand_in)
-    # So many cells that the reference itself can tell a drift of half the threshold from chance (`measures.by_chance`, a window as large).
+    # So many cells that the reference itself can tell a drift of half the threshold from chance (`measures.most_variance`, a window as large).
     rows = len(column) if firsts is None else len(firsts)
     most = 1 + int(settings.jensen_shannon**2 * rows)
     kept = min(1.0, most / (settings.top + settings.buckets))

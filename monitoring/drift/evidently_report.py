@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +11,7 @@ from monitoring.drift.counting import Reference
 from monitoring.drift.measures import Measure
 from monitoring.drift.settings import DriftSettings
 
-METHODS = {Measure.PSI: "psi", Measure.JENSEN_SHANNON: "jensenshannon", Measure.WASSERSTEIN: "wasserstein"}
+_METHODS = {Measure.PSI: "psi", Measure.JENSEN_SHANNON: "jensenshannon", Measure.WASSERSTEIN: "wasserstein"}
 """Our measures by Evidently's names."""
 
 
@@ -49,9 +48,9 @@ def write(
     preset = DataDriftPreset(
         columns=names,
         drift_share=settings.drift_share,
-        num_method=METHODS[by_number],
+        num_method=_METHODS[by_number],
         num_threshold=settings.threshold(by_number),
-        cat_method=METHODS[by_category],
+        cat_method=_METHODS[by_category],
         cat_threshold=settings.threshold(by_category),
     )
     snapshot = Report([preset, DataSummaryPreset(columns=names)]).run(now, before)
@@ -60,14 +59,4 @@ def write(
     return tuple(names)
 
 
-def distances(folder: Path) -> dict[str, float]:
-    """Evidently's distance by field, read from `evidently.json`."""
-    found = json.loads((folder / "evidently.json").read_text())["metrics"]
-    return {
-        metric["config"]["column"]: float(metric["value"])
-        for metric in found
-        if metric["config"]["type"].endswith(":ValueDrift")
-    }
-
-
-__all__ = ["METHODS", "distances", "write"]
+__all__ = ["write"]

@@ -27,6 +27,8 @@ class WindowDrift(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """End of the window, or when it was looked at."""
     rows: int
     """Rows of the window."""
+    not_shown: int = 0
+    """Rows that were left out: without an impression id (`drift.shown_only`)."""
     requests: int
     """Requests they came in."""
     reference_rows: int
@@ -87,15 +89,27 @@ def examine(
             words = f"{absent:,} of {counting.rows:,} rows came without the column"
             found = found.model_copy(update={"reasons": (words, *found.reasons)})
         fields.append(found)
-    drift, quality, reasons = overall(fields, settings)
+    if counting.rows:
+        drift, quality, reasons = overall(fields, settings)
+    else:
+        drift, quality, reasons, fields = Drift.UNKNOWN, Quality.UNKNOWN, (_nothing(counting.not_shown),), []
     return Examined(
         WindowDrift(
-            bundle=bundle, model=model, start=start, end=end, rows=counting.rows, requests=counting.requests,
+            bundle=bundle, model=model, start=start, end=end, rows=counting.rows, not_shown=counting.not_shown, requests=counting.requests,
             reference_rows=reference.rows, drift=drift, quality=quality, reasons=reasons, fields=tuple(fields),
         ),
         reference.sample,
-        counting.sample.rows,
+        counting.sample,
     )  # fmt: skip
+
+
+def _nothing(not_shown: int) -> str:
+    if not not_shown:
+        return "no row in the window"
+    return (
+        f"{not_shown:,} rows, and none with an impression id: nobody knows whether they were shown. Send impression ids with the requests, "
+        "or look at all rows (drift.shown_only=false)"
+    )
 
 
 __all__ = ["Examined", "WindowDrift", "examine"]

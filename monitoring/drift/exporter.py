@@ -1,16 +1,22 @@
-"""What the last look found, and what the record of trainings says, as Prometheus metrics: served, or as a file for node_exporter."""
+"""What the last look found, and what the record of trainings says, as Prometheus metrics.
+
+They are scraped where the monitor goes on; a job that looks and ends writes them to a file for node_exporter, or pushes them.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, write_to_textfile
+from prometheus_client import CollectorRegistry, push_to_gateway, write_to_textfile
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from clickmill import metric_names as names
+from clickmill.errors import ClickmillError, UsageError
 from monitoring.drift.examine import WindowDrift
 from monitoring.drift.retraining import Event, Retraining
 from monitoring.drift.verdict import Drift, Quality
@@ -57,10 +63,49 @@ class DriftCollector(Collector):
 
 def write_textfile(path: Path, collector: DriftCollector) -> None:
     """The same as a file, whole or not at all: for the textfile collector of node_exporter, where a job looks and ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_to_textfile(str(path), _alone(collector))
+
+
+class NotPushed(ClickmillError):
+    """A Pushgateway did not take the figures."""
+
+
+@dataclass(frozen=True)
+class PushGroup:
+    """Where in a Pushgateway the figures of one endpoint stand. A push replaces the group: series of a bundle that is gone go with it."""
+
+    gateway: str
+    """URL."""
+    job: str
+    """Value of the label `job`."""
+
+    @classmethod
+    def at(cls, address: str) -> PushGroup:
+        """From the group's address in the gateway. Raises UsageError for another URL."""
+        found = re.fullmatch(r"(https?://\S+?)/metrics/job/([^/\s]+)/?", address)
+        if found is None:
+            raise UsageError(
+                f"{address}: no group of a Pushgateway; give URL/metrics/job/NAME, such as http://pushgateway:9091/metrics/job/ctr-drift, "
+                "a NAME for each endpoint"
+            )
+        return cls(*found.groups())
+
+    def push(self, collector: DriftCollector) -> None:
+        """Replace what the gateway shows of the group. Raises NotPushed."""
+        try:
+            push_to_gateway(self.gateway, self.job, _alone(collector))
+        except OSError as error:
+            raise NotPushed(
+                f"{self.gateway}: the figures could not be pushed ({error}); Prometheus goes on seeing those of the last look. "
+                "Is a Pushgateway there, and may this pod reach it? What was found is kept."
+            ) from error
+
+
+def _alone(collector: DriftCollector) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(collector)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_to_textfile(str(path), registry)
+    return registry
 
 
 def _verdicts(found: Sequence[WindowDrift]) -> Iterator[Metric]:
@@ -121,4 +166,4 @@ def _trainings(record: Sequence[Retraining]) -> Iterator[Metric]:
     yield last
 
 
-__all__ = ["ALL", "DriftCollector", "write_textfile"]
+__all__ = ["ALL", "DriftCollector", "NotPushed", "PushGroup", "write_textfile"]

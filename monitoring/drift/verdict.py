@@ -112,16 +112,17 @@ def judge(
     coarse = _coarse(cells, reference), _coarse(cells, window)
     measures |= _distances(cells, reference, window, coarse, deviation)
     if quality is not Quality.UNKNOWN:
-        strange = _another(measures, settings)
+        strange = _another(one, measures, settings)
         if strange:
             quality, reasons = Quality.BROKEN, (*reasons, strange)
     judging = settings.numbers_by if isinstance(cells, NumberCells) else settings.categories_by
     needed = _needed(judging, len(coarse[0]), m, settings)
     if n < needed:
+        drawn = "requests, whose rows share the value" if one.shared else "values"
         more = (
             f"the reference is too small for {len(coarse[0])} cells: no window suffices"
             if math.isinf(needed)
-            else f"{n:,} independent values, {math.ceil(needed) - n:,} more are needed"
+            else f"{n:,} {drawn}, {math.ceil(needed) - n:,} more are needed"
         )
         drift = Drift.UNKNOWN
         why: tuple[str, ...] = (more,)
@@ -215,11 +216,12 @@ def _quality(
     return Quality.BROKEN if reasons else Quality.SOUND, tuple(reasons)
 
 
-def _another(measures: dict[Measure, float], settings: DriftSettings) -> str | None:
+def _another(one: Watched, measures: dict[Measure, float], settings: DriftSettings) -> str | None:
     """What says that the values are of another kind."""
     unknown = measures.get(Measure.NEW, 0.0) - measures.get(Measure.NEW_EXPECTED, 0.0)
     if unknown >= settings.broken_new_share:
-        return f"{measures[Measure.NEW]:.1%} of the values are not in the reference, {measures[Measure.NEW_EXPECTED]:.1%} expected: renamed?"
+        cause = "renamed, or another salt than that of the log" if one.personal else "renamed"
+        return f"{measures[Measure.NEW]:.1%} of the values are not in the reference, {measures[Measure.NEW_EXPECTED]:.1%} expected: {cause}?"
     moved = measures.get(Measure.WASSERSTEIN, 0.0)
     if moved >= settings.broken_wasserstein:
         return f"moved by {moved:.3g} standard deviations of the reference: another unit?"

@@ -14,13 +14,12 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from clickmill.data.files import PathsLike
 from clickmill.errors import ClickmillError, UsageError
-from monitoring.drift import kept
-from monitoring.drift.answer import answer
+from monitoring.drift import archive
+from monitoring.drift.checker import DriftChecker
 from monitoring.drift.examine import WindowDrift
-from monitoring.drift.exporter import DriftCollector, write_textfile
-from monitoring.drift.look import Looker
+from monitoring.drift.exporter import DriftCollector, PushGroup, write_textfile
 from monitoring.drift.retraining import RetrainingDecision, RetrainingPolicy
-from monitoring.drift.retraining_record import RetrainingRecord
+from monitoring.drift.retraining_trigger import RetrainingRecord, trigger_retraining
 from monitoring.drift.trainers import KubeflowTrainer, Trainer
 
 log = logging.getLogger(__name__)
@@ -49,45 +48,49 @@ def kubeflow_retrain(
     return Retrain(trainer, RetrainingPolicy.model_validate(budget))
 
 
-def look_once(
-    looker: Looker,
+def check_once(
+    checker: DriftChecker,
     collector: DriftCollector,
     now: datetime,
     *,
     log_folder: Path | None = None,
     impressions: PathsLike | None = None,
     retrain: Retrain | None = None,
+    push: PushGroup | None = None,
     keep_windows: int = 200,
 ) -> tuple[list[WindowDrift], RetrainingDecision | None]:
-    """Look at one of the two, keep what was found, answer it, and write the metrics' file.
+    """Look at one of the two, keep what was found, answer it, write the metrics' file, and push it if asked to.
 
-    Returns the windows and, if drift may start trainings, what was decided. Raises as `Looker` and `answer` do.
+    Returns the windows and, if drift may start trainings, what was decided. Raises as `DriftChecker`, `trigger_retraining` and `PushGroup`
+    do; the push is the last thing that is done.
     """
-    folder = looker.folder
+    folder = checker.folder
     if log_folder is not None:
-        found = looker.look_at_log(log_folder, now)
+        found = checker.check_log(log_folder, now)
     else:
         assert impressions is not None, "give a log or impressions"
-        found = looker.look_at_impressions(impressions, now)
+        found = checker.check_impressions(impressions, now)
     record = RetrainingRecord(folder / RECORD)
     decision = None
     if retrain is not None:
-        serving = looker.bundles.serving()
+        serving = checker.bundles.serving()
         # Only of this look: a bundle that no longer answers has no window now, and its old ones ask for nothing.
         windows: Sequence[WindowDrift] = (
-            kept.history(folder, serving, retrain.policy.windows)
+            archive.history(folder, serving, retrain.policy.windows)
             if serving is not None and any(window.bundle == serving for window in found)
             else []
         )
-        decision = answer(windows, record, retrain.trainer, retrain.policy, now)
-    kept.forget(folder, keep_windows)
+        decision = trigger_retraining(windows, record, retrain.trainer, retrain.policy, now)
+    archive.forget(folder, keep_windows)
     collector.show(now, found, record.lines())
     write_textfile(folder / TEXTFILE, collector)
+    if push is not None:
+        push.push(collector)
     return found, decision
 
 
 def watch(
-    looker: Looker,
+    checker: DriftChecker,
     *,
     port: int,
     host: str,
@@ -107,8 +110,8 @@ def watch(
         while True:
             try:
                 told(
-                    *look_once(
-                        looker, collector, datetime.now(UTC),
+                    *check_once(
+                        checker, collector, datetime.now(UTC),
                         log_folder=log_folder, impressions=impressions, retrain=retrain,
                     )
                 )  # fmt: skip
@@ -123,4 +126,4 @@ def watch(
         thread.join()
 
 
-__all__ = ["RECORD", "TEXTFILE", "Retrain", "kubeflow_retrain", "look_once", "watch"]
+__all__ = ["RECORD", "TEXTFILE", "Retrain", "check_once", "kubeflow_retrain", "watch"]

@@ -26,6 +26,7 @@ ROWS = 1 << 17
 """Rows of a batch: 30 columns of them are some ten megabytes."""
 _LATEST_WRITE = timedelta(days=1)
 """A file of the log may begin this long before its last row; far more than an endpoint ever waits."""
+_FALLBACK = "fallback"
 _NEEDED = ("time", "bundle", "impression_id", PREDICTION)
 
 
@@ -60,9 +61,10 @@ def log_batches(
     shown_only: bool,
     rows: int = ROWS,
 ) -> Iterator[Batch]:
-    """Rows of files of one bundle's prediction log, predicted after `start` and up to `end`.
+    """Rows of files of one bundle's prediction log, predicted after `start` and up to `end`; none that a fallback answered, whose features
+    were not looked up and whose probabilities are no model's.
 
-    shown_only: only those with an impression id. Raises UnreadableData for a file that is damaged.
+    shown_only: only those with an impression id; the others are but counted. Raises UnreadableData for a file that is damaged.
     """
     wanted = {one.column for one in watched if one.field is not None}
     for path in files:
@@ -70,12 +72,13 @@ def log_batches(
             with pq.ParquetFile(path) as file:
                 logged, there = _features(file.schema_arrow)
                 columns = [*_NEEDED, *(f"features.{name}" for name in sorted(wanted & there))]
-                if "request_id" in file.schema_arrow.names:
-                    columns.append("request_id")
+                # a log of another writer may lack them, one of before fallbacks were logged has the first
+                columns += [name for name in ("request_id", _FALLBACK) if name in file.schema_arrow.names]
                 for part in file.iter_batches(batch_size=rows, columns=columns):
-                    kept = _within(part, start, end, shown_only)
-                    if len(kept):
-                        yield _batch(kept, wanted & there, logged)
+                    part = _within(part, start, end)
+                    shown = _shown(part) if shown_only else part
+                    if len(part):
+                        yield _batch(shown, wanted & there, logged, len(part) - len(shown))
         except (pa.ArrowException, OSError) as error:
             raise UnreadableData(
                 f"{path}: cannot be read: {str(error).splitlines()[0]}. The file is damaged; move it out of the log."
@@ -126,23 +129,28 @@ def _features(schema: pa.Schema) -> tuple[bool, frozenset[str]]:
     return True, frozenset(kind.field(i).name for i in range(kind.num_fields))
 
 
-def _within(part: pa.RecordBatch, start: datetime, end: datetime, shown_only: bool) -> pa.RecordBatch:
+def _within(part: pa.RecordBatch, start: datetime, end: datetime) -> pa.RecordBatch:
     at = part.column("time")
     moments = (pa.scalar(moment.astimezone(UTC), at.type) for moment in (start, end))
     keep = pc.and_(pc.greater(at, next(moments)), pc.less_equal(at, next(moments)))
-    if shown_only:
-        keep = pc.and_(keep, pc.is_valid(part.column("impression_id")))
+    if _FALLBACK in part.schema.names:
+        keep = pc.and_(keep, pc.is_null(part.column(_FALLBACK)))
     return part if pc.all(keep).as_py() else part.filter(keep)
 
 
-def _batch(part: pa.RecordBatch, names: Collection[str], logged: bool) -> Batch:
+def _shown(part: pa.RecordBatch) -> pa.RecordBatch:
+    ids = part.column("impression_id")
+    return part.filter(pc.is_valid(ids)) if ids.null_count else part
+
+
+def _batch(part: pa.RecordBatch, names: Collection[str], logged: bool, not_shown: int) -> Batch:
     columns: dict[str, pa.Array] = {PREDICTION: part.column(PREDICTION)}
     if names:
         features = part.column("features")
         columns |= {name: features.field(name) for name in names}
     named = "request_id" in part.schema.names
     requests = _changes(part.column("request_id")) if named else len(part)
-    return Batch(len(part), columns, requests, logged)
+    return Batch(len(part), columns, requests, logged, not_shown)
 
 
 def _changes(ids: pa.Array) -> int:

@@ -8,7 +8,7 @@ from monitoring.drills.drill import Drill, Expected
 from monitoring.drills.outcome import PAUSE_SECONDS, Outcome, judge
 from monitoring.drills.page import write_page
 from monitoring.drills.processes import DrillFailed
-from monitoring.drills.run import Drilled, good_bundle, run
+from monitoring.drills.run import Drilled, good_bundle, missing_programs, run
 from monitoring.drills.timeline import Event, Kind, Timeline
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Timeline",
     "good_bundle",
     "judge",
+    "missing_programs",
     "run",
     "write_page",
 ]

@@ -53,8 +53,12 @@ class Drill:
     """Faulty bundles it needs, made before anything starts."""
     because: tuple[str, ...] = ()
     """For a rollback: words of which one must stand in the machine's reason. Else: alerts of which one must reach people."""
+    needs_alerts: bool = False
+    """Whether it is about alerts, or only they can find the fault: it can't run without Prometheus and Alertmanager."""
     silent: tuple[str, ...] = ()
     """Alerts that must not reach people or the machine: held back, or nobody's fault."""
+    quarantined: int = 1
+    """Bundles that a rollback must leave in quarantine."""
     serving: bool = False
     """Whether the fault is in answering itself: then all must be restored within a minute."""
     seconds: float = 150.0

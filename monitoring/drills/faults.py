@@ -21,7 +21,7 @@ SECONDS = 90.0
 Inject = Callable[[Scene], None]
 
 
-def promotes(wrong: Wrong) -> Inject:
+def promote_faulty(wrong: Wrong) -> Inject:
     """A faulty bundle gets all traffic by hand, past the machine's checks; the good one stays warm."""
 
     def inject(scene: Scene) -> None:
@@ -30,7 +30,7 @@ def promotes(wrong: Wrong) -> Inject:
     return inject
 
 
-def offers(wrong: Wrong) -> Inject:
+def deploy_faulty(wrong: Wrong) -> Inject:
     """A faulty bundle is deployed as any other, and has to pass the release machine."""
 
     def inject(scene: Scene) -> None:
@@ -42,7 +42,7 @@ def offers(wrong: Wrong) -> Inject:
     return inject
 
 
-def breaks(broken: Broken) -> Inject:
+def break_field(broken: Broken) -> Inject:
     """A field of every request is broken upstream."""
 
     def inject(scene: Scene) -> None:
@@ -54,7 +54,7 @@ def breaks(broken: Broken) -> Inject:
     return inject
 
 
-def shift(scene: Scene) -> None:
+def lower_click_odds(scene: Scene) -> None:
     """People click less: the world has changed, not the bundle."""
     scene.site.callers.world.click_odds = CLICK_ODDS
     scene.site.timeline.note(
@@ -62,13 +62,13 @@ def shift(scene: Scene) -> None:
     )
 
 
-def stall_clicks(scene: Scene) -> None:
+def stall_click_log(scene: Scene) -> None:
     """The click log stops; people go on clicking."""
     scene.site.callers.world.clicks_arrive = False
     scene.site.timeline.note(Kind.FAULT, "the click log stops: no click reaches the joiner any more")
 
 
-def without(part: str, wrong: Wrong) -> Inject:
+def promote_while_down(part: str, wrong: Wrong) -> Inject:
     """A part of the way of alerts is dead when a faulty bundle gets the traffic, and comes back later."""
 
     def inject(scene: Scene) -> None:
@@ -83,7 +83,7 @@ def without(part: str, wrong: Wrong) -> Inject:
     return inject
 
 
-def kill_mid_rollback(scene: Scene) -> None:
+def kill_during_rollback(scene: Scene) -> None:
     """SIGKILL to the release machine, with its router, between accepting an alert and acting on it."""
     site = scene.site
     digest = _promote(scene, Wrong.UNCALIBRATED)
@@ -95,7 +95,7 @@ def kill_mid_rollback(scene: Scene) -> None:
     site.revive("release")
 
 
-def repeat(scene: Scene) -> None:
+def repeat_alert(scene: Scene) -> None:
     """The alert that asks for a rollback fifty times over, resolved and told again late, and older ones about the bundle that is good."""
     site = scene.site
     digest = _promote(scene, Wrong.UNCALIBRATED)
@@ -123,7 +123,7 @@ def repeat(scene: Scene) -> None:
     )
 
 
-def two_at_once(scene: Scene) -> None:
+def alert_about_two_bundles(scene: Scene) -> None:
     """A bundle that is wrong in two ways serves while another is under way: alerts about both, in one webhook."""
     site = scene.site
     digest = _promote(scene, Wrong.HOPELESS)
@@ -185,13 +185,13 @@ def _resolved(alert: dict[str, Any]) -> dict[str, Any]:
 
 
 __all__ = [
-    "breaks",
-    "kill_mid_rollback",
-    "offers",
-    "promotes",
-    "repeat",
-    "shift",
-    "stall_clicks",
-    "two_at_once",
-    "without",
+    "alert_about_two_bundles",
+    "break_field",
+    "deploy_faulty",
+    "kill_during_rollback",
+    "lower_click_odds",
+    "promote_faulty",
+    "promote_while_down",
+    "repeat_alert",
+    "stall_click_log",
 ]

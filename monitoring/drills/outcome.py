@@ -136,8 +136,8 @@ def _of_the_end(
         found.append(f"the release is in phase {last.phase} at the end, not rolled_back")
     if backs and last.banned(good) is not None:
         found.append("the good bundle is in quarantine")
-    if backs and not last.quarantine:
-        found.append("nothing is in quarantine")
+    if backs and len(last.quarantine) != drill.quarantined:
+        found.append(f"{len(last.quarantine)} bundles are in quarantine instead of {drill.quarantined}")
     if drill.expected is Expected.REFUSED and any(entry.state.stable != good for entry in later):
         found.append("the candidate was promoted")
     return found

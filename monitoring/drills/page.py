@@ -9,10 +9,10 @@ from pathlib import Path
 
 import jinja2
 
-from monitoring.drills.hurried import ATTRIBUTION_SECONDS, FACTOR, LATENESS_SECONDS, PROMISE_SECONDS
 from monitoring.drills.outcome import ALERT_TO_STABLE_SECONDS, FAULT_TO_RESTORED_SECONDS, PAUSE_SECONDS
 from monitoring.drills.plot import picture
 from monitoring.drills.run import Drilled
+from monitoring.drills.shortened_rules import ATTRIBUTION_SECONDS, FACTOR, LATENESS_SECONDS, PROMISE_SECONDS
 
 
 def write_page(drilled: Drilled, path: Path) -> Path:
@@ -41,6 +41,7 @@ def write_page(drilled: Drilled, path: Path) -> Path:
             for event in sorted(drilled.timeline.events, key=lambda event: event.at)
         ],
         picture="data:image/svg+xml;base64," + base64.b64encode(picture(drilled)).decode(),
+        missing=" and ".join(drilled.missing),
         hurry=(
             f"Waiting times of the rules are {FACTOR:g} times as short as in production, impressions are judged after "
             f"{ATTRIBUTION_SECONDS + LATENESS_SECONDS:g} s instead of 35 min, and an answer counts as slow from {1e3 * PROMISE_SECONDS:g} ms on instead of 10, "

@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clickmill import bundle as bundles
@@ -41,6 +41,8 @@ class Drilled:
     """Digest of the bundle that served at first."""
     started_at: float
     """Unix time at which the fault was begun."""
+    missing: tuple[str, ...] = ()
+    """Programs that were not installed, so that no alert was evaluated."""
 
 
 def good_bundle(cache: Path, contract: Path, say: Say) -> Path:
@@ -96,21 +98,32 @@ def run(
 ) -> Drilled:
     """Carry a drill out in `folder` (absent or empty). say: what is being done. seen: each event, as it comes.
 
-    Raises DrillFailed when the system under it does not come up, or Prometheus or Alertmanager is not installed; a fault that is not dealt with is an outcome, not an error.
+    Without Prometheus or Alertmanager there are no alerts, and the release machine has only its own checks. Raises DrillFailed for a drill
+    that is about alerts then, and when the system under it does not come up; a fault that is not dealt with is an outcome, not an error.
     """
-    missing = [program for program in PROGRAMS if not installed(program)]
+    missing = missing_programs()
+    if missing and drill.needs_alerts:
+        raise DrillFailed(f"{drill.name} needs the alerts: {_not_found(missing)}")
     if missing:
-        raise DrillFailed(
-            f"{' and '.join(missing)} not found on the PATH; a drill shows the real rules at work and needs both "
-            "(Debian: apt-get install prometheus prometheus-alertmanager)"
+        say(
+            f"{_not_found(missing)}; no rule is evaluated and nobody is told, the release machine has only its own checks"
         )
     made = {wrong: faulty_bundle(good, wrong, cache, say) for wrong in drill.bundles}
     say(
-        "starting the system: release machine, router, server, live quality, Prometheus, Alertmanager, callers"
+        f"starting the system: release machine, router, server, live quality, {'' if missing else 'Prometheus, Alertmanager, '}callers"
     )
-    site = Site(folder, good, seed=seed, seen=seen)
+    site = Site(folder, good, seed=seed, seen=seen, alerting=not missing)
     with site:
-        return carry_out(drill, Scene(site, good, made.__getitem__))
+        return replace(carry_out(drill, Scene(site, good, made.__getitem__)), missing=missing)
+
+
+def missing_programs() -> tuple[str, ...]:
+    """Of those that evaluate the rules, the ones that are not on the PATH."""
+    return tuple(program for program in PROGRAMS if not installed(program))
+
+
+def _not_found(missing: Sequence[str]) -> str:
+    return f"{' and '.join(missing)} not found on the PATH (Debian: apt-get install prometheus prometheus-alertmanager)"
 
 
 def carry_out(drill: Drill, scene: Scene) -> Drilled:
@@ -133,4 +146,4 @@ def carry_out(drill: Drill, scene: Scene) -> Drilled:
     return Drilled(drill, outcome, site.timeline, tuple(entries), good, fault)
 
 
-__all__ = ["Drilled", "carry_out", "faulty_bundle", "good_bundle", "run"]
+__all__ = ["Drilled", "carry_out", "faulty_bundle", "good_bundle", "missing_programs", "run"]

@@ -1,4 +1,4 @@
-"""A running system on loopback: `release run` with its servers and router, live quality, Prometheus, Alertmanager, callers who click."""
+"""A running system on loopback: `release run` with its servers and router, live quality, Prometheus and Alertmanager, callers who click."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from typing import Any
 
 import httpx
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from clickmill import contract as contracts
+from clickmill import metric_names as names
 from clickmill.bundle import Store
 from clickmill.release import Decision, Journal, Phase, Release
-from monitoring.drills import hurried
+from monitoring.drills import shortened_rules
 from monitoring.drills.callers import Callers
 from monitoring.drills.pager import Pager
 from monitoring.drills.processes import DrillFailed, Process, clickmill, free_port, until
@@ -30,6 +32,10 @@ PULSE_SECONDS = 0.1
 HEALTHY_SECONDS = 240.0
 """For the system to come up and its bundle to be seen to be good; TensorFlow may have to be imported on a busy machine."""
 BY_HAND = "drill"
+ALERTING = ("prometheus", "alertmanager")
+"""Parts without which no rule is evaluated and nobody is told."""
+CLICKS = 100
+"""From which on the rules look at a calibration ratio."""
 
 
 class Site:
@@ -43,10 +49,12 @@ class Site:
         seed: int = 0,
         policy: Mapping[str, str] | None = None,
         seen: Callable[[Event], None] = lambda event: None,
+        alerting: bool = True,
     ) -> None:
         """folder: empty or absent; everything is written there. good: the bundle that serves at first. policy: further settings of the
-        release (`{"steps": "[50,100]"}`). seen: hears of each event."""
-        self.folder, self.timeline = folder, Timeline(seen=seen)
+        release (`{"steps": "[50,100]"}`). seen: hears of each event. alerting: whether Prometheus and Alertmanager run; without them the
+        release machine has only its own checks."""
+        self.folder, self.timeline, self._alerting = folder, Timeline(seen=seen), alerting
         for name in ("logs", "clicks"):
             (folder / name).mkdir(parents=True)
         self._contract = contracts.load(good / "contract.yaml")
@@ -158,12 +166,20 @@ class Site:
 
     def series(self, query: str) -> list[dict[str, Any]]:
         """What Prometheus answers to a query now; empty while it is down."""
-        with suppress(httpx.TransportError):
-            found = httpx.get(
-                f"{self._url('prometheus')}/api/v1/query", params={"query": query}, timeout=5, trust_env=False
-            ).json()
-            return list(found["data"]["result"]) if found["status"] == "success" else []
-        return []
+        found = self._ask_prometheus("query", query=query)
+        return [] if found is None else list(found["result"])
+
+    def _ask_prometheus(self, path: str, **parameters: str) -> dict[str, Any] | None:
+        """Data of its answer; None while it is down, comes up or goes down, which a drill may have wanted."""
+        try:
+            answer = httpx.get(
+                f"{self._url('prometheus')}/api/v1/{path}", params=parameters, timeout=5, trust_env=False
+            )
+            answer.raise_for_status()
+        except httpx.HTTPError:
+            return None
+        data: dict[str, Any] = answer.json()["data"]
+        return data
 
     def _url(self, name: str) -> str:
         return f"http://127.0.0.1:{self._ports[name]}"
@@ -172,12 +188,12 @@ class Site:
         self._down = {"release", "quality", "alertmanager", "prometheus"}
         logs, port = self.folder / "logs", self._ports
         live = {
-            "live.attribution_seconds": f"{hurried.ATTRIBUTION_SECONDS:g}",
-            "live.lateness_seconds": f"{hurried.LATENESS_SECONDS:g}",
-            "live.windows_seconds": f"[{hurried.WINDOW_SECONDS:g}]",
+            "live.attribution_seconds": f"{shortened_rules.ATTRIBUTION_SECONDS:g}",
+            "live.lateness_seconds": f"{shortened_rules.LATENESS_SECONDS:g}",
+            "live.windows_seconds": f"[{shortened_rules.WINDOW_SECONDS:g}]",
         }
         set_live = [word for name, value in live.items() for word in ("--set", f"{name}={value}")]
-        held = {"p99_ms": f"{hurried.CANDIDATE_P99_MS:g}", **policy}
+        held = {"p99_ms": f"{shortened_rules.CANDIDATE_P99_MS:g}", **policy}
         clicks = str(self.folder / "clicks")
         release = clickmill(
             "release", "run", str(self.store.root), "--home", str(self.home), "--clicks", clicks,
@@ -188,8 +204,8 @@ class Site:
             "monitor", "quality", "--log", str(self.home / "log"), "--clicks", clicks, "--state", str(self.folder / "live.duckdb"),
             "--store", str(self.store.root), "--port", str(port["quality"]), "--every", "1", *set_live,
         )  # fmt: skip
-        rules = hurried.write_rules(self.folder / "rules")
-        scraped = hurried.prometheus_config(
+        rules = shortened_rules.write_rules(self.folder / "rules")
+        scraped = shortened_rules.prometheus_config(
             rules,
             {"live-quality": port["quality"], "release": port["admin"]},
             {"endpoint": f"{self._url('admin')}/targets"},
@@ -197,7 +213,7 @@ class Site:
         )
         (self.folder / "prometheus.yml").write_text(yaml.safe_dump(scraped))
         (self.folder / "release-token").write_text(self.token)
-        routed = hurried.routes(
+        routed = shortened_rules.routes(
             f"{self._url('admin')}/alerts",
             f"{self.pager.url}/people",
             f"{self.pager.url}/dead-man",
@@ -212,7 +228,7 @@ class Site:
             "prometheus-alertmanager", f"--config.file={self.folder / 'alertmanager.yml'}",
             f"--storage.path={self.folder / 'alertmanager'}", f"--web.listen-address=127.0.0.1:{port['alertmanager']}", "--cluster.listen-address=",
         ]  # fmt: skip
-        return {
+        parts = {
             "release": Process(
                 "release", release, logs / "release.log", ready=f"{self._url('admin')}/release",
                 environment={"CLICKMILL_ALERT_TOKEN": self.token, "TF_CPP_MIN_LOG_LEVEL": "2"},
@@ -223,25 +239,28 @@ class Site:
             ),
             "prometheus": Process("prometheus", prometheus, logs / "prometheus.log", ready=f"{self._url('prometheus')}/-/ready"),
         }  # fmt: skip
+        return {name: part for name, part in parts.items() if self._alerting or name not in ALERTING}
 
     def _come_up(self) -> None:
         self._start("release")
         self.until(self._door_answers, HEALTHY_SECONDS, "answer at the door")
         (self.home / "log").mkdir(exist_ok=True)
         self.callers.start()
-        for name in ("alertmanager", "prometheus", "quality"):
-            self._start(name)
+        for name in reversed(self.parts):
+            if name != "release":
+                self._start(name)
         self._watcher.start()
         self._pulse.start()
+        run = "Prometheus and Alertmanager run" if self._alerting else "and no Prometheus or Alertmanager run"
         self.timeline.note(
-            Kind.PROCESS,
-            "release machine, router, server, live quality, Prometheus and Alertmanager run; callers ask and click",
+            Kind.PROCESS, f"release machine, router, server, live quality, {run}; callers ask and click"
         )
-        self.until(self._seen_to_be_good, HEALTHY_SECONDS, "proof that the first bundle is good")
-        self.timeline.note(
-            Kind.PROCESS,
-            f"bundle {self.release.stable[:12]} is seen to be good: NE and calibration as on its test data",
-        )
+        if self._alerting:
+            good, words = self._recorded_as_good, "NE and calibration as on its test data"
+        else:
+            good, words = self._calibrated, "as many clicks come as it predicts"
+        self.until(good, HEALTHY_SECONDS, "proof that the first bundle is good")
+        self.timeline.note(Kind.PROCESS, f"bundle {self.release.stable[:12]} is seen to be good: {words}")
 
     def _start(self, name: str) -> None:
         self.parts[name].start()
@@ -255,7 +274,15 @@ class Site:
             )
         return False
 
-    def _seen_to_be_good(self) -> bool:
+    def _calibrated(self) -> bool:
+        """What the rules ask of a bundle before they call it good, but for the width of the interval."""
+        figures = self._live_figures().get(self.release.stable[:12], {})
+        return (
+            figures.get(names.LIVE_CLICKS, 0) >= CLICKS
+            and figures[names.LIVE_CALIBRATION_LOW] <= 1 <= figures[names.LIVE_CALIBRATION_HIGH]
+        )
+
+    def _recorded_as_good(self) -> bool:
         return bool(
             self.series(
                 "bundle:clickmill_live_calibration:good == 1 and on (bundle) bundle:clickmill_live_ne:good == 1"
@@ -266,7 +293,8 @@ class Site:
         looked = 0.0
         while not self._stop.wait(LOOK_SECONDS):
             self._read_journal()
-            self._ask_for_alerts()
+            if self._alerting:
+                self._ask_for_alerts()
             self.pager.listen_for_silence()
             if time.time() - looked >= 1.0:
                 looked = time.time()
@@ -292,12 +320,11 @@ class Site:
 
     def _ask_for_alerts(self) -> None:
         """Rules that fire, each noted once while it does; its time is that of the look before, when it did not yet."""
-        try:
-            answer = httpx.get(f"{self._url('prometheus')}/api/v1/alerts", timeout=5, trust_env=False).json()
-        except httpx.TransportError:
-            return  # it is down, which a drill may have wanted
+        found = self._ask_prometheus("alerts")
+        if found is None:
+            return
         now: dict[str, float] = {}
-        for alert in answer["data"]["alerts"]:
+        for alert in found["alerts"]:
             labels = alert["labels"]
             if alert["state"] != "firing" or labels["alertname"] == "Watchdog":
                 continue
@@ -315,23 +342,25 @@ class Site:
         self._firing = now
 
     def _read_figures(self) -> None:
-        found: dict[str, dict[str, float]] = {}
-        for name in (
-            "calibration_ratio",
-            "calibration_ratio_low",
-            "calibration_ratio_high",
-            "normalized_entropy",
-        ):
-            for row in self.series(f'clickmill_live_{name}{{field=""}}'):
-                found.setdefault(row["metric"]["bundle"], {})[name] = float(row["value"][1])
-        for bundle, figures in found.items():
+        for bundle, figures in self._live_figures().items():
             with suppress(KeyError):  # not judged yet: figures appear from 20 clicks on
                 self.timeline.figures.append(
                     Figure(
-                        time.time(), bundle, figures["calibration_ratio"], figures["calibration_ratio_low"],
-                        figures["calibration_ratio_high"], figures.get("normalized_entropy"),
+                        time.time(), bundle, figures[names.LIVE_CALIBRATION], figures[names.LIVE_CALIBRATION_LOW],
+                        figures[names.LIVE_CALIBRATION_HIGH], figures.get(names.LIVE_NE),
                     )
                 )  # fmt: skip
+
+    def _live_figures(self) -> dict[str, dict[str, float]]:
+        """What live quality says of each bundle, by the name of the metric; empty while it is down."""
+        found: dict[str, dict[str, float]] = {}
+        with suppress(httpx.TransportError):
+            text = httpx.get(f"{self._url('quality')}/metrics", timeout=5, trust_env=False).text
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    if names.BUNDLE in sample.labels and sample.labels.get(names.FIELD) == "":
+                        found.setdefault(sample.labels[names.BUNDLE], {})[sample.name] = sample.value
+        return found
 
 
 __all__ = ["DrillFailed", "Site"]

@@ -4,24 +4,26 @@ May import `clickmill` only.
 """
 
 from monitoring.live.exporter import LiveCollector, Look, measured
-from monitoring.live.joined import Joined, Slot, TakenIn
 from monitoring.live.judged import JudgedCollector
+from monitoring.live.label_join import MISSING, Ingested, LabelJoin, SliceSums, click_files
 from monitoring.live.measures import Quality, quality
 from monitoring.live.reference import Reference, ReferenceCollector, references
 from monitoring.live.settings import LiveSettings
 from monitoring.live.watch import look, watch
 
 __all__ = [
-    "Joined",
+    "MISSING",
+    "Ingested",
     "JudgedCollector",
+    "LabelJoin",
     "LiveCollector",
     "LiveSettings",
     "Look",
     "Quality",
     "Reference",
     "ReferenceCollector",
-    "Slot",
-    "TakenIn",
+    "SliceSums",
+    "click_files",
     "look",
     "measured",
     "quality",

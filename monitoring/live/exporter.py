@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from clickmill import metric_names as names
-from monitoring.live.joined import ALL, Slot, TakenIn
+from monitoring.live.label_join import ALL, Ingested, SliceSums
 from monitoring.live.measures import Quality, quality
 
 SLOT = (names.BUNDLE, names.FIELD, names.VALUE, names.WINDOW)
@@ -35,7 +35,7 @@ class Look:
     """One look at the state: what a scrape shows until the next."""
 
     at: datetime
-    slots: Mapping[float, Sequence[Slot]]
+    slices: Mapping[float, Sequence[SliceSums]]
     """By window in seconds."""
     newest: Mapping[str, datetime | None]
     """Of `prediction` and `click`: the newest that came, None before the first."""
@@ -46,14 +46,15 @@ class LiveCollector(Collector):
 
     def __init__(self) -> None:
         self._look: Look | None = None
-        self._rows = {"impression": 0, "not_shown": 0, "click": 0, "incomplete_click": 0}
+        self._rows = {"impression": 0, "not_shown": 0, "fallback": 0, "click": 0, "incomplete_click": 0}
         self._unreadable = 0
 
-    def show(self, look: Look, taken: TakenIn) -> None:
+    def show(self, look: Look, taken: Ingested) -> None:
         """Replace what is shown; one assignment, so a scrape sees one look whole."""
         self._rows = {
             "impression": self._rows["impression"] + taken.impressions,
             "not_shown": self._rows["not_shown"] + taken.without_impression,
+            "fallback": self._rows["fallback"] + taken.fallbacks,
             "click": self._rows["click"] + taken.clicks,
             "incomplete_click": self._rows["incomplete_click"] + taken.incomplete_clicks,
         }
@@ -64,7 +65,7 @@ class LiveCollector(Collector):
         """Snapshot for a scrape; a figure that can't be given has no series."""
         rows = CounterMetricFamily(
             names.LIVE_ROWS,
-            "Rows of the logs by what they were: `not_shown` are predictions without an impression id.",
+            "Rows of the logs by what they were: `not_shown` are predictions without an impression id, `fallback` impressions without a model.",
             labels=[names.OUTCOME],
         )
         for outcome, count in self._rows.items():
@@ -97,11 +98,11 @@ class LiveCollector(Collector):
         return iter(())
 
 
-def measured(look: Look) -> Iterator[tuple[float, Slot, Quality]]:
-    """Each window and slot with its figures."""
-    for window, slots in look.slots.items():
-        for slot in slots:
-            yield window, slot, quality(slot.labelled, slot.scores)
+def measured(look: Look) -> Iterator[tuple[float, SliceSums, Quality]]:
+    """Each window and slice with its figures."""
+    for window, slices in look.slices.items():
+        for slice_ in slices:
+            yield window, slice_, quality(slice_.labelled, slice_.scores)
 
 
 def _figures(look: Look) -> Iterator[Metric]:
@@ -113,15 +114,15 @@ def _figures(look: Look) -> Iterator[Metric]:
         "Seconds from a prediction to its click.",
         labels=[names.BUNDLE, names.WINDOW, names.QUANTILE],
     )
-    for window, slot, figures in measured(look):
-        where = [slot.bundle[:12], slot.field, slot.value, f"{window:g}s"]
+    for window, slice_, figures in measured(look):
+        where = [slice_.bundle[:12], slice_.field, slice_.value, f"{window:g}s"]
         for name, family in families.items():
             value = getattr(figures, name)
             if value is not None:
                 family.add_metric(where, value)
-        if slot.field == ALL and slot.delays is not None:
-            for quantile, seconds in zip(("0.5", "0.9"), slot.delays, strict=True):
-                delay.add_metric([slot.bundle[:12], f"{window:g}s", quantile], seconds)
+        if slice_.field == ALL and slice_.delays is not None:
+            for quantile, seconds in zip(("0.5", "0.9"), slice_.delays, strict=True):
+                delay.add_metric([slice_.bundle[:12], f"{window:g}s", quantile], seconds)
     yield from families.values()
     yield delay
 

@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from clickmill import metric_names as names
-from monitoring.live.joined import Joined
+from monitoring.live.label_join import LabelJoin
 from monitoring.live.settings import LiveSettings
 
 _SHORT = 12
@@ -29,7 +29,7 @@ class JudgedCollector(Collector):
         self._sums: dict[tuple[str, str], float] = {}
         self._pairs: dict[tuple[str, str, str], float] = {}
 
-    def count(self, joined: Joined, now: datetime) -> None:
+    def count(self, joined: LabelJoin, now: datetime) -> None:
         """Add the impressions that ripened since the last call; the first one only says from where on."""
         until = joined.ripe(now)
         since, self._until = self._until, until

@@ -1,4 +1,4 @@
-"""What the sums of a slot say: NE, calibration with its interval, AUC, click rate. Pure."""
+"""What the sums of a slice say: NE, calibration with its interval, AUC, click rate. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Quality:
 
 
 def quality(labelled: Labelled, scores: Sequence[tuple[int, int, int]]) -> Quality:
-    """Figures of a slot. scores: (bin, impressions, clicks), ascending by bin.
+    """Figures of a slice. scores: (bin, impressions, clicks), ascending by bin.
 
     >>> quality(Labelled(), ()).normalized_entropy is None
     True

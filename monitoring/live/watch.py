@@ -9,22 +9,21 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, start_http_server
 
 from monitoring.live.exporter import LiveCollector, Look
-from monitoring.live.joined import Joined, Slot, TakenIn
 from monitoring.live.judged import JudgedCollector
+from monitoring.live.label_join import Ingested, LabelJoin, SliceSums
 from monitoring.live.reference import ReferenceCollector
 from monitoring.live.settings import LiveSettings
 
 
-def look(joined: Joined, predictions: Path, clicks: Path, now: datetime) -> tuple[Look, TakenIn]:
+def look(joined: LabelJoin, predictions: Path, clicks: Path, now: datetime) -> tuple[Look, Ingested]:
     """Take in what is new and measure every window up to `now`."""
     settings = joined.settings
-    taken = joined.take_in(predictions, clicks, now)
+    taken = joined.ingest(predictions, clicks, now)
     until = joined.ripe(now)
-    slots: dict[float, list[Slot]] = {}
+    slices: dict[float, list[SliceSums]] = {}
     for window in settings.windows_seconds:
-        found = joined.labelled(until - timedelta(seconds=window), until)
-        slots[window] = _most_frequent(found, settings)
-    return Look(now, slots, joined.newest()), taken
+        slices[window] = joined.labelled(until - timedelta(seconds=window), until)
+    return Look(now, slices, joined.newest(now)), taken
 
 
 def watch(
@@ -50,7 +49,7 @@ def watch(
     registry.register(counted)
     if store is not None:
         registry.register(ReferenceCollector(store))
-    with Joined(state, settings) as joined:
+    with LabelJoin(state, settings) as joined:
         server, thread = start_http_server(port, addr=host, registry=registry)
         try:
             while True:
@@ -63,18 +62,6 @@ def watch(
             server.shutdown()
             server.server_close()
             thread.join()
-
-
-def _most_frequent(slots: list[Slot], settings: LiveSettings) -> list[Slot]:
-    """Everything, and the most frequent values of each field over all bundles."""
-    counts: dict[tuple[str, str], int] = {}
-    for slot in slots:
-        counts[(slot.field, slot.value)] = counts.get((slot.field, slot.value), 0) + slot.labelled.impressions
-    kept = set()
-    for field in {slot.field for slot in slots}:
-        values = sorted((key for key in counts if key[0] == field), key=lambda key: -counts[key])
-        kept |= set(values[: settings.slice_top])
-    return [slot for slot in slots if (slot.field, slot.value) in kept]
 
 
 __all__ = ["look", "watch"]

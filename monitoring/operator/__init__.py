@@ -6,7 +6,7 @@ May import `clickmill` and `monitoring.release`. `reconcile` is pure (state of t
 
 from monitoring.operator.reconcile import Plan, World, reconcile
 from monitoring.operator.resource import ModelReleaseSpec
-from monitoring.operator.standard import Scene
+from monitoring.operator.standard import Observed
 from monitoring.operator.status import Status
 
-__all__ = ["ModelReleaseSpec", "Plan", "Scene", "Status", "World", "reconcile"]
+__all__ = ["ModelReleaseSpec", "Observed", "Plan", "Status", "World", "reconcile"]

@@ -11,13 +11,14 @@ from typing import Any
 from kubernetes import client
 
 from clickmill.errors import ClickmillError
-from monitoring.operator.names import GROUP, KIND, KSERVE, PLURAL, RELEASE, ROUTES, VERSION
+from monitoring.operator.names import CONFIG_MAPS, GROUP, KIND, KSERVE, PLURAL, RELEASE, ROUTES, VERSION
 from monitoring.operator.observe import Object, Objects
 from monitoring.operator.reconcile import Plan
-from monitoring.operator.resource import Mode
+from monitoring.operator.resource import Carrier, Mode
+from monitoring.operator.routes import kind_of, name_of
 from monitoring.operator.servers import pods_name
 from monitoring.operator.status import Status
-from monitoring.operator.writes import Notice, Thing, Verb, Write
+from monitoring.operator.writes import Kind, Notice, Verb, Write
 from monitoring.release.alerts import Told
 
 log = logging.getLogger(__name__)
@@ -28,11 +29,12 @@ RESOLVED_KEPT = 50
 """Alerts that are over, kept in a status: objects are small."""
 PODS = ("", "v1", "services")
 _KINDS = {
-    Thing.RELEASE: (GROUP, VERSION, PLURAL),
-    Thing.STATUS: (GROUP, VERSION, PLURAL),
-    Thing.SERVICE: KSERVE,
-    Thing.ROUTE: ROUTES,
-    Thing.PODS: PODS,
+    Kind.RELEASE: (GROUP, VERSION, PLURAL),
+    Kind.STATUS: (GROUP, VERSION, PLURAL),
+    Kind.SERVICE: KSERVE,
+    Kind.ROUTE: ROUTES,
+    Kind.SHARES: CONFIG_MAPS,
+    Kind.PODS: PODS,
 }
 
 
@@ -63,6 +65,7 @@ class Cluster:
         metadata, target = release["metadata"], release["spec"]["target"]
         namespace, home = metadata["namespace"], target["inferenceService"]
         standard = target.get("mode", Mode.STANDARD) == Mode.STANDARD
+        by = Carrier(target.get("route", {}).get("by", Carrier.GATEWAY))
         selector = f"?labelSelector={RELEASE}%3D{metadata['name']}"
         others = self._call("GET", _path(KSERVE, namespace) + selector)["items"] if standard else []
         names = [home, *(each["metadata"]["name"] for each in others)]
@@ -80,7 +83,7 @@ class Cluster:
             home=seen,
             others=tuple(each for each in others if each["metadata"]["name"] != home),
             deployments={name: found for name, found in deployments.items() if found is not None},
-            route=self._get(ROUTES, namespace, home) if standard else None,
+            route=self._get(_KINDS[kind_of(by)], namespace, name_of(home, by)) if standard else None,
             pods=by_pod,
             others_pods=tuple(each["metadata"]["name"] for each in beside),
         )
@@ -130,10 +133,10 @@ class Cluster:
         metadata = release["metadata"]
         path = _path((GROUP, VERSION, PLURAL), metadata["namespace"], metadata["name"]) + "/status"
         self._call("PUT", path, {**release, "status": status.for_storage()})
-        self._wrote(f"put {Thing.STATUS}")
+        self._wrote(f"put {Kind.STATUS}")
 
     def _do(self, namespace: str, write: Write) -> None:
-        kind = _KINDS[write.thing]
+        kind = _KINDS[write.kind]
         path = _path(kind, namespace, None if write.verb is Verb.CREATE else write.name)
         if write.verb is Verb.CREATE:
             body = {**write.body, "metadata": {**write.body["metadata"], "namespace": namespace}}
@@ -144,7 +147,7 @@ class Cluster:
         else:
             only = {"preconditions": {"resourceVersion": write.version}} if write.version else {}
             self._call("DELETE", path, only)
-        self._wrote(f"{write.verb} {write.thing}")
+        self._wrote(f"{write.verb} {write.kind}")
         log.info("%s/%s", namespace, write)
 
     def _event(self, release: Object, notice: Notice) -> None:

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Literal
 
 from clickmill.release.release import UNDER_WAY
-from monitoring.operator import carrying
-from monitoring.operator.carrying import Scenery
+from monitoring.operator import rollout
 from monitoring.operator.resource import ModelReleaseSpec
+from monitoring.operator.standard import Observed
 from monitoring.operator.status import Condition, Kind, Status
 
 Truth = Literal["True", "False", "Unknown"]
@@ -18,7 +18,7 @@ Truth = Literal["True", "False", "Unknown"]
 def conditions(
     status: Status,
     spec: ModelReleaseSpec,
-    scenery: Scenery | None,
+    observed: Observed | None,
     trouble: tuple[str, str] | None,
     evidence_error: str,
     now: datetime,
@@ -56,11 +56,11 @@ def conditions(
         firing = status.alerts.firing.values()
         words = "; ".join(f"{each.name} about {each.bundle}: {each.summary}" for each in firing)
         yield say(Kind.ALERTED, bool(firing), "Firing" if firing else "Quiet", words)
-        if scenery is None:
+        if observed is None:
             return
-        edited = carrying.edits(scenery)
+        edited = rollout.edits(observed)
         yield say(Kind.EDITED, bool(edited), "ByHand" if edited else "No", edited)
-        undone = carrying.undone(release, scenery, spec.target.mode)
+        undone = rollout.undone(release, observed, spec.target.mode)
         yield say(Kind.CARRIED_OUT, not undone, "AsDecided" if not undone else "Waits", undone)
 
     return tuple(all_of_them())

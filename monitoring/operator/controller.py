@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from clickmill.release import Release
 from monitoring.operator.cluster import Cluster, Conflict
-from monitoring.operator.observe import Heard, Object, world
+from monitoring.operator.observe import Object, PrometheusEvidence, world
 from monitoring.operator.reconcile import reconcile
 from monitoring.operator.resource import ModelReleaseSpec
 from monitoring.operator.status import Status
@@ -23,18 +23,20 @@ from monitoring.operator.status import Status
 log = logging.getLogger(__name__)
 
 
-class Ears(Protocol):
+class EvidenceSource(Protocol):
     """A source of evidence."""
 
-    def hear(self, namespace: str, status: Status, spec: ModelReleaseSpec, now: datetime) -> Heard:
+    def evidence(
+        self, namespace: str, status: Status, spec: ModelReleaseSpec, now: datetime
+    ) -> PrometheusEvidence:
         """What is known of a release now. Raises nothing: what is unknown is said in `error`."""
 
 
 class Controller:
     """Level-triggered: every pass looks at everything anew."""
 
-    def __init__(self, cluster: Cluster, ears: Ears) -> None:
-        self._cluster, self._ears = cluster, ears
+    def __init__(self, cluster: Cluster, source: EvidenceSource) -> None:
+        self._cluster, self._source = cluster, source
         self._lock = threading.Lock()
         self.states: Mapping[str, Release] = {}
         """By namespace and name, at the last pass."""
@@ -73,9 +75,9 @@ class Controller:
         objects = self._cluster.objects(release)
         status = Status.from_storage(release.get("status"))
         spec = ModelReleaseSpec.model_validate(release["spec"])
-        heard = self._ears.hear(metadata["namespace"], status, spec, now)
+        measured = self._source.evidence(metadata["namespace"], status, spec, now)
         taken = "" if taker == metadata["name"] else taker
-        plan = reconcile(world(objects, heard, taken), now)
+        plan = reconcile(world(objects, measured, taken), now)
         self._cluster.carry(plan, release)
         state = None if plan.status.release is None or taken else plan.status.state
         return state, bool(plan.changed or plan.writes)
@@ -95,4 +97,4 @@ def _takers(releases: list[Object]) -> dict[tuple[str, str], str]:
     return found
 
 
-__all__ = ["Controller", "Ears"]
+__all__ = ["Controller", "EvidenceSource"]

@@ -14,7 +14,7 @@ from typing import Any
 from clickmill.release import Release
 from monitoring.operator.names import BEFORE, BUNDLE
 from monitoring.operator.servers import Server
-from monitoring.operator.writes import Thing, Verb, Write
+from monitoring.operator.writes import Kind, Verb, Write
 
 
 def plan(release: Release, home: Server, uris: Mapping[str, str]) -> list[Write]:
@@ -71,7 +71,7 @@ def _patch(home: Server, predictor: dict[str, Any], annotations: dict[str, str] 
     body: dict[str, Any] = {"spec": {"predictor": predictor}}
     if annotations:
         body["metadata"] = {"annotations": annotations}
-    return Write(Verb.PATCH, Thing.SERVICE, home.name, body, home.version)
+    return Write(Verb.PATCH, Kind.SERVICE, home.name, body, home.version)
 
 
 __all__ = ["carried_out", "newest_is_up", "plan"]

@@ -9,6 +9,7 @@ PLURAL = "modelreleases"
 
 KSERVE = ("serving.kserve.io", "v1beta1", "inferenceservices")
 ROUTES = ("gateway.networking.k8s.io", "v1", "httproutes")
+CONFIG_MAPS = ("", "v1", "configmaps")
 
 FINALIZER = f"{GROUP}/release"
 RELEASE = f"{GROUP}/release"
@@ -35,6 +36,7 @@ __all__ = [
     "APPLIED_FOR",
     "BEFORE",
     "BUNDLE",
+    "CONFIG_MAPS",
     "FINALIZER",
     "GROUP",
     "KIND",

@@ -10,7 +10,7 @@ from clickmill.release import Evidence
 from monitoring.operator import routes, servers
 from monitoring.operator.reconcile import World
 from monitoring.operator.resource import ModelReleaseSpec
-from monitoring.operator.standard import Scene
+from monitoring.operator.standard import Observed
 from monitoring.operator.status import Status
 
 Object = Mapping[str, Any]
@@ -32,10 +32,11 @@ class Objects:
     others_pods: tuple[str, ...] = ()
     """Names of such Services that the operator made."""
     route: Object | None = None
+    """HTTPRoute or ConfigMap, as the spec has it."""
 
 
 @dataclass(frozen=True)
-class Heard:
+class PrometheusEvidence:
     """What was asked of Prometheus."""
 
     evidence: Evidence = field(default_factory=Evidence)
@@ -45,7 +46,7 @@ class Heard:
     """Why there is none."""
 
 
-def world(objects: Objects, heard: Heard, taken_by: str = "") -> World:
+def world(objects: Objects, measured: PrometheusEvidence, taken_by: str = "") -> World:
     """All that is known. taken_by: another ModelRelease that has the InferenceService already. Raises pydantic's ValidationError for a spec or status that the CRD would not have let in."""
     release = objects.release
     metadata = release["metadata"]
@@ -60,14 +61,14 @@ def world(objects: Objects, heard: Heard, taken_by: str = "") -> World:
         taken_by=taken_by,
         spec=spec,
         status=status,
-        scenery=None if objects.home is None else _scene(objects, objects.home, spec, status),
-        evidence=heard.evidence,
-        served=heard.served,
-        evidence_error=heard.error,
+        observed=None if objects.home is None else _observed(objects, objects.home, spec, status),
+        evidence=measured.evidence,
+        served=measured.served,
+        evidence_error=measured.error,
     )
 
 
-def _scene(objects: Objects, home: Object, spec: ModelReleaseSpec, status: Status) -> Scene:
+def _observed(objects: Objects, home: Object, spec: ModelReleaseSpec, status: Status) -> Observed:
     uris = {spec.bundle.digest: spec.bundle.uri, **status.uris}
 
     def server(seen: Object) -> servers.Server:
@@ -81,13 +82,15 @@ def _scene(objects: Objects, home: Object, spec: ModelReleaseSpec, status: Statu
         return (each for each in seen if "deletionTimestamp" not in each["metadata"])
 
     metadata = objects.release["metadata"]
-    return Scene(
+    return Observed(
         home=server(home),
         home_bundle=status.home,
         others=tuple(
             server(each) for each in sorted(alive(objects.others), key=lambda each: each["metadata"]["name"])
         ),
-        route=None if objects.route is None else routes.seen(objects.route),
+        route=None
+        if objects.route is None or spec.target.route is None
+        else routes.seen(objects.route, spec.target.route.by),
         entry=servers.entry(home),
         template=home,
         owner={"name": metadata["name"], "uid": metadata["uid"]},
@@ -96,4 +99,4 @@ def _scene(objects: Objects, home: Object, spec: ModelReleaseSpec, status: Statu
     )
 
 
-__all__ = ["Heard", "Object", "Objects", "world"]
+__all__ = ["Object", "Objects", "PrometheusEvidence", "world"]

@@ -10,15 +10,13 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import kopf
 import urllib3
-import uvicorn
 from fastapi import FastAPI
 from kubernetes import client, config
 
@@ -30,6 +28,7 @@ from monitoring.operator.lease import Lease
 from monitoring.operator.names import GROUP, KSERVE, PLURAL, RELEASE, ROUTES, VERSION
 from monitoring.operator.prometheus import Prometheus
 from monitoring.release.alerts import read_webhook
+from monitoring.release.listening import listening
 from monitoring.release.receiver import alerts_router
 
 log = logging.getLogger(__name__)
@@ -115,11 +114,11 @@ def run(settings: Settings) -> None:
     ]
     with ExitStack() as stack:
         collector = OperatorCollector(controller, writes, lambda: lease.held, lambda: stepped[-1])
-        stack.enter_context(_served(health(collector, alive), settings.host, settings.port))
+        stack.enter_context(listening(health(collector, alive), settings.host, settings.port))
         if settings.token:
             receiver = FastAPI(title="Clickmill alerts", openapi_url=None, docs_url=None, redoc_url=None)
             receiver.include_router(alerts_router(_told(take), settings.token))
-            stack.enter_context(_served(receiver, settings.host, settings.alert_port))
+            stack.enter_context(listening(receiver, settings.host, settings.alert_port))
         else:
             log.warning("no token: alerts are not taken and port %d stays shut", settings.alert_port)
         for thread in threads:
@@ -166,22 +165,6 @@ def _watch(settings: Settings, wake: threading.Event) -> None:
         clusterwide=settings.namespace is None,
         namespaces=[] if settings.namespace is None else [settings.namespace],
     )
-
-
-@contextmanager
-def _served(app: FastAPI, host: str, port: int) -> Iterator[None]:
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False))
-    thread = threading.Thread(target=server.run, name=f"port {port}", daemon=True)
-    thread.start()
-    while not server.started:
-        if not thread.is_alive():
-            raise UsageError(f"port {port} is taken; choose another")
-        time.sleep(0.02)
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 __all__ = ["Settings", "connected", "run"]

@@ -29,17 +29,19 @@ from clickmill.release import (
     ReleasePolicy,
     Shadowed,
     Traffic,
+    Watched,
 )
-from monitoring.operator.observe import Heard
+from clickmill.release.release import UNDER_WAY
+from monitoring.operator.observe import PrometheusEvidence
 from monitoring.operator.resource import ModelReleaseSpec
 from monitoring.operator.status import Spell, Status
 
 UNANSWERED = "internal|not_finite|not_ready|overload|deadline"
 """Reasons of a refusal that are not the caller's fault."""
 BROKEN = "internal|not_finite"
-"""Reasons of a fallback that are the bundle's fault."""
-WATCH = timedelta(hours=6)
-"""A promoted bundle is watched by what it did this long at most: what it did last week says nothing of a leak of today."""
+"""Reasons of a fallback, or a refusal, that are the bundle's fault whatever the machine does."""
+OWN, BEHIND = f'{names.PROTOCOL}!="{names.RANKER}"', f'{names.PROTOCOL}="{names.RANKER}"'
+"""Callers' requests, and those by which a ranker in a pod of its own asks its predictor: callers' were counted at the ranker."""
 LEAST = 1.0
 """Seconds of a spell below which it is not asked about."""
 
@@ -54,16 +56,20 @@ class Prometheus:
     def __init__(self, url: str, *, matchers: str = 'namespace="{namespace}"', seconds: float = 10.0) -> None:
         self._url, self._matchers, self._seconds = url.rstrip("/"), matchers, seconds
 
-    def hear(self, namespace: str, status: Status, spec: ModelReleaseSpec, now: datetime) -> Heard:
+    def evidence(
+        self, namespace: str, status: Status, spec: ModelReleaseSpec, now: datetime
+    ) -> PrometheusEvidence:
         """All evidence of a release now."""
         if status.release is None:
-            return Heard()
+            return PrometheusEvidence()
         try:
-            return self._hear(self._matchers.replace("{namespace}", namespace), status, spec.policy, now)
+            return self._evidence(self._matchers.replace("{namespace}", namespace), status, spec.policy, now)
         except PrometheusSilent as error:
-            return Heard(error=str(error))
+            return PrometheusEvidence(error=str(error))
 
-    def _hear(self, where: str, status: Status, policy: ReleasePolicy, now: datetime) -> Heard:
+    def _evidence(
+        self, where: str, status: Status, policy: ReleasePolicy, now: datetime
+    ) -> PrometheusEvidence:
         release = status.state
         served = self.query(f"max by ({names.DIGEST}) ({names.BUNDLE_INFO}{{{where}}})", now)
         delays = self.query(f"max({names.LIVE_RIPENING}{{{where}}})", now)
@@ -78,10 +84,14 @@ class Prometheus:
                 shadow.append(ask.shadowed(release.candidate, release.stable))
             elif spell.phase is Phase.CANARY and release.candidate:
                 canary.append(ask.period(spell, release))
-            elif spell.phase is Phase.PROMOTED:
-                ask = _Asked(self, where, policy, max(spell.since, now - WATCH), until, now, delay)
-                watch.append(Arm(traffic=ask.traffic(release.stable)))
-        return Heard(
+            elif spell.phase not in UNDER_WAY:
+                since = max(spell.since, now - timedelta(seconds=policy.watch_seconds))
+                if (until - since).total_seconds() < LEAST:
+                    continue
+                ask = _Asked(self, where, policy, since, until, now, delay)
+                # No second bundle gets requests here, so what load and machine do must not count against the one that does.
+                watch.append(Watched(traffic=ask.traffic(release.stable, unanswered=BROKEN)))
+        return PrometheusEvidence(
             evidence=Evidence(shadow=tuple(shadow), canary=tuple(canary), watch=tuple(watch)),
             served=frozenset(dict(labels).get(names.DIGEST, "") for labels in served),
         )
@@ -119,15 +129,18 @@ class _Asked:
         self._source, self._where, self._policy = source, where, policy
         self._since, self._until, self._now, self._delay = since, until, now, delay
 
-    def traffic(self, bundle: str) -> Traffic:
-        """What a bundle's pods answered."""
+    def traffic(self, bundle: str, *, unanswered: str = UNANSWERED) -> Traffic:
+        """What a bundle's pods answered. unanswered: reasons of refusals that count."""
         seconds = math.ceil((self._until - self._since).total_seconds())
         edge = bisect_left(names.LATENCY_EDGES, self._policy.p99_ms / 1e3)
         count = f"{names.REQUEST_SECONDS}_count"
         wanted = {
-            "answers": self._of_pods(count, "", seconds, bundle),
+            "answers": self._of_pods(count, OWN, seconds, bundle),
             "unanswered": self._of_pods(
-                f"{names.REJECTED}_total", f'{names.REASON}=~"{UNANSWERED}"', seconds, bundle
+                f"{names.REJECTED}_total", f'{names.REASON}=~"{unanswered}"', seconds, bundle
+            ),
+            "behind": self._of_pods(
+                f"{names.REJECTED}_total", f'{names.REASON}=~"{unanswered}",{BEHIND}', seconds, bundle
             ),
             "broken": self._of_pods(
                 f"{names.FALLBACKS}_total", f'{names.REASON}=~"{BROKEN}"', seconds, bundle
@@ -135,15 +148,16 @@ class _Asked:
             "not_finite": self._of_pods(f"{names.NOT_FINITE}_total", "", seconds, bundle),
         }
         if edge < len(names.LATENCY_EDGES):
-            le = f'le="{float(names.LATENCY_EDGES[edge])!r}"'
+            le = f'le="{float(names.LATENCY_EDGES[edge])!r}",{OWN}'
             wanted["quick"] = self._of_pods(f"{names.REQUEST_SECONDS}_bucket", le, seconds, bundle)
         found = self._named(wanted, self._until)
-        answers, unanswered = found.get("answers", 0), found.get("unanswered", 0)
+        # What the predictor refuses its ranker is a failure, and no request: the ranker answers that all the same.
+        answers, refused = found.get("answers", 0), found.get("unanswered", 0)
         slow = max(answers - found.get("quick", answers), 0)
-        requests = answers + unanswered
+        requests = answers + refused - found.get("behind", 0)
         return Traffic(
             requests=requests,
-            errors=min(unanswered + found.get("broken", 0), requests),
+            errors=min(refused + found.get("broken", 0), requests),
             slow=slow,
             not_finite=found.get("not_finite", 0),
         )

@@ -26,13 +26,13 @@ from clickmill.release import (
     withdraw,
 )
 from clickmill.release.release import UNDER_WAY
-from monitoring.operator import carrying
-from monitoring.operator.carrying import Scenery
+from monitoring.operator import rollout
 from monitoring.operator.conditions import conditions
 from monitoring.operator.names import BUNDLE, FINALIZER, SPEC
 from monitoring.operator.resource import ModelReleaseSpec
+from monitoring.operator.standard import Observed
 from monitoring.operator.status import Status
-from monitoring.operator.writes import Notice, Thing, Verb, Write
+from monitoring.operator.writes import Kind, Notice, Verb, Write
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class World:
     """resourceVersion."""
     spec: ModelReleaseSpec
     status: Status
-    scenery: Scenery | None
+    observed: Observed | None
     """InferenceServices and route; None: the InferenceService is not there."""
     evidence: Evidence
     """From Prometheus; `alerts` and `smoke` of it are left empty: they are known here."""
@@ -80,19 +80,19 @@ def reconcile(world: World, now: datetime) -> Plan:
         return _plan(world, world.status, (), ("TargetTaken", words), now)
     if FINALIZER not in world.finalizers:
         metadata = {"finalizers": [*world.finalizers, FINALIZER]}
-        write = Write(Verb.PATCH, Thing.RELEASE, world.name, {"metadata": metadata}, world.version)
+        write = Write(Verb.PATCH, Kind.RELEASE, world.name, {"metadata": metadata}, world.version)
         return Plan(world.status, (write,))
     status, trouble = _adopt(world, now)
-    if status.release is None or world.scenery is None:
+    if status.release is None or world.observed is None:
         return _plan(world, status, (), trouble, now)
-    scenery = world.scenery
+    observed = world.observed
     status, trouble = _name(world, status)
-    edited = carrying.edits(scenery)
+    edited = rollout.edits(observed)
     decision = _wish(world, status, now) if not trouble else None
     if decision is None:
-        status = _with_smoke(world, status, scenery, now)
-        decision = decide(status.state, _evidence(world, status, scenery, now), world.spec.policy, now)
-        hold = edited or carrying.undone(status.state, scenery, world.spec.target.mode)
+        status = _with_smoke(world, status, observed, now)
+        decision = decide(status.state, _evidence(world, status, observed, now), world.spec.policy, now)
+        hold = edited or rollout.undone(status.state, observed, world.spec.target.mode)
         if hold and _goes_forward(status.state, decision.next):
             decision = Decision(next=status.state, reason=f"waits: {hold}")
     notices: tuple[Notice, ...] = ()
@@ -103,8 +103,8 @@ def reconcile(world: World, now: datetime) -> Plan:
         notices = (_notice(decision),)
     else:
         status = status.told(decision.reason, now)
-    status = carrying.noted(status, scenery)
-    writes = carrying.plan(status.state, status, scenery, world.spec, now)
+    status = rollout.noted(status, observed)
+    writes = rollout.plan(status.state, status, observed, world.spec, now)
     return _plan(world, status, tuple(writes), trouble, now, notices)
 
 
@@ -118,7 +118,7 @@ def _plan(
 ) -> Plan:
     status = status.model_copy(update={"observed_generation": world.generation})
     status = status.with_conditions(
-        conditions(status, world.spec, world.scenery, trouble, world.evidence_error, now, world.generation)
+        conditions(status, world.spec, world.observed, trouble, world.evidence_error, now, world.generation)
     )
     changed = status.for_storage() != world.status.for_storage()
     return Plan(status if changed else world.status, writes, notices, changed)
@@ -127,12 +127,12 @@ def _plan(
 def _adopt(world: World, now: datetime) -> tuple[Status, tuple[str, str] | None]:
     """With a first state: what the InferenceService serves is trusted. (reason, words) where that can't be known."""
     status, target = world.status, world.spec.target
-    if world.scenery is None:
+    if world.observed is None:
         words = f"there is no InferenceService {target.inference_service}; make it first, it says how the endpoint runs"
         return status, ("TargetMissing", words)
     if status.release is not None:
         return status, None
-    home = world.scenery.template
+    home = world.observed.template
     uri = home["spec"]["predictor"].get("model", {}).get("storageUri", "")
     if not uri:
         words = (
@@ -157,7 +157,7 @@ def _name(world: World, status: Status) -> tuple[Status, tuple[str, str] | None]
     """With the address of the spec's bundle, and without those that nobody needs."""
     bundle, release = world.spec.bundle, status.state
     needed = {bundle.digest, release.stable, release.candidate, release.last_good}
-    for server in () if world.scenery is None else world.scenery.servers:
+    for server in () if world.observed is None else world.observed.servers:
         needed.add(server.bundle)
     uris = {digest: uri for digest, uri in status.uris.items() if digest in needed}
     taken = next(
@@ -214,12 +214,12 @@ def _goes_forward(release: Release, following: Release) -> bool:
     return (following.phase, following.percent) != (release.phase, release.percent)
 
 
-def _with_smoke(world: World, status: Status, scenery: Scenery, now: datetime) -> Status:
+def _with_smoke(world: World, status: Status, observed: Observed, now: datetime) -> Status:
     """The smoke test, once it has an outcome: pods are ready only after they replayed the golden predictions, and report whose they are."""
     release = status.state
     if release.phase is not Phase.SMOKE or status.smoke is not None or release.candidate is None:
         return status
-    up = carrying.up(release.candidate, scenery)
+    up = rollout.up(release.candidate, observed)
     if up and release.candidate in world.served:
         words = "its pods are ready, which they are once their golden predictions came back, and report its digest"
         return status.model_copy(update={"smoke": Smoke(passed=True, words=words)})
@@ -230,8 +230,8 @@ def _with_smoke(world: World, status: Status, scenery: Scenery, now: datetime) -
     return status.model_copy(update={"smoke": Smoke(passed=False, words=words)})
 
 
-def _evidence(world: World, status: Status, scenery: Scenery, now: datetime) -> Evidence:
-    alerts = carrying.alerts(status, scenery, world.spec.target.ready_seconds, now)
+def _evidence(world: World, status: Status, observed: Observed, now: datetime) -> Evidence:
+    alerts = rollout.alerts(status, observed, world.spec.target.ready_seconds, now)
     return world.evidence.model_copy(update={"smoke": status.smoke, "alerts": alerts})
 
 
@@ -240,21 +240,21 @@ def _leave(world: World, now: datetime) -> Plan:
     status = world.status
     if FINALIZER not in world.finalizers:
         return Plan(status)
-    scenery = world.scenery
-    if status.release is not None and scenery is not None and not world.taken_by:
+    observed = world.observed
+    if status.release is not None and observed is not None and not world.taken_by:
         if status.release.candidate is not None:
             decision = withdraw(status.state, now=now, by=SPEC, reason="the ModelRelease is being deleted")
             status = status.with_decision(decision, now)
         # Nothing stays warm: there will be nobody to go back.
         alone = status.state.model_copy(update={"last_good": None})
-        status = carrying.noted(status, scenery)
-        writes = carrying.plan(alone, status, scenery, world.spec, now)
-        if writes or not carrying.alone_at_home(alone, scenery):
+        status = rollout.noted(status, observed)
+        writes = rollout.plan(alone, status, observed, world.spec, now)
+        if writes or not rollout.alone_at_home(alone, observed):
             return _plan(world, status, tuple(writes), None, now)
     metadata: Mapping[str, Any] = {"finalizers": [each for each in world.finalizers if each != FINALIZER]}
     return Plan(
         world.status,
-        (Write(Verb.PATCH, Thing.RELEASE, world.name, {"metadata": dict(metadata)}, world.version),),
+        (Write(Verb.PATCH, Kind.RELEASE, world.name, {"metadata": dict(metadata)}, world.version),),
     )
 
 

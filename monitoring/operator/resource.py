@@ -26,8 +26,15 @@ def rules(*stated: tuple[str, str]) -> dict[str, Any]:
 class Mode(StrEnum):
     """How KServe runs the InferenceService."""
 
-    STANDARD = "Standard"  # Deployments; shares by an HTTPRoute between InferenceServices
+    STANDARD = "Standard"  # Deployments; shares by a route between InferenceServices
     KNATIVE = "Knative"  # revisions; shares by canaryTrafficPercent
+
+
+class Carrier(StrEnum):
+    """What splits an endpoint's traffic in mode Standard."""
+
+    GATEWAY = "Gateway"  # a Gateway, by an HTTPRoute that the operator owns
+    ROUTER = "Router"  # our own (`clickmill serve-router`), by a ConfigMap that the operator owns
 
 
 class Bundle(BaseModel):
@@ -64,19 +71,29 @@ class Gateway(BaseModel):
 
 
 class Route(BaseModel):
-    """The HTTPRoute that the operator owns: it has the name of the InferenceService."""
+    """Where callers come in, and by what their requests are split."""
 
-    model_config = SPOKEN
+    model_config = SPOKEN | ConfigDict(
+        json_schema_extra=rules(
+            (
+                "self.by == 'Gateway' ? self.gateways.size() > 0 : self.gateways.size() + self.hostnames.size() == 0",
+                "a route by Gateway needs one to hang on; one by Router has neither gateways nor hostnames",
+            ),
+        )
+    )
 
-    gateways: Annotated[tuple[Gateway, ...], Field(min_length=1, max_length=4)]
-    """Where it hangs."""
+    by: Carrier = Carrier.GATEWAY
+    """Gateway: an HTTPRoute of the InferenceService's name. Router: where there is no Gateway; callers ask the chart's router (`router.enabled`),
+    which reads the ConfigMap `NAME-shares`."""
+    gateways: Annotated[tuple[Gateway, ...], Field(max_length=4)] = ()
+    """Where the HTTPRoute hangs."""
     hostnames: Annotated[tuple[Annotated[str, Field(max_length=253)], ...], Field(max_length=8)] = ()
     """Host names it answers to; none: all of the Gateway's."""
     port: int = Field(default=80, ge=1, le=65535)
     """Port of KServe's Services behind it. 80 is what KServe makes of the container's first port."""
     grace_seconds: int = Field(default=30, ge=0)
-    """After the route has left an InferenceService, until that one is touched: Gateways learn of a change one after the other, and requests
-    under way end. Also the pause between two quarters of the traffic that move between servers of one bundle."""
+    """After the route has left an InferenceService, until that one is touched: Gateways and routers learn of a change one after the other, and
+    requests under way end. Also the pause between two quarters of the traffic that move between servers of one bundle."""
 
 
 class Target(BaseModel):
@@ -89,6 +106,10 @@ class Target(BaseModel):
                 "a release stays with its InferenceService; make another ModelRelease for another",
             ),
             ("self.mode == oldSelf.mode", "the mode does not change; make another ModelRelease"),
+            (
+                "!has(self.route) || !has(oldSelf.route) || self.route.by == oldSelf.route.by",
+                "what splits the traffic does not change; make another ModelRelease",
+            ),
             (
                 "self.mode == 'Knative' ? !has(self.route) : has(self.route)",
                 "mode Standard needs a route, mode Knative has its own",
@@ -173,6 +194,7 @@ class ModelReleaseSpec(BaseModel):
 __all__ = [
     "SPOKEN",
     "Bundle",
+    "Carrier",
     "Digest",
     "Gateway",
     "Mode",

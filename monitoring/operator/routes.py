@@ -1,6 +1,7 @@
-"""The HTTPRoute of an endpoint: shares between its InferenceServices, and a mirror for a shadow.
+"""The route of an endpoint: shares between its InferenceServices, and a mirror for a shadow.
 
-What the operator last wrote is in the route's annotations as a digest, so that an edit by hand shows and is not written over.
+It is an HTTPRoute for a Gateway, or a ConfigMap for our own router. What the operator last wrote is in its annotations as a digest, so
+that an edit by hand shows and is not written over.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
+from clickmill.release import SHARES, Shares
 from monitoring.operator.names import APPLIED, APPLIED_AT, APPLIED_FOR, RELEASE
-from monitoring.operator.resource import Route
+from monitoring.operator.resource import Carrier, Route
+from monitoring.operator.writes import Kind
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class View:
     mirror: str | None
     """Service that gets a copy of each request."""
     gateways: tuple[tuple[str, str, str], ...]
-    """(namespace, name, section) of its parents; empty where it doesn't say."""
+    """(namespace, name, section) of its parents, empty where it doesn't say; none for a router."""
     hostnames: tuple[str, ...]
     port: int
 
@@ -40,6 +45,7 @@ class View:
 class SeenRoute:
     """A route as it is."""
 
+    by: Carrier
     view: View | None
     """None: it no longer has a form that the operator writes."""
     applied: str
@@ -73,13 +79,24 @@ def wanted(route: Route, weights: Mapping[str, int], mirror: str | None) -> View
     )
 
 
-def seen(stored: Mapping[str, Any]) -> SeenRoute:
+def kind_of(by: Carrier) -> Kind:
+    """Kind of the object that says it."""
+    return Kind.ROUTE if by is Carrier.GATEWAY else Kind.SHARES
+
+
+def name_of(home: str, by: Carrier) -> str:
+    """Name of that object, of the endpoint `home`."""
+    return home if by is Carrier.GATEWAY else f"{home}-shares"
+
+
+def seen(stored: Mapping[str, Any], by: Carrier) -> SeenRoute:
     """From the object as the API gives it."""
     metadata = stored["metadata"]
     annotations = metadata.get("annotations") or {}
     at = annotations.get(APPLIED_AT)
     return SeenRoute(
-        view=_view(stored["spec"]),
+        by=by,
+        view=_view_of_http_route(stored["spec"]) if by is Carrier.GATEWAY else _view_of_shares(stored),
         applied=annotations.get(APPLIED, ""),
         applied_at=None if at is None else datetime.fromisoformat(at),
         applied_for=annotations.get(APPLIED_FOR, ""),
@@ -87,7 +104,21 @@ def seen(stored: Mapping[str, Any]) -> SeenRoute:
     )
 
 
-def _view(spec: Mapping[str, Any]) -> View | None:
+def _view_of_shares(stored: Mapping[str, Any]) -> View | None:
+    try:
+        said = Shares.model_validate_json((stored.get("data") or {}).get(SHARES, ""))
+    except ValidationError:
+        return None
+    return View(
+        weights=tuple(sorted(said.percent.items())),
+        mirror=said.mirror,
+        gateways=(),
+        hostnames=(),
+        port=said.port,
+    )
+
+
+def _view_of_http_route(spec: Mapping[str, Any]) -> View | None:
     rules = spec.get("rules") or []
     if len(rules) != 1:
         return None
@@ -111,45 +142,48 @@ def _view(spec: Mapping[str, Any]) -> View | None:
     )
 
 
-def body(view: View, *, name: str, release: str, state: str, now: datetime) -> dict[str, Any]:
+def body(view: View, by: Carrier, *, name: str, release: str, state: str, now: datetime) -> dict[str, Any]:
     """The object that says it. release: name of the ModelRelease. state: what it is written for."""
+    metadata = {
+        "name": name,
+        "labels": {RELEASE: release},
+        "annotations": {APPLIED: view.digest, APPLIED_AT: now.isoformat(), APPLIED_FOR: state},
+    }
+    if by is Carrier.ROUTER:
+        said = Shares(percent=dict(view.weights), mirror=view.mirror, port=view.port)
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": metadata,
+            "data": {SHARES: said.model_dump_json()},
+        }
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": metadata,
+        "spec": _http_route(view),
+    }
+
+
+def _http_route(view: View) -> dict[str, Any]:
     rule: dict[str, Any] = {
         "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
         "backendRefs": [
             {"name": service, "port": view.port, "weight": weight} for service, weight in view.weights
         ],
-        # A merge patch replaces the rules as a whole: a mirror that is not named is gone.
-        **(
-            {
-                "filters": [
-                    {
-                        "type": "RequestMirror",
-                        "requestMirror": {"backendRef": {"name": view.mirror, "port": view.port}},
-                    }
-                ]
-            }
-            if view.mirror
-            else {}
-        ),
     }
+    if view.mirror:  # a merge patch replaces the rules as a whole: a mirror that is not named is gone
+        backend = {"name": view.mirror, "port": view.port}
+        rule["filters"] = [{"type": "RequestMirror", "requestMirror": {"backendRef": backend}}]
     parents = [
         {
-            "name": name_of_gateway,
+            "name": name,
             **({"namespace": namespace} if namespace else {}),
             **({"sectionName": section} if section else {}),
         }
-        for namespace, name_of_gateway, section in view.gateways
+        for namespace, name, section in view.gateways
     ]
-    return {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "HTTPRoute",
-        "metadata": {
-            "name": name,
-            "labels": {RELEASE: release},
-            "annotations": {APPLIED: view.digest, APPLIED_AT: now.isoformat(), APPLIED_FOR: state},
-        },
-        "spec": {"parentRefs": parents, "hostnames": list(view.hostnames), "rules": [rule]},
-    }
+    return {"parentRefs": parents, "hostnames": list(view.hostnames), "rules": [rule]}
 
 
-__all__ = ["SeenRoute", "View", "body", "seen", "wanted"]
+__all__ = ["SeenRoute", "View", "body", "kind_of", "name_of", "seen", "wanted"]

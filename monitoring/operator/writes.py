@@ -7,13 +7,14 @@ from enum import StrEnum
 from typing import Any
 
 
-class Thing(StrEnum):
+class Kind(StrEnum):
     """Kinds of objects that are written."""
 
     RELEASE = "ModelRelease"
     STATUS = "ModelRelease/status"
     SERVICE = "InferenceService"
     ROUTE = "HTTPRoute"
+    SHARES = "ConfigMap"
     PODS = "Service"
 
 
@@ -31,13 +32,13 @@ class Write:
     `version` is its resourceVersion, and a conflict means to look again."""
 
     verb: Verb
-    thing: Thing
+    kind: Kind
     name: str
     body: dict[str, Any] = field(default_factory=dict)
     version: str = ""
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.thing} {self.name}"
+        return f"{self.verb} {self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -49,4 +50,4 @@ class Notice:
     warning: bool = False
 
 
-__all__ = ["Notice", "Thing", "Verb", "Write"]
+__all__ = ["Kind", "Notice", "Verb", "Write"]

@@ -4,8 +4,9 @@ May import `clickmill` and `monitoring.live`. The decisions themselves are `clic
 """
 
 from monitoring.release.inbox import Inbox
+from monitoring.release.listening import Tls, listening
 from monitoring.release.observations import Observations, Spell
 from monitoring.release.receiver import application
 from monitoring.release.runner import Runner
 
-__all__ = ["Inbox", "Observations", "Runner", "Spell", "application"]
+__all__ = ["Inbox", "Observations", "Runner", "Spell", "Tls", "application", "listening"]

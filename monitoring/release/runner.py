@@ -12,6 +12,7 @@ from clickmill.release import (
     MACHINE,
     Alert,
     Arm,
+    Compared,
     Decision,
     Evidence,
     Journal,
@@ -25,16 +26,23 @@ from clickmill.release import (
     Target,
     TargetFailed,
     Traffic,
+    Watched,
     decide,
     propose,
 )
 from clickmill.release.release import UNDER_WAY
-from monitoring.live import Joined, Quality, quality
+from monitoring.live import LabelJoin, Quality, quality
 from monitoring.release.alerts import with_full_digests
 from monitoring.release.inbox import Inbox
 from monitoring.release.observations import Observations, Spell
 
 log = logging.getLogger(__name__)
+
+COMPARED = timedelta(hours=6)
+"""Of a promoted bundle's labels beside the last good bundle's, at most: what it was like last week says nothing of today."""
+ANEW = 0.01
+"""Share of that time after which the two are compared anew: at first with every step, later every few minutes, since a click more
+changes nothing then."""
 
 
 class Runner:
@@ -48,7 +56,7 @@ class Runner:
         policy: ReleasePolicy,
         *,
         inbox: Inbox | None = None,
-        joined: Joined | None = None,
+        joined: LabelJoin | None = None,
         logs: tuple[Path, Path] | None = None,
     ) -> None:
         """joined, logs: live quality and its folders (predictions, clicks); without them no label ever comes, and checks on clicks stay
@@ -60,13 +68,14 @@ class Runner:
             policy,
         )
         self._inbox, self._joined, self._logs = inbox, joined, logs
+        self._compared: tuple[tuple[str, str, datetime], datetime, Compared] | None = None
         self.quality: Mapping[str, Quality] = {}
         """By bundle, over the shortest window, at the last step."""
 
     def step(self, now: datetime) -> Decision:
         """Look, decide, write down, carry out. The decision is on the disk before anything is carried out."""
         if self._joined is not None and self._logs is not None:
-            self._joined.take_in(*self._logs, now)
+            self._joined.ingest(*self._logs, now)
             self.quality = self._look(self._joined, now)
         with self._journal.hold():
             release = self._journal.state
@@ -91,11 +100,11 @@ class Runner:
             decision = propose(release, bundle, now=now, by=MACHINE, reason="a new bundle came")
             return self._journal.append(decision, now)
 
-    def _look(self, joined: Joined, now: datetime) -> dict[str, Quality]:
+    def _look(self, joined: LabelJoin, now: datetime) -> dict[str, Quality]:
         until = joined.ripe(now)
         since = until - timedelta(seconds=min(joined.settings.windows_seconds))
         found = joined.labelled(since, until, slices=False)
-        return {slot.bundle: quality(slot.labelled, slot.scores) for slot in found}
+        return {slice_.bundle: quality(slice_.labelled, slice_.scores) for slice_ in found}
 
     def _carry_out(self, release: Release) -> None:
         try:
@@ -116,7 +125,7 @@ class Runner:
 
     def _evidence(self, release: Release, now: datetime) -> Evidence:
         spells = self._observations.spells
-        watched = [spell for spell in spells if spell.phase is Phase.PROMOTED]
+        watched = [spell for spell in spells if spell.phase not in UNDER_WAY]
         return Evidence(
             smoke=self._observations.smoke,
             shadow=tuple(
@@ -125,9 +134,34 @@ class Runner:
             canary=tuple(
                 self._period(release, spell, now) for spell in spells if spell.phase is Phase.CANARY
             ),
-            watch=tuple(Arm(traffic=spell.live.get(release.stable, Traffic())) for spell in watched),
+            watch=tuple(
+                Watched(
+                    traffic=spell.live.get(release.stable, Traffic()),
+                    paired=spell.paired.get(release.stable),
+                )
+                for spell in watched
+            ),
+            compared=self._beside_the_last_good(release, now),
             alerts=self._alerts(release),
         )
+
+    def _beside_the_last_good(self, release: Release, now: datetime) -> Compared | None:
+        """Labels of the promoted bundle and of the last good one on the same impressions, as far as they can be judged by now."""
+        if self._joined is None or release.phase in UNDER_WAY or release.last_good is None:
+            return None
+        until = self._joined.ripe(now)
+        since = max(release.since, until - COMPARED)
+        if until <= since:
+            return None
+        about = (release.stable, release.last_good, release.since)
+        if (
+            self._compared is None
+            or self._compared[0] != about
+            or until - self._compared[1] >= ANEW * (until - since)
+        ):
+            found = self._joined.compared(release.stable, release.last_good, since, until)
+            self._compared = (about, until, found)
+        return self._compared[2]
 
     def _period(self, release: Release, spell: Spell, now: datetime) -> Period:
         labelled = self._labelled(spell, now)

@@ -1,5 +1,5 @@
-"""Clients of the endpoint, to call and to await: REST, gRPC, and TensorFlow Serving's protocol (`serving.client.tensorflow`, imported by name as
-it brings TensorFlow along). May import `clickmill` and the light parts of `serving`.
+"""Clients of the endpoint, to call and to await: REST, gRPC, and TensorFlow Serving's protocol (`serving.client.tensorflow`,
+imported by name, since few need it). May import `clickmill` and the light parts of `serving`.
 
     retry     when a call is tried again, hedged or given up: decisions without a clock or a socket
     conduct   carries those decisions out, on threads and on an event loop

@@ -1,7 +1,8 @@
 """Clients of TensorFlow Serving's protocol: the same calls reach our endpoint and the real TF Serving over a bundle's `model/`.
 
 TF Serving knows no contract: it wants every input and checks none. Given the contract, the client fills what is left out and refuses
-what breaks a rule before anything is sent, so that both servers get the same request. Importing this file imports TensorFlow.
+what breaks a rule before anything is sent, so that both servers get the same request.
+TensorFlow itself is not imported, only its messages are.
 """
 
 from __future__ import annotations
@@ -11,19 +12,9 @@ from typing import Any
 
 import grpc
 import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    prediction_service_pb2_grpc,
-    regression_pb2,
-)
 
 from clickmill.bundle.examples import CLASSES, CLASSIFY, REGRESS
-from clickmill.bundle.export import LOGIT, PCTR, RANKING
-from clickmill.bundle.warmup import predict_request
+from clickmill.bundle.export import LOGIT, PCTR, RANKING, SIGNATURE
 from clickmill.contract import FeatureContract
 from clickmill.errors import RequestError
 from clickmill.features.tensors import from_rows
@@ -32,6 +23,16 @@ from serving.client.retry import RetryPolicy
 from serving.client.rpc import AsyncChannel, Channel, asked
 from serving.tensors import filled
 from serving.tf_examples import LIST_OF
+from serving.tf_messages import (
+    classification_pb2,
+    example_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    prediction_service_pb2_grpc,
+    regression_pb2,
+)
+from serving.tf_tensors import predict_request, to_array
 
 _DIGEST = "x-clickmill-bundle"
 
@@ -61,7 +62,7 @@ class Messages:
     def predict(self, raw: Mapping[str, np.ndarray], version: int | None) -> Any:
         """PredictRequest over arrays. Raises RequestError for a required or unknown input, where the contract is known."""
         inputs = dict(raw) if self._contract is None else self._completed(raw, self._contract)
-        request = predict_request(inputs, model_name=self._name)
+        request = predict_request(inputs, model_name=self._name, signature=SIGNATURE)
         if version is not None:
             request.model_spec.version.value = version
         return request
@@ -256,7 +257,7 @@ def _signatures(answer: Any) -> dict[str, Any]:
 
 
 def _predictions(answer: Any, headers: Mapping[str, str]) -> Predictions:
-    pctr, logit = (tf.make_ndarray(answer.outputs[name]) for name in (PCTR, LOGIT))
+    pctr, logit = (to_array(answer.outputs[name]) for name in (PCTR, LOGIT))
     return Predictions(pctr, logit, str(answer.model_spec.version.value), headers.get(_DIGEST, ""))
 
 
@@ -271,7 +272,7 @@ def _regressed(answer: Any) -> np.ndarray:
 
 def examples(raw: Mapping[str, np.ndarray], contract: FeatureContract) -> list[Any]:
     """A tf.Example for each row of raw arrays; padding of lists is left out."""
-    rows = [tf.train.Example() for _ in range(len(next(iter(raw.values()))))]
+    rows = [example_pb2.Example() for _ in range(len(next(iter(raw.values()))))]
     for name, field in contract.inputs.items():
         assert field.dtype is not None, "inputs are never derived"
         values = raw[name]

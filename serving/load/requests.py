@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from clickmill.bundle.export import SIGNATURE
 from clickmill.contract import FeatureContract, Role
 from clickmill.features.raw import Raw, length, take, to_arrow
 from clickmill.features.sides import shared_fields
@@ -85,9 +86,9 @@ def _grpc(raw: Raw, contract: FeatureContract, name: str) -> bytes:
 
 
 def _tf(raw: Raw, contract: FeatureContract, name: str) -> bytes:
-    from clickmill.bundle.warmup import predict_request
+    from serving.tf_tensors import predict_request
 
-    return bytes(predict_request(raw, model_name=name).SerializeToString())
+    return bytes(predict_request(raw, model_name=name, signature=SIGNATURE).SerializeToString())
 
 
 def _rank(raw: Raw, contract: FeatureContract, name: str) -> bytes:

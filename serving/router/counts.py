@@ -39,4 +39,21 @@ class Counts:
         return sum(self.buckets[bisect_left(LATENCY_EDGES, seconds) + 1 :])
 
 
-__all__ = ["Counts"]
+@dataclass
+class Pairs:
+    """Requests that two bundles got at the same moment: the one that serves, and the spare."""
+
+    requests: int = 0
+    only_serving: int = 0
+    """Of them: failed by the one that serves only."""
+    only_spare: int = 0
+    """Of them: failed by the spare only."""
+
+    def add(self, *, serving_failed: bool, spare_failed: bool) -> None:
+        """One request."""
+        self.requests += 1
+        self.only_serving += serving_failed and not spare_failed
+        self.only_spare += spare_failed and not serving_failed
+
+
+__all__ = ["Counts", "Pairs"]

@@ -24,7 +24,7 @@ from clickmill import contract as contracts
 from clickmill.bundle.golden import TOLERANCE
 from clickmill.contract import FeatureContract
 from clickmill.errors import ClickmillError
-from clickmill.release import Seen, Smoke, Split, TargetFailed, Traffic
+from clickmill.release import Paired, Seen, Smoke, Split, TargetFailed, Traffic
 from serving.client import Client
 from serving.process import Endpoint, EndpointFailed, running_server
 from serving.router.counts import Counts
@@ -135,7 +135,15 @@ class LocalTarget:
         if door is None:
             return self._epoch, {}
         return self._epoch, {
-            bundle: Seen(live=self._traffic(counts.live), shadow=self._traffic(counts.shadow))
+            bundle: Seen(
+                live=self._traffic(counts.live),
+                shadow=self._traffic(counts.shadow),
+                paired=Paired(
+                    requests=counts.paired.requests,
+                    only_promoted=counts.paired.only_serving,
+                    only_last_good=counts.paired.only_spare,
+                ),
+            )
             for bundle, counts in list(door.traffic.items())
         }
 

@@ -35,6 +35,7 @@ FULL = {
         "nodeSelector": {"pool": "serving"},
         "tolerations": [{"operator": "Exists"}],
     },
+    "router": {"enabled": True, "args": ["--timeout-seconds=1"]},
     "autoscaling": {"class": "keda"},
     "features": {"secretName": "feature-store"},
     "store": {"claim": "models", "path": "ctr"},
@@ -68,7 +69,12 @@ TF_SERVING = {**MINIMAL, "endpoint": {"storageUri": "s3://ads/ctr/7", "runtime":
 # What `FULL` can't have at once with the rest.
 OTHER = {
     **FULL,
-    "drift": {"enabled": True, "schedule": "0 3 * * *", "claim": "drift"},
+    "drift": {
+        "enabled": True,
+        "schedule": "0 3 * * *",
+        "claim": "drift",
+        "pushgateway": "http://pushgateway.monitoring.svc:9091",
+    },
     "autoscaling": {"class": "none"},
     "ranker": {"enabled": False},
     "pipelines": {

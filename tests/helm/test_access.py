@@ -41,15 +41,43 @@ def test_nobody_has_rights_beyond_the_namespace_wildcards_secrets_or_a_way_to_mo
     rendered = objects(CASES[case])
     assert not of_kind(rendered, "ClusterRole")
     assert not of_kind(rendered, "ClusterRoleBinding")
-    roles = of_kind(rendered, "Role")
-    assert [each["metadata"]["name"] for each in roles] == ["ctr-operator"]
-    for resource, verb, _ in rights(roles[0]):
+    roles = {each["metadata"]["name"]: each for each in of_kind(rendered, "Role")}
+    routed = "ctr-router" in {each["metadata"]["name"] for each in of_kind(rendered, "Deployment")}
+    assert set(roles) == {"ctr-operator"} | ({"ctr-router", "ctr-shares"} if routed else set())
+    for resource, verb, _ in (right for role in roles.values() for right in rights(role)):
         assert "*" not in resource + verb
         assert resource.rpartition("/")[2] not in {"secrets", "pods", "exec", "serviceaccounts", "token"}
         assert "rbac" not in resource
         assert verb not in {"escalate", "bind", "impersonate", "deletecollection"}
     for binding in of_kind(rendered, "RoleBinding"):
-        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "ctr-operator", "namespace": "ads"}]
+        role = binding["roleRef"]["name"]
+        who = {"ctr-operator": "ctr-operator", "ctr-shares": "ctr-operator", "ctr-router": "ctr-router"}[role]
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": who, "namespace": "ads"}]
+
+
+def test_the_router_reads_one_config_map_and_the_operator_writes_it():
+    rendered = objects(FULL)
+    assert rights(named(rendered, "Role", "ctr-router")) == {
+        ("configmaps", "get", "ctr-shares"),
+        ("configmaps", "watch", "ctr-shares"),
+    }
+    assert rights(named(rendered, "Role", "ctr-shares")) == {
+        ("configmaps", "create", ""),
+        ("configmaps", "get", "ctr-shares"),
+        ("configmaps", "patch", "ctr-shares"),
+    }
+
+
+def test_the_router_of_a_further_release_takes_its_shares_from_the_operator_that_is_named():
+    further = {
+        "operator": {"enabled": False},
+        "router": {"enabled": True, "operatorAccount": "first-operator"},
+    }
+    bindings = {
+        each["metadata"]["name"]: each for each in of_kind(objects({**MINIMAL, **further}), "RoleBinding")
+    }
+    assert bindings["ctr-shares"]["subjects"][0]["name"] == "first-operator"
+    assert set(bindings) == {"ctr-shares", "ctr-router"}
 
 
 def test_without_the_operator_nobody_has_any_right():
@@ -132,10 +160,10 @@ def test_the_ranker_reaches_the_predictor_and_the_predictor_lets_it_in():
     assert 8081 in ports(rendered, "predictor", "Ingress", pod_of(rendered, "ranker"))
 
 
-@pytest.mark.parametrize("pod", ["predictor", "ranker", "quality", "drift", "operator"])
+@pytest.mark.parametrize("pod", ["predictor", "ranker", "quality", "drift", "operator", "router"])
 def test_prometheus_reaches_the_metrics_of_every_pod(pod):
     rendered = objects(FULL)
-    port = {"quality": 9105, "drift": 9107}.get(pod, 8080)
+    port = {"quality": 9105, "drift": 9107, "router": 9108}.get(pod, 8080)
     assert port in ports(rendered, pod, "Ingress", in_namespace("monitoring"))
 
 
@@ -159,6 +187,12 @@ def test_jobs_that_read_files_reach_nobody_but_dns():
         assert ports(rendered, pod, "Egress", lambda peer: True) == {53}
 
 
+def test_a_job_that_pushes_reaches_the_gateway_beside_prometheus():
+    rendered = objects(rendering.OTHER)
+    assert ports(rendered, "drift", "Egress", in_namespace("monitoring")) == {9091}
+    assert 9091 not in ports(rendered, "quality", "Egress", in_namespace("monitoring"))
+
+
 def test_only_the_callers_that_are_named_are_let_in():
     ad_server = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ad-server"}}}
     rendered = objects({**MINIMAL, "networkPolicy": {"callers": [ad_server]}})
@@ -167,9 +201,20 @@ def test_only_the_callers_that_are_named_are_let_in():
     assert ports(rendered, "operator", "Ingress", in_namespace("ad-server")) == set()
 
 
-def test_helm_test_reaches_predictor_and_ranker():
-    rendered = objects(MINIMAL)
-    for pod in ("predictor", "ranker"):
+def test_callers_reach_the_router_and_it_the_endpoint_and_the_api_server():
+    behind = {"ranker": FULL, "predictor": {**FULL, "ranker": {"enabled": False}}}
+    for pod, values in behind.items():
+        rendered = objects(values)
+        assert 8080 in ports(rendered, "router", "Ingress", lambda peer: peer == {"podSelector": {}})
+        assert 8080 in ports(rendered, "router", "Egress", pod_of(rendered, pod))
+        assert 8080 in ports(rendered, pod, "Ingress", pod_of(rendered, "router"))
+        assert {443, 6443} <= ports(rendered, "router", "Egress", lambda peer: False)
+        assert 6379 not in ports(rendered, "router", "Egress", lambda peer: True)
+
+
+def test_helm_test_reaches_predictor_ranker_and_router():
+    rendered = objects({**MINIMAL, "router": {"enabled": True}})
+    for pod in ("predictor", "ranker", "router"):
         assert 8080 in ports(rendered, "test", "Egress", pod_of(rendered, pod))
         assert 8080 in ports(rendered, pod, "Ingress", pod_of(rendered, "test"))
 

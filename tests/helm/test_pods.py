@@ -87,13 +87,13 @@ def test_containers_write_nowhere_but_to_volumes_and_say_what_they_take(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_only_the_operator_has_a_token_of_the_api_server(case):
+def test_only_the_operator_and_the_router_have_a_token_of_the_api_server(case):
     rendered = rendering.objects(CASES[case])
     for name, pod in rendering.pods(rendered).items():
-        if "operator" not in name:
+        if not name.endswith(("-operator", "-router")):
             assert pod["automountServiceAccountToken"] is False, name
     for account in rendering.of_kind(rendered, "ServiceAccount"):
-        if "operator" not in account["metadata"]["name"]:
+        if not account["metadata"]["name"].endswith(("-operator", "-router")):
             assert account["automountServiceAccountToken"] is False
 
 
@@ -134,3 +134,15 @@ def test_the_ranker_asks_the_predictor_of_its_own_inference_service():
         if name.endswith("transformer")
     ]
     assert parse(ranker).params["predictor"] == "ctr-predictor-pods:8081"
+
+
+@pytest.mark.parametrize("entry", ["transformer", "predictor"])
+def test_the_router_sends_home_to_what_callers_would_ask_without_it(entry):
+    values = {**CASES["minimal"], "router": {"enabled": True}, "ranker": {"enabled": entry == "transformer"}}
+    (words,) = [
+        expanded(words, env)
+        for name, words, env in clickmill_commands(rendering.objects(values))
+        if name.endswith("router")
+    ]
+    assert parse(words).params["home"] == f"ctr-{entry}"
+    assert parse(words).params["shares"] == "ctr-shares"

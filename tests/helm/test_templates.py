@@ -181,7 +181,7 @@ def test_live_quality_says_which_claim_it_lacks():
         objects({**MINIMAL, **log, "quality": {"enabled": True}})
 
 
-def test_drift_is_a_deployment_that_is_scraped_or_a_cron_job_that_keeps_its_reports():
+def test_drift_is_a_deployment_that_is_scraped_or_a_cron_job_that_keeps_its_reports_and_pushes():
     rendered = objects(FULL)
     (drift,) = named(rendered, "Deployment", "ctr-drift")["spec"]["template"]["spec"]["containers"]
     assert drift["ports"] == [{"name": "metrics", "containerPort": 9107, "protocol": "TCP"}]
@@ -194,7 +194,10 @@ def test_drift_is_a_deployment_that_is_scraped_or_a_cron_job_that_keeps_its_repo
         "Forbid",
     )
     (job,) = cron["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    assert "--once" in job["args"]
+    assert job["args"][-2:] == [
+        "--once",
+        "--push=http://pushgateway.monitoring.svc:9091/metrics/job/ads-ctr-drift",
+    ]
     assert "ctr-drift" not in {each["metadata"]["name"] for each in of_kind(rendered, "Deployment")}
     lost = {**FULL, "drift": {"enabled": True, "schedule": "0 3 * * *"}}
     with pytest.raises(rendering.HelmFailed, match="name the claim that keeps them"):
@@ -242,6 +245,7 @@ def test_knative_has_one_port_and_nothing_it_refuses():
             "Set autoscaling.class=none",
         ),
         ({}, "endpoint.storageUri: where is the bundle"),
+        ({**FULL, "drift": {"enabled": True, "pushgateway": "http://gateway:9091"}}, "set drift.schedule"),
     ],
 )
 def test_what_cannot_work_is_refused_with_what_to_do(values, says):
@@ -338,6 +342,7 @@ def test_every_value_has_a_comment_above_or_is_one_of_a_group_that_has():
         ({"images": {"serving": {"digest": "sha256:abc"}}}, "digest"),
         ({"clicks": {"path": "/absolute"}}, "path"),
         ({"monitoring": {"enabled": "yes"}}, "enabled"),
+        ({"drift": {"pushgateway": "http://gateway"}}, "pushgateway"),
         ({"predictor": {"resources": {"limits": {"cpu": None, "memory": "1Gi"}}}}, "cpu"),
     ],
 )

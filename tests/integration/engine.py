@@ -6,8 +6,7 @@ import contextlib
 import re
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import yaml
 
 from serving.ports import claim
 from tests.monitoring.series import ALERTS, FILES
+from tests.waiting import until
 
 
 def installed(*programs: str) -> None:
@@ -43,7 +43,7 @@ def running(command: list[str], log: Path, ready: str, seconds: float = 60) -> I
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
     try:
-        until(lambda: process.poll() is not None or _answers(ready), seconds, log.read_text)
+        until(lambda: process.poll() is not None or _answers(ready), log.read_text, seconds=seconds)
         assert process.poll() is None, log.read_text()
         yield
     finally:
@@ -103,15 +103,6 @@ def ask(url: str, query: str) -> list[dict[str, Any]]:
     answer = httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=30, trust_env=False).json()
     assert answer["status"] == "success", f"{query}: {answer}"
     return list(answer["data"]["result"])
-
-
-def until(condition: Callable[[], Any], seconds: float, told: Callable[[], object]) -> Any:
-    """What `condition` gives, once it gives something; fails with `told()` after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, told()
-        time.sleep(0.2)
-    return found
 
 
 def _answers(url: str) -> bool:

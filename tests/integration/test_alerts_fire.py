@@ -18,6 +18,7 @@ from monitoring.live import LiveSettings, watch
 from serving.ports import claim
 from tests.integration import engine
 from tests.monitoring.live import logs
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -92,9 +93,9 @@ def test_the_release_machine_is_told_which_bundle_and_nothing_of_the_good_one(
                 (a["labels"]["alertname"], a["labels"].get("bundle")) for a in found if a["state"] == "firing"
             }
 
-        engine.until(lambda: ("CalibrationRatioHigh", BAD[:12]) in alerts(), 90, alerts)
+        until(lambda: ("CalibrationRatioHigh", BAD[:12]) in alerts(), alerts)
         assert not {bundle for _, bundle in alerts()} & {GOOD[:12]}
-        engine.until(lambda: receiver.told, 60, lambda: (tmp_path / "alertmanager.log").read_text())
+        until(lambda: receiver.told, (tmp_path / "alertmanager.log").read_text)
     token, message = receiver.told[0]
     assert token == "Bearer a-token"
     assert message["version"] == "4"
@@ -129,12 +130,12 @@ def test_a_stalled_click_log_holds_the_rollback_back_but_not_that_of_a_bundle_th
                 "severity": "critical",
             }
         )
-        engine.until(lambda: "ClickLogStalled" in states(), 20, states)
+        until(lambda: "ClickLogStalled" in states(), states)
         fire(
             {"alertname": "CalibrationRatioHigh", **quality}, {"alertname": "NotFinitePredictions", **quality}
         )
-        engine.until(lambda: receiver.told, 60, states)
-        engine.until(lambda: states().get("CalibrationRatioHigh") == "suppressed", 60, states)
+        until(lambda: receiver.told, states)
+        until(lambda: states().get("CalibrationRatioHigh") == "suppressed", states)
         assert states()["NotFinitePredictions"] == "active"
     assert {a["labels"]["alertname"] for _, message in receiver.told for a in message["alerts"]} == {
         "NotFinitePredictions"

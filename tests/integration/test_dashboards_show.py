@@ -25,7 +25,7 @@ from monitoring import experiments
 from monitoring.dashboards import BOARDS
 from monitoring.dashboards.panels import RATE
 from monitoring.dashboards.write import text_of
-from monitoring.drift import Bundles, DriftCollector, DriftSettings, Event, Looker, Retraining
+from monitoring.drift import Bundles, DriftChecker, DriftCollector, DriftSettings, Event, Retraining
 from monitoring.live import LiveSettings, watch
 from serving.features import FeatureMetrics, Lookup, encoded, publication_of, shelf_at, store_at
 from serving.ports import claim
@@ -188,11 +188,13 @@ def drift_monitor(folder: Path, digest: str) -> Iterator[int]:
     """What drift exports of rows that moved: a number up, a category that lost values, and a record of trainings."""
     market.write_bundle(folder / "drift" / "store" / "1", market.rows(15_000, seed=1))
     [place] = (folder / "drift" / "store").iterdir()
-    looker = Looker(Bundles(place), DriftSettings(report="none"), folder / "drift" / "out", market.SALT)
-    of_market = looker.bundles.serving()
+    checker = DriftChecker(
+        Bundles(place), DriftSettings(report="none"), folder / "drift" / "out", market.SALT
+    )
+    of_market = checker.bundles.serving()
     moved = market.logged(market.rows(15_000, seed=2, phone=0.3, price=1000.0), of_market)
     log = market.write_log(folder / "drift" / "log", moved)
-    [found] = looker.look_at_log(log, market.NOON)
+    [found] = checker.check_log(log, market.NOON)
     collector, registry, now = DriftCollector(), CollectorRegistry(), datetime.now(UTC)
     line = Retraining(at=now, event=Event.STARTED, bundle=digest, reason="moved", run="r")
     collector.show(now, [found.model_copy(update={"bundle": digest})], [line])

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from monitoring.drills.run import carry_out, faulty_bundle
 from monitoring.drills.site import Site
 from tests.integration.test_releases import WITH_IMPRESSIONS
 from tests.serving.small_bundle import complete, raw_rows, write_small_bundle
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.integration,
@@ -82,13 +82,12 @@ def test_ctrl_c_leaves_no_process_behind(good, tmp_path):
     with subprocess.Popen(
         [*program, "--bundle", str(good), "--out", str(out)], stdout=log, stderr=log
     ) as drill:
-        deadline = time.monotonic() + 240
-        while (
-            len(_with(str(out)) - {drill.pid}) < 4
-        ):  # the release machine, its server, live quality, Alertmanager or Prometheus
-            assert drill.poll() is None, (tmp_path / "log").read_text()
-            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.1)
+        # the release machine, its server, live quality, Alertmanager or Prometheus
+        until(
+            lambda: drill.poll() is not None or len(_with(str(out)) - {drill.pid}) >= 4,
+            (tmp_path / "log").read_text,
+        )
+        assert drill.poll() is None, (tmp_path / "log").read_text()
         drill.send_signal(signal.SIGINT)
         assert drill.wait(120) == 130, (tmp_path / "log").read_text()
     log.close()

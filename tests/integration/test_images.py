@@ -11,12 +11,15 @@ import time
 from pathlib import Path
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from clickmill import __version__
-from clickmill.bundle import Store
+from clickmill.bundle import Store, golden
 from serving.ports import claim
-from tests.serving.small_bundle import GOOD_ROW, logit_of, write_small_bundle
+from serving.rows import example_row
+from tests.serving.small_bundle import CONTRACT
+from tests.serving.twin_bundle import write_twin_bundle
 
 pytestmark = pytest.mark.integration
 
@@ -54,7 +57,8 @@ def image() -> dict:
 
 def test_the_image_answers_as_a_user_without_rights_on_a_root_it_cannot_write(image, tmp_path: Path):
     store = Store(tmp_path / "store")
-    store.add(write_small_bundle(tmp_path / "bundle"))
+    bundle = write_twin_bundle(tmp_path / "bundle")
+    store.add(bundle)
     # pytest's folder is for its user alone
     served = Path("/tmp") / f"clickmill-image-{os.getpid()}"
     shutil.copytree(store.root, served)
@@ -81,10 +85,10 @@ def test_the_image_answers_as_a_user_without_rights_on_a_root_it_cannot_write(im
             except httpx.TransportError:
                 pass
             time.sleep(0.2)
-        answer = httpx.post(
-            f"http://127.0.0.1:{port}/v1/models/small:predict", json={"instances": [GOOD_ROW]}
-        )
-        assert answer.json()["predictions"][0]["logit"] == pytest.approx(logit_of(GOOD_ROW), abs=1e-5)
+        asked = example_row(bundle, CONTRACT.inputs)
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/models/small:predict", json={"instances": [asked]})
+        expected = pq.read_table(bundle / golden.GOLDEN)["logit"][0].as_py()
+        assert answer.json()["predictions"][0]["logit"] == pytest.approx(expected, abs=1e-5)
     finally:
         if process is not None:
             # the death of `unshare` would not reach it: the kernel forgets the signal when chroot changes the user

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +16,8 @@ import httpx
 import pytest
 
 from serving.process import Endpoint, running_server
-from tests.serving.small_bundle import pctr_of, write_small_bundle
+from tests.serving.small_bundle import pctr_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -30,8 +33,8 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_bundle(tmp_path_factory.mktemp("bundle") / "small")
+def bundle(bundles: list[Path]) -> Path:
+    return bundles[0]
 
 
 def rank(endpoint: Endpoint, timeout_ms: int = 400, query: str = "", **headers: str) -> httpx.Response:
@@ -46,21 +49,18 @@ def scored(answer: httpx.Response) -> dict[str, float]:
     return {one["id"]: one["pctr"] for one in answer.json()["ranked"]}
 
 
-def until_scored(endpoint: Endpoint, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while rank(endpoint).json()["fallback"] is not None:
-        assert time.monotonic() < end, "the predictor is back and not asked"
-        time.sleep(0.05)
+def until_scored(endpoint: Endpoint) -> None:
+    until(lambda: rank(endpoint).json()["fallback"] is None, lambda: "the predictor is back and not asked")
 
 
 class Crowd:
     """Clients that rank without pause; what each got is kept."""
 
-    def __init__(self, endpoint: Endpoint, clients: int = 4) -> None:
+    def __init__(self, endpoint: Endpoint, clients: int = 4, timeout_ms: int = 400) -> None:
         self.answers: list[tuple[float, httpx.Response]] = []
         self.failures: list[str] = []
         self._stop = threading.Event()
-        self._endpoint = endpoint
+        self._endpoint, self._timeout_ms = endpoint, timeout_ms
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
 
     def __enter__(self) -> Crowd:
@@ -77,7 +77,7 @@ class Crowd:
         while not self._stop.is_set():
             start = time.monotonic()
             try:
-                self.answers.append((start, rank(self._endpoint)))
+                self.answers.append((start, rank(self._endpoint, self._timeout_ms)))
             except httpx.HTTPError as error:
                 self.failures.append(repr(error))
 
@@ -97,21 +97,34 @@ def predictor(bundle: Path) -> Iterator[Endpoint]:
         yield endpoint
 
 
-def before(predictor: Endpoint, folder: Path, protocol: str = "grpc-v2") -> Any:
+def before(predictor: Endpoint, folder: Path, protocol: str = "grpc-v2", **options: Any) -> Any:
     told = {"target": predictor.grpc_target, "model_name": "small", "protocol": protocol}
-    return running_server(folder, model_name="small", predictor=told, timeout_ms=1000)
+    return running_server(folder, model_name="small", predictor=told, timeout_ms=1000, **options)
+
+
+def metric(endpoint: Endpoint, name: str, **labels: str) -> float:
+    """Sum of the series of a metric with these labels."""
+    lines = httpx.get(f"{endpoint.url}/metrics", timeout=60, trust_env=False).text.splitlines()
+    wanted = [f'{key}="{value}"' for key, value in labels.items()]
+    found = [line for line in lines if line.startswith(name + "{") and all(w in line for w in wanted)]
+    return sum(float(line.split()[-1]) for line in found)
 
 
 @pytest.mark.parametrize("protocol", ["grpc-v2", "tf-serving"])
 def test_a_ranker_answers_what_the_endpoint_answers(predictor: Endpoint, few: Path, protocol: str) -> None:
     with before(predictor, few, protocol) as ranker:
-        # the first call opens the connection, and with tf-serving imports TensorFlow
-        until_scored(ranker, 120)
+        # the first call opens the connection
+        until_scored(ranker)
         found = rank(ranker, 20_000)
         assert scored(found) == pytest.approx(EXPECTED, abs=1e-6)
         assert scored(found) == pytest.approx(scored(rank(predictor, 20_000)), abs=1e-6)
         why = rank(ranker, 20_000, query="?explain=1").json()
         assert why["ranked"][0]["logit_by_field"]["returning"] == pytest.approx(0.5, abs=1e-4)
+        # What the ranker asked is told from callers' own requests, which it counted itself.
+        own = {"grpc-v2": "grpc", "tf-serving": "tf"}[protocol]
+        assert metric(predictor, "clickmill_request_seconds_count", protocol="ranker") > 0
+        assert metric(predictor, "clickmill_request_seconds_count", protocol=own) == 0
+        assert metric(ranker, "clickmill_request_seconds_count", protocol="rank") > 0
 
 
 def test_a_predictor_that_is_killed_hangs_or_comes_back_costs_no_answer(bundle: Path, few: Path) -> None:
@@ -164,3 +177,60 @@ def test_a_caller_that_wants_the_error_gets_it(few: Path) -> None:
         assert [one["source"] for one in answered.json()["ranked"]] == [
             "ad_prior", "global_prior", "global_prior", "ad_prior",
         ]  # fmt: skip
+
+
+class HungBroker:
+    """Takes connections, and what fits into their buffers; reads and answers nothing."""
+
+    def __init__(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/"
+        self.taken: list[socket.socket] = []
+        threading.Thread(target=self._take, daemon=True).start()
+
+    def _take(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                self.taken.append(self._listening.accept()[0])
+
+    def __enter__(self) -> HungBroker:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for one in (self._listening, *self.taken):
+            one.close()
+
+
+def test_an_event_broker_that_hangs_holds_up_no_ranking_and_not_the_end(
+    predictor: Endpoint, few: Path
+) -> None:
+    """Its queue full, so that every further answer finds no room. Were one to wait for the broker, it would be a fallback: 20 s is what
+    rankings have here, and the broker never answers."""
+    told = {"x-request-timeout-ms": "20000"}
+    with HungBroker() as broker, before(predictor, few, log_events=broker.url, shed_wait_ms=0) as ranker:
+        until_scored(ranker)
+
+        def events(outcome: str) -> float:
+            return metric(ranker, "clickmill_log_events_total", outcome=outcome)
+
+        end = time.monotonic() + 300
+        for candidates in (2000, 100, 4):  # 50,000 are the most that wait
+            dropped = events("dropped")
+            while events("dropped") == dropped:
+                assert time.monotonic() < end, "the queue is never full"
+                body = {**BODY, "candidates": [{"bid": 1.0, "ad_id": "a1"}] * candidates, "slots": 1}
+                url = f"{ranker.url}/v1/models/small:rank"
+                answer = httpx.post(url, json=body, headers=told, timeout=60, trust_env=False)
+                assert answer.json()["fallback"] is None
+        before_crowd = events("dropped")
+        with Crowd(ranker, timeout_ms=20_000) as crowd:
+            while len(crowd.answers) < 200 and not crowd.failures:
+                assert time.monotonic() < end, "200 rankings take seconds"
+                time.sleep(0.05)
+        assert crowd.failures == []
+        for _, found in crowd.answers:
+            assert scored(found) == pytest.approx(EXPECTED, abs=1e-6)
+        assert events("dropped") >= before_crowd + 2 * len(crowd.answers)
+        assert events("sent") == 0
+        assert broker.taken, "it was asked"
+        assert ranker.stop(60) == 0, "the end waits ten seconds for the broker, not for ever"

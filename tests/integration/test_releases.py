@@ -15,19 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clickmill import contract as contracts
 from clickmill.bundle import Store
 from serving.ports import claim
 from tests.monitoring.release.test_inbox import body, told
-from tests.serving.small_bundle import CONTRACT, GOOD_ROW, write_small_bundle
+from tests.serving.small_bundle import GOOD_ROW, WITH_IMPRESSIONS, write_small_bundle
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
-WITH_IMPRESSIONS = contracts.loads(
-    contracts.dumps(CONTRACT).replace(
-        "fields:", "fields:\n  impression_id: {role: impression_id, dtype: string}", 1
-    )
-)
 POLICY = {
     "release.steps": "[50,100]", "release.step_seconds": 2, "release.min_requests": 40, "release.min_clicks": 20,
     "release.max_calibration_bias": 0.6, "release.ne_margin": 0.5, "release.planned_impressions": 1000, "release.p99_ms": 1000,
@@ -118,12 +113,13 @@ class Site:
         line = (self.folder / "home" / "release.jsonl").read_text().splitlines()[-1]
         return json.loads(line)
 
-    def until(self, holds, what, seconds=240):
-        deadline = time.monotonic() + seconds
-        while not holds():
-            assert self.process.poll() is None, (self.folder / "run.log").read_text()
-            assert time.monotonic() < deadline, f"no {what}: {(self.folder / 'run.log').read_text()[-3000:]}"
-            time.sleep(0.1)
+    def until(self, holds, what):
+        log = self.folder / "run.log"
+        until(
+            lambda: holds() or self.process.poll() is not None,
+            lambda: f"no {what}: {log.read_text()[-3000:]}",
+        )
+        assert self.process.poll() is None, log.read_text()
 
 
 @pytest.fixture
@@ -152,7 +148,7 @@ def test_a_good_bundle_is_promoted_and_an_alert_brings_the_old_one_back_without_
         headers={"authorization": "Bearer secret"},
     )  # fmt: skip
     assert accepted.json() == {"changed": 1}
-    site.until(lambda: phase(site) == "rolled_back", "rollback", 30)
+    site.until(lambda: phase(site) == "rolled_back", "rollback")
     print(f"from alert to rolled back: {time.monotonic() - start:.2f} s")
     metrics = httpx.get(f"http://127.0.0.1:{site.admin}/metrics").text
     assert f'clickmill_release_traffic_percent{{bundle="{good[:12]}",endpoint="small"}} 100.0' in metrics

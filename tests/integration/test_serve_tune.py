@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 
 from clickmill.command import serve_settings
-from tests.serving.small_bundle import write_small_bundle
 
 PROGRAM = Path(sys.executable).with_name("clickmill")
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_bundle(tmp_path_factory.mktemp("tune") / "bundle")
+def bundle(bundles: list[Path]) -> Path:
+    return bundles[0]
 
 
 def tune(bundle: Path, out: Path, *options: str) -> subprocess.Popen[str]:

@@ -22,7 +22,7 @@ from serving.client import Client
 from serving.limits import Limits
 from serving.process import Endpoint, running_server
 from tests.serving import rubbish
-from tests.serving.small_bundle import CONTRACT, GOOD_ROW, pctr_of, write_small_bundle
+from tests.serving.small_bundle import CONTRACT, GOOD_ROW, pctr_of
 from tests.serving.test_fuzz import classification_requests, infer_requests, predict_requests
 
 pytestmark = pytest.mark.integration
@@ -33,9 +33,8 @@ GROWTH_MIB = 24
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    bundle = write_small_bundle(tmp_path_factory.mktemp("fuzz") / "small")
-    with running_server(bundle, model_name="small", wait_seconds=400) as endpoint:
+def endpoint(bundles: list[Path]) -> Iterator[Endpoint]:
+    with running_server(bundles[0], model_name="small", wait_seconds=400) as endpoint:
         yield endpoint
         with Client(endpoint.url, model_name="small") as client:
             assert client.predict([GOOD_ROW]).pctr.tolist() == pytest.approx([pctr_of(GOOD_ROW)], abs=1e-6)

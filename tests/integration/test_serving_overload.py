@@ -6,7 +6,6 @@ import http.client
 import json
 import threading
 import time
-from pathlib import Path
 
 import httpx
 import pytest
@@ -14,7 +13,8 @@ import pytest
 from clickmill.bundle import Store
 from serving.client import Client, RetryPolicy
 from serving.process import Endpoint, running_server
-from tests.serving.small_bundle import GOOD_ROW, logit_of, write_small_bundle
+from tests.serving.small_bundle import BIASES, GOOD_ROW, logit_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +40,6 @@ serve(**json.loads(sys.argv[1]), load=load)
 """
 """An endpoint whose graph takes 10 ms more, however many rows it is given."""
 
-BIASES = (-3.0, -1.0)
 TIMEOUT_MS = 2000
 """Of a ranking."""
 
@@ -103,22 +102,9 @@ def late_answers(endpoint: Endpoint, protocol: str) -> float:
     )
 
 
-def until(condition) -> None:
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
-
-
 def metric(endpoint: Endpoint, name: str) -> float:
     lines = httpx.get(f"{endpoint.url}/metrics", timeout=30).text.splitlines()
     return float(next(line for line in lines if line.startswith(name + "{")).split()[-1])
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    root = tmp_path_factory.mktemp("bundles")
-    return [write_small_bundle(root / f"bias{bias}", bias=bias) for bias in BIASES]
 
 
 def test_too_many_clients_are_turned_away_until_the_limit_fits_and_the_rest_is_answered_right(bundles):

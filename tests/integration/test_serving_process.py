@@ -39,26 +39,12 @@ from serving.process import Endpoint, running_server
 from serving.refusals import UnknownModel
 from serving.server import serve
 from serving.traffic import replay
-from tests.serving.small_bundle import CONTRACT, GOOD_ROW, logit_of, pctr_of, write_small_bundle
+from tests.serving.small_bundle import BIASES, CONTRACT, GOOD_ROW, logit_of, pctr_of, write_small_bundle
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
-BIASES = (-3.0, -2.0, -1.0, 0.0)
 JSON = {"content-type": "application/json"}
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Bundles that differ in the bias of their formula, so that an answer says which one gave it."""
-    root = tmp_path_factory.mktemp("bundles")
-    return [write_small_bundle(root / f"bias{bias}", bias=bias) for bias in BIASES]
-
-
-@pytest.fixture(scope="module")
-def store(bundles: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = Store(tmp_path_factory.mktemp("served") / "store")
-    store.add(bundles[0])
-    return store
 
 
 @pytest.fixture(scope="module")
@@ -416,13 +402,6 @@ class Load:
                     self.failures.append(str(error))
 
 
-def wait_for(condition: Any, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.05)
-
-
 def test_three_reloads_and_two_refusals_under_load_fail_no_request(
     endpoint, client, store, bundles, tmp_path
 ):
@@ -431,7 +410,7 @@ def test_three_reloads_and_two_refusals_under_load_fail_no_request(
     with Load(endpoint, clients=8) as load:
         for number, bundle in enumerate(bundles[1:], start=2):
             assert store.add(bundle) == number
-            wait_for(lambda number=number: client.predict([GOOD_ROW]).version == str(number))
+            until(lambda number=number: client.predict([GOOD_ROW]).version == str(number))
         # version 5: a flipped byte in the weights, brought in past the store; version 6: golden predictions that lie
         partial = store.root / ".5.partial"
         shutil.copytree(bundles[1], partial)
@@ -441,7 +420,7 @@ def test_three_reloads_and_two_refusals_under_load_fail_no_request(
         weights.write_bytes(flipped)
         partial.rename(store.path(5))
         assert store.add(lying) == 6
-        wait_for(lambda: 'reason="golden"} 1' in httpx.get(f"{endpoint.url}/metrics").text)
+        until(lambda: 'reason="golden"} 1' in httpx.get(f"{endpoint.url}/metrics").text)
         time.sleep(0.5)
     assert load.failures == []
     assert {version for version, _ in load.answers} == {"1", "2", "3", "4"}
@@ -464,7 +443,7 @@ def test_sigterm_says_not_ready_answers_on_and_ends_clean(bundles):
             before = client.predict([GOOD_ROW])
             assert before.version == before.digest[:12]
             endpoint.process.terminate()
-            wait_for(lambda: not client.ready(), seconds=4.0)
+            until(lambda: not client.ready())
             assert endpoint.process.poll() is None
             for _ in range(5):
                 assert client.predict([GOOD_ROW]).pctr.tolist() == before.pctr.tolist()

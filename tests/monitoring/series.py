@@ -15,11 +15,13 @@ from clickmill.release import Journal, Release, Seen, Traffic
 from monitoring.drift import DriftCollector
 from monitoring.experiments import ExperimentCollector
 from monitoring.live import LiveCollector, Look, ReferenceCollector
-from monitoring.live.joined import TakenIn
+from monitoring.live.label_join import Ingested
 from monitoring.release import Inbox
 from monitoring.release.receiver import ReleaseCollector
 from serving.features.metrics import FeatureMetrics
 from serving.metrics import Metrics
+from serving.router import ClusterRouter, RouterCollector, RouterSettings
+from serving.router.shares_watch import Api
 
 ALERTS = Path(__file__).parents[2] / "monitoring" / "alerts"
 FILES = sorted(p for p in ALERTS.glob("*.yaml") if not p.name.endswith(".test.yaml"))
@@ -56,17 +58,25 @@ def releases(folder: Path) -> ReleaseCollector:
     return ReleaseCollector(journal, Inbox(folder / "alerts.json"), Door(), time.time)
 
 
+def router() -> RouterCollector:
+    """What a cluster's router exports once the API server has answered it."""
+    settings = RouterSettings("ctr-shares", "ctr-predictor", "127.0.0.1", 0, 0, 2.0, 0.0)
+    found = ClusterRouter(settings, Api("http://127.0.0.1", "ads", Path("token"), None))
+    found.watch.heard_at = time.time()
+    return RouterCollector(found)
+
+
 def exposed() -> set[str]:
     """Names of all series that our exporters show, as Prometheus sees them."""
     registry = CollectorRegistry()
     Metrics(registry)
     FeatureMetrics(registry)
     live = LiveCollector()
-    live.show(Look(datetime.now(UTC), {}, {}), TakenIn())
+    live.show(Look(datetime.now(UTC), {}, {}), Ingested())
     with TemporaryDirectory() as folder:
         of_releases = list(releases(Path(folder)).collect())
     references = ReferenceCollector(Path("nowhere")).collect()
     others = [*ExperimentCollector("one").collect(), *DriftCollector().collect()]
-    families = [*others, *registry.collect(), *live.collect(), *references, *of_releases]
+    families = [*others, *registry.collect(), *live.collect(), *references, *of_releases, *router().collect()]
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     return {family.name + suffix for family in families for suffix in suffixes[family.type]}

@@ -53,7 +53,7 @@ def look(folder: Path, **words: object) -> tuple[str, dict[str, Artifact]]:
     }
     given = {
         "store": str(folder / "store"), "log": str(folder / "log"), "impressions": [], "folder": str(folder / "out"),
-        "drift": {"report": "none"}, "retrain": {},
+        "drift": {"report": "none"}, "retrain": {}, "push": "",
     }  # fmt: skip
     return monitor.python_func(**{**given, **words, **outputs}), outputs
 
@@ -117,3 +117,6 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_read(site: P
         look(site, drift={"psy": 1})
     with pytest.raises(UsageError, match="no such file; give the compiled training pipeline"):
         look(site, retrain={"pipeline": "/nowhere/ctr.yaml"})
+    with pytest.raises(UsageError, match="no group of a Pushgateway"):
+        look(site, push="http://pushgateway:9091")
+    assert not (site / "out").exists()

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.local_steps import LocalSteps, StepEvent
+from tests.waiting import until
 
 
 class Bar:
@@ -148,10 +148,7 @@ def test_ctrl_c_reaches_the_step_which_saves_its_work_and_nothing_is_started_aft
     process = subprocess.Popen(
         [sys.executable, "-c", runner], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "ready").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until((tmp_path / "ready").exists)
     process.send_signal(signal.SIGINT)  # to the runner alone, as a service manager would
     said, _ = process.communicate(timeout=30)
     assert (tmp_path / "saved").exists()

@@ -37,10 +37,20 @@ fields:
 """
 )
 
+WITH_IMPRESSIONS = contracts.loads(
+    contracts.dumps(CONTRACT).replace(
+        "fields:", "fields:\n  impression_id: {role: impression_id, dtype: string}", 1
+    )
+)
+"""The same with an id by which clicks find their predictions."""
+
 PRIORS = Priors(0.03, "ad_id", {"a1": 0.06, "a2": 0.01}, user_field="user_id", strength=20.0)
 """Not what the formula says, so that an answer shows which of the two it is."""
 
 ADS = {"a1": 0.5, "a2": -0.5, "ü3": 1.0}
+
+BIASES = (-3.0, -2.0, -1.0, 0.0)
+"""Of the bundles that an integration test deploys one after the other; the first is the default of `logit_of`."""
 
 GOOD_ROW: dict[str, Any] = {
     "user_id": "u1",

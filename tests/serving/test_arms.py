@@ -11,10 +11,13 @@ from clickmill.auction import AuctionRules
 from clickmill.errors import UsageError
 from clickmill.experiment import ExperimentSpec, Place, assign
 from serving.arms import HEADER_ARM, Arms, impression_ids
+from serving.fallback import HEADER_FALLBACK
 from serving.lanes import Lanes
 from serving.ranker import Ranker
+from serving.ranker_settings import RankerSettings
 from serving.ranking import HOUSE_RULES
 from serving.scheduler import Scheduler
+from tests.serving.small_bundle import PRIORS
 from tests.serving.test_prediction_log import logged_rows, served_with_log
 
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
@@ -55,6 +58,27 @@ def test_each_arm_is_sold_by_its_rules_and_logged_under_its_name(small_scorer: A
     assert [row["arm"] for row in rows] == ["control"] * 2 + ["treatment"] * 2
     # what was sold has a name that clicks refer to; what nobody saw has none
     assert [row["impression_id"] for row in rows] == ["r1:0", "r1:1", None, "r1:1"]
+
+
+def test_a_fallback_is_the_arms_answer_too(small_scorer: Any, tmp_path: Any) -> None:
+    """Else an arm that overloads its endpoint would lose its worst impressions."""
+    chosen, users = spec(), users_of(spec())
+    model = served_with_log(small_scorer, tmp_path)
+    model.swap(small_scorer, "7", PRIORS)
+    ranker = Ranker(
+        model, Scheduler(model, Lanes(0)), RankerSettings(recent_scores=0), arms=Arms(chosen, HOUSE_RULES, lambda: NOW)
+    )  # fmt: skip
+    for arm, sold in (("control", 2), ("treatment", 1)):
+        answer = asyncio.run(ranker.answer(ask(users[arm]), deadline=0.0))
+        assert (answer.headers[HEADER_FALLBACK], answer.headers[HEADER_ARM]) == ("deadline", arm)
+        assert len(orjson.loads(answer.body)["ranked"]) == sold
+    rows = logged_rows(model, tmp_path)
+    assert [(row["arm"], row["fallback"], row["candidate"], row["impression_id"]) for row in rows] == [
+        ("control", "deadline", 1, "r1:1"),
+        ("control", "deadline", 0, "r1:0"),
+        ("treatment", "deadline", 1, "r1:1"),
+    ]
+    assert rows[2]["features"]["user_id"] == users["treatment"]
 
 
 def test_a_request_that_names_a_rule_keeps_it(small_scorer: Any, tmp_path: Any) -> None:

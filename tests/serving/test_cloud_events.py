@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from serving.metrics import Metrics
 from serving.prediction_log import LogSettings
 from serving.predictor import BundleModel
 from tests.serving.small_bundle import CONTRACT, GOOD_ROW
+from tests.waiting import until
 
 
 class Broker:
@@ -108,13 +110,6 @@ def answer(request: str = "r", rows: int = 1) -> Answered:
     )
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to be"
-        time.sleep(0.01)
-
-
 def test_an_answer_is_two_events_of_one_id_with_the_attributes_of_kserves_logger(broker):
     sent = Sent(broker.url)
     sent.sink.offer(answer(), CONTRACT)
@@ -145,6 +140,14 @@ def test_an_answer_is_two_events_of_one_id_with_the_attributes_of_kserves_logger
     }
     assert sent.count("sent") == 2
     assert sent.value("clickmill_log_events_pending") == 0
+
+
+def test_a_fallbacks_event_says_so(broker):
+    sent = Sent(broker.url)
+    sent.sink.offer(replace(answer(), fallback="overload"), CONTRACT)
+    sent.sink.close(10)
+    told = [event.get_attributes()["metadata"] for event in broker.events]
+    assert told == ['{"bundle":["' + "b" * 64 + '"],"fallback":["overload"]}'] * 2
 
 
 def test_what_was_sent_asks_for_what_was_answered(broker, small_scorer: Any):

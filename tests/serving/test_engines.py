@@ -11,48 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from clickmill import contract as contracts
-from clickmill.bundle import golden
 from clickmill.bundle.requests import one_request
 from clickmill.errors import GoldenMismatch
 from serving.engines import BySize, load_verified, needs_tensorflow, quicker
-from tests.serving.small_bundle import ADS, CONTRACT, complete, raw_rows
-
-
-def write(folder: Path, *, bias: float) -> Path:
-    """A logistic regression over the contract of these tests, with its twin; `bias` shifts all its logits."""
-    from clickmill.bundle.export import export
-    from clickmill.bundle.graph import ClickGraph
-    from clickmill.bundle.stored_rows import served
-    from clickmill.bundle.twin_export import write_twin
-    from clickmill.calibration import Calibration
-    from clickmill.features import Encoder, FeatureSpace, Moments
-    from clickmill.models import build
-    from clickmill.training import TrainedModel
-
-    known = {"ad_id": list(ADS), "device": ["phone", "desk"], "returning": ["true"]}
-    vocabularies = {name: pa.array(values) for name, values in known.items()}
-    space = FeatureSpace(CONTRACT, vocabularies, moments={"price": Moments(1.0, 0.5)}, positions=20)
-    model = build("lr", space)
-    rng = np.random.default_rng(0)
-    for variable in model.trainable_variables:
-        variable.assign(rng.normal(bias, 0.3, variable.shape))
-    trained = served(TrainedModel(space, "lr", model, Encoder(space), {"model_config": {}}))
-    export(trained, Calibration(), folder / "model" / "1")
-    graph = ClickGraph(folder / "model" / "1")
-    (folder / "contract.yaml").write_text(contracts.dumps(CONTRACT))
-    golden.write(folder, raw_rows(16), ["real"] * 16, CONTRACT, graph)
-    assert write_twin(trained, Calibration(), folder, "model/1", graph) is None
-    complete(folder, CONTRACT)
-    return folder
+from tests.serving.small_bundle import CONTRACT, complete, raw_rows
+from tests.serving.twin_bundle import write_twin_bundle
 
 
 @pytest.fixture(scope="module")
 def with_twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("twin") / "bundle", bias=0.0)
+    return write_twin_bundle(tmp_path_factory.mktemp("twin") / "bundle")
 
 
 def test_both_engines_give_the_same_by_rows_and_by_request(with_twin: Path) -> None:
@@ -109,7 +79,7 @@ def test_a_bundle_without_a_twin_is_run_by_tensorflow_and_that_is_logged(small_b
 
 
 def test_a_twin_of_other_weights_is_refused_at_load(with_twin: Path, tmp_path: Path) -> None:
-    other = write(tmp_path / "other", bias=0.4)
+    other = write_twin_bundle(tmp_path / "other", bias=0.4)
     mixed = Path(shutil.copytree(with_twin, tmp_path / "mixed"))
     for name in ("twin.onnx", "twin_ranking.onnx", "model"):
         source, place = other / name, mixed / name

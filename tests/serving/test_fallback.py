@@ -80,7 +80,7 @@ class House:
 
     def ask(self, body: Any = BODY, timeout: float | None = None, **options: Any) -> Answer:
         content = body if isinstance(body, bytes) else orjson.dumps(body)
-        deadline = self.scheduler.gate.deadline(timeout)
+        deadline = self.scheduler.admission.deadline(timeout)
         return asyncio.run(self.ranker.answer(content, deadline, **options))
 
     def fallbacks(self, reason: str) -> float:
@@ -201,7 +201,7 @@ def test_who_waits_for_a_thread_is_answered_before_its_deadline(house: House) ->
 
     async def ask() -> tuple[Answer, float]:
         start = asyncio.get_running_loop().time()
-        answer = await house.ranker.answer(orjson.dumps(waiting), house.scheduler.gate.deadline(0.2))
+        answer = await house.ranker.answer(orjson.dumps(waiting), house.scheduler.admission.deadline(0.2))
         return answer, asyncio.get_running_loop().time() - start
 
     answer, seconds = while_one_is_scored(house, ask)
@@ -217,19 +217,51 @@ def test_scores_that_come_after_their_fallback_leave_no_trace(house: House) -> N
 
     async def scenario() -> Answer:
         house.scorer.go.clear()
-        answer = await house.ranker.answer(orjson.dumps(large), house.scheduler.gate.deadline(0.1))
+        answer = await house.ranker.answer(orjson.dumps(large), house.scheduler.admission.deadline(0.1))
         house.scorer.go.set()
         # the only thread is free again when it does this
         await house.scheduler.step(1 << 20, lambda: None)
         return answer
 
     assert asyncio.run(scenario()).headers["x-clickmill-fallback"] == "deadline"
-    assert notes == []
+    assert [told.fallback for told, _ in notes] == ["deadline"]
     house.scorer.mood = "nan"
     assert "recent" not in {source for _, _, source in seen(house.ask(large))}
     house.scorer.mood = ""
     house.ask(large)
-    assert len(notes) == 1
+    assert [told.fallback for told, _ in notes] == ["deadline", "not_finite", None]
+
+
+def test_what_a_fallback_showed_is_logged_with_its_reason(house: House) -> None:
+    notes = []
+    house.model.log = SimpleNamespace(wants=lambda i: True, offer=lambda *told: notes.append(told))
+    house.scorer.mood = "nan"
+    house.ask({**BODY, "slots": 2})
+    [(told, contract)] = notes
+    assert (told.request_id, told.fallback, told.bundle, contract) == (
+        "r1", "not_finite", house.scorer.digest, CONTRACT,
+    )  # fmt: skip
+    assert told.candidates == [1, 0], "the best bid before the best rate; the stranger was not shown"
+    assert (told.pctr.tolist(), told.pctr.dtype) == (pytest.approx([0.01, 0.06]), np.float32)
+    assert told.logit.tolist() == pytest.approx([math.log(p / (1 - p)) for p in (0.01, 0.06)])
+    assert told.raw.keys() == CONTRACT.inputs.keys()
+    assert told.raw["ad_id"].tolist() == [b"a2", b"a1"]
+    assert told.raw["user_id"].tolist() == [b"u1", b"u1"]
+    assert told.raw["position"].tolist() == [1, 1]
+    assert (told.arm, told.impression_ids) == (None, None)
+
+
+def test_a_request_that_breaks_the_contract_is_answered_in_an_emergency_and_not_logged(house: House) -> None:
+    """Nobody looks at its fields before it is answered; at any other hour it would have been refused."""
+    notes = []
+    house.model.log = SimpleNamespace(wants=lambda i: True, offer=lambda *told: notes.append(told))
+    house.scorer.mood = "nan"
+    house.model.standby, house.model._in_service = STANDBY, None
+    broken = {**BODY, "context": {"device": "toaster"}}
+    assert house.ask(broken).headers["x-clickmill-fallback"] == "not_ready"
+    house.model.log.wants = lambda i: False
+    house.ask()
+    assert notes == []
 
 
 def test_time_that_is_over_before_it_begins_is_answered_too(house: House) -> None:

@@ -85,7 +85,10 @@ def test_an_image_runs_as_a_numeric_user_that_owns_nothing(image):
 
 
 def test_the_base_is_an_argument_and_no_host_is_written_down():
-    assert re.findall(r"^ARG (.*)$", RECIPE, re.MULTILINE) == ["BASE=python:3.11-slim-bookworm"]
+    assert re.findall(r"^ARG (.*)$", RECIPE, re.MULTILINE) == [
+        "BASE=python:3.11-slim-bookworm",
+        "TENSORFLOW=messages",
+    ]
     bases = re.findall(r"^FROM (\S+) AS (\S+)", RECIPE, re.MULTILINE)
     known = {name for _, name in bases} | {"${BASE}"}
     assert {base for base, _ in bases} <= known

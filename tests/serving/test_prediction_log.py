@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
@@ -31,6 +31,7 @@ from serving.predictor import BundleModel
 from serving.ranker import Ranker
 from serving.scheduler import Scheduler
 from tests.serving.small_bundle import CONTRACT, GOOD_ROW
+from tests.waiting import until
 
 NOON = 1_764_000_000_000_000
 
@@ -69,13 +70,6 @@ class Logged:
         return self.registry.get_sample_value(name, {"model_name": "small"}) or 0.0
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to be"
-        time.sleep(0.02)
-
-
 def requests_in(folder: Path) -> list[str]:
     return [r for file in log_files(folder) for r in pq.read_table(file)["request_id"].to_pylist()]
 
@@ -83,7 +77,7 @@ def requests_in(folder: Path) -> list[str]:
 def test_a_file_is_closed_when_it_is_old_enough(tmp_path: Path) -> None:
     logged = Logged(LogFolder(tmp_path, "w"), file_seconds=0.01)
     logged.log.offer(answer(), CONTRACT)
-    eventually(lambda: logged.rows("written") == 2)
+    until(lambda: logged.rows("written") == 2)
     assert requests_in(tmp_path) == ["r", "r"]
     assert logged.value("clickmill_prediction_log_pending_rows") == 0
     logged.log.close(10)
@@ -93,7 +87,7 @@ def test_a_file_is_closed_when_it_is_large_enough(tmp_path: Path) -> None:
     logged = Logged(LogFolder(tmp_path, "w"), file_rows=4, file_seconds=3600)
     logged.log.offer(answer(), CONTRACT)
     logged.log.offer(answer(), CONTRACT)
-    eventually(lambda: logged.rows("written") == 4)
+    until(lambda: logged.rows("written") == 4)
     logged.log.close(10)
 
 
@@ -168,12 +162,12 @@ def test_a_full_disk_is_waited_out(small_disk: Path) -> None:
     with ballast.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small_disk).free)
     logged.log.offer(answer(), CONTRACT)
-    eventually(lambda: logged.value("clickmill_prediction_log_write_errors_total") >= 1)
+    until(lambda: logged.value("clickmill_prediction_log_write_errors_total") >= 1)
     assert log_files(small_disk) == []
     assert logged.value("clickmill_prediction_log_pending_rows") == 2
     ballast.unlink()
     logged.log.offer(answer(request="later"), CONTRACT)
-    eventually(lambda: logged.rows("written") == 4)
+    until(lambda: logged.rows("written") == 4)
     assert requests_in(small_disk) == ["r", "r", "later", "later"]
     assert not list(small_disk.rglob("*.partial"))
     logged.log.close(10)
@@ -184,7 +178,7 @@ def test_rows_that_a_bug_spoils_are_counted_and_the_log_goes_on(tmp_path: Path) 
     spoilt = answer()
     spoilt.raw["position"] = np.array(["not a number"] * 2, dtype=object)
     logged.log.offer(spoilt, CONTRACT)
-    eventually(lambda: logged.rows("lost") == 2)
+    until(lambda: logged.rows("lost") == 2)
     logged.log.offer(answer(), CONTRACT)
     logged.log.close(10)
     assert logged.rows("written") == 2

@@ -19,12 +19,12 @@ from serving.limits import Limits
 from serving.metrics import Metrics
 from serving.predictor import BundleModel
 from serving.ranker import Ranker
-from serving.ranking import Form, Judged, Source, answer, parse
+from serving.ranking import Judged, RankingForm, Source, answer, parse
 from serving.refusals import MalformedRequest
 from serving.scheduler import Scheduler
 from tests.serving.small_bundle import CONTRACT, logit_of, pctr_of
 
-FORM = Form.of(CONTRACT)
+FORM = RankingForm.of(CONTRACT)
 RULES = AuctionRules()
 GOOD: dict[str, Any] = {
     "request_id": "r1",
@@ -209,5 +209,5 @@ def test_a_position_that_predictions_require_is_the_contracts_default_in_a_ranki
         **CONTRACT.fields,
         "position": CONTRACT.fields["position"].model_copy(update={"required": True}),
     }
-    form = Form.of(CONTRACT.model_copy(update={"fields": fields}))
+    form = RankingForm.of(CONTRACT.model_copy(update={"fields": fields}))
     assert parse(GOOD, form, Limits(), RULES).raw["position"].tolist() == [1, 1, 1]

@@ -14,7 +14,7 @@ from clickmill.bundle.requests import one_request
 from clickmill.errors import BundleError, UsageError
 from serving.features import BreakerPolicy
 from serving.refusals import PredictorUnavailable
-from serving.remote import Predictor
+from serving.remote_predictor import RemotePredictor
 from serving.remote_scorer import RemoteScorer, connected, due
 from tests.serving.small_bundle import CONTRACT, complete, raw_rows, write_small_bundle
 
@@ -130,12 +130,12 @@ def test_a_bundle_is_opened_without_its_graph(tmp_path: Path) -> None:
     few.mkdir()
     for name in ("manifest.json", "contract.yaml", "priors.parquet"):
         (few / name).write_bytes((whole / name).read_bytes())
-    loaded = Predictor(target="there:1", model_name="small").loader()(few)
+    loaded = RemotePredictor(target="there:1", model_name="small").loader()(few)
     assert loaded.scorer.contract == CONTRACT
     assert loaded.priors is not None
     (whole / "priors.parquet").unlink()
     complete(whole, CONTRACT)
     with pytest.raises(BundleError, match="has no click rates"):
-        Predictor(target="there:1", model_name="small").loader()(whole)
+        RemotePredictor(target="there:1", model_name="small").loader()(whole)
     with pytest.raises(UsageError, match="must be grpc-v2 or tf-serving; rankings have no REST form"):
-        Predictor(target="there:1", model_name="small", protocol="v1").loader()
+        RemotePredictor(target="there:1", model_name="small", protocol="v1").loader()

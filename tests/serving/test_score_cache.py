@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -20,12 +22,13 @@ from serving.metrics import Metrics
 from serving.predictor import BundleModel
 from serving.ranker import Ranker
 from serving.ranker_settings import RankerSettings
-from serving.ranking import Form, parse
+from serving.ranking import RankingForm, parse
+from serving.refusals import DeadlinePassed
 from serving.scheduler import Scheduler
 from serving.score_cache import ScoreCache, keys_of
 from tests.serving.small_bundle import CONTRACT, pctr_of
 
-FORM = Form.of(CONTRACT)
+FORM = RankingForm.of(CONTRACT)
 NOON = 1_700_049_600
 
 
@@ -41,6 +44,12 @@ def body(
         "context": {"shown_at": at},
         "candidates": [{"ad_id": ad, "price": price, "bid": 1} for ad, price in ads],
     }  # fmt: skip
+
+
+def scores(cache: ScoreCache, raw: Any, score: Any, digest: str = "d") -> Any:
+    begun = cache.begin(digest, FORM, raw, score)
+    asyncio.run(begun.others())
+    return cache.end(begun, score)
 
 
 class Computed:
@@ -73,7 +82,7 @@ def test_with_a_memory_every_answer_is_the_one_without(small_scorer, requests, r
     cache = ScoreCache(room, 60.0)
     for request in requests * 2:
         raw = raw_of(request)
-        found = cache.scores("d", FORM, raw, lambda raw, rows: small_scorer.rank(raw))
+        found = scores(cache, raw, lambda raw, rows: small_scorer.rank(raw))
         plain = small_scorer.rank(raw)
         for name in ("pctr", "logit"):
             assert found[name].dtype == np.float32
@@ -81,16 +90,16 @@ def test_with_a_memory_every_answer_is_the_one_without(small_scorer, requests, r
 
 
 def test_only_candidates_that_are_new_are_computed(small_scorer):
-    counts: dict[str, int] = {"hit": 0, "miss": 0}
+    counts: dict[str, int] = {"hit": 0, "shared": 0, "miss": 0}
 
     def count(outcome: str, candidates: int) -> None:
         counts[outcome] += candidates
 
     cache, computed = ScoreCache(100, 60.0, count), Computed(small_scorer)
     for ads in ([("a1", 1.0), ("a2", 1.0)], [("a2", 1.0), ("a1", 1.0), ("a1", 2.0)], [("a1", 1.0)]):
-        cache.scores("d", FORM, raw_of(body(ads)), computed)
+        scores(cache, raw_of(body(ads)), computed)
     assert computed.runs == [2, 1]
-    assert counts == {"hit": 3, "miss": 3}
+    assert counts == {"hit": 3, "shared": 0, "miss": 3}
 
 
 def test_the_clock_counts_by_what_the_contract_derives_from_it():
@@ -125,8 +134,118 @@ def test_what_is_remembered_ends_with_its_bundle_and_with_its_time(small_scorer)
     raw = raw_of(body([("a1", 1.0)]))
     for digest, at in (("d", 0), ("d", 9), ("e", 9), ("d", 9), ("d", 18), ("d", 20)):
         now[0] = float(at)
-        cache.scores(digest, FORM, raw, computed)
+        scores(cache, raw, computed, digest)
     assert len(computed.runs) == 4, "first of d, e, d again after e, and d when it was ten seconds old"
+
+
+class Held:
+    """A scorer whose runs end when they are let go, each as it is told."""
+
+    def __init__(self, scorer: Any) -> None:
+        self.scorer, self.runs = scorer, []
+        self.asked, self.go = threading.Event(), threading.Event()
+        self.fails = False
+
+    def __call__(self, raw: Any, rows: int) -> Any:
+        self.runs.append(rows)
+        self.asked.set()
+        assert self.go.wait(60)
+        if self.fails:
+            raise DeadlinePassed("of the first one")
+        return self.scorer.rank(raw)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_asks_what_is_being_scored_waits_for_it_and_scores_the_rest(small_scorer, fails):
+    """a1 and a2 are under way when another request asks for a2 and a3. A first one that fails takes nobody with it."""
+    counts: dict[str, int] = {}
+    cache = ScoreCache(
+        100, 60.0, lambda outcome, number: counts.update({outcome: counts.get(outcome, 0) + number})
+    )
+    held, second = Held(small_scorer), Computed(small_scorer)
+    held.fails = fails
+    raw = raw_of(body([("a2", 1.0), ("ü3", 1.0)]))
+
+    async def both() -> Any:
+        first = asyncio.create_task(
+            asyncio.to_thread(cache.begin, "d", FORM, raw_of(body([("a1", 1.0), ("a2", 1.0)])), held)
+        )
+        await asyncio.to_thread(held.asked.wait, 60)
+        begun = cache.begin("d", FORM, raw, second)
+        assert (second.runs, len(begun.flights)) == ([1], 1), "a3 alone"
+        waiting = asyncio.create_task(begun.others())
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        held.go.set()
+        await waiting
+        if fails:
+            with pytest.raises(DeadlinePassed):
+                await first
+        else:
+            await first
+        return cache.end(begun, second)
+
+    found = asyncio.run(both())
+    np.testing.assert_allclose(found["pctr"], small_scorer.rank(raw)["pctr"], atol=1e-6)
+    assert second.runs == ([1, 1] if fails else [1])
+    assert counts == {"hit": 0, "shared": 1, "miss": 3}
+    later = Computed(small_scorer)
+    scores(cache, raw, later)
+    assert later.runs == [], "both are known now, and nothing flies on"
+    assert cache._flying == {}
+
+
+def test_another_bundle_waits_for_no_score_of_this_one(small_scorer):
+    cache, held = ScoreCache(100, 60.0), Held(small_scorer)
+    raw = raw_of(body([("a1", 1.0)]))
+    thread = threading.Thread(target=cache.begin, args=("d", FORM, raw, held))
+    thread.start()
+    assert held.asked.wait(60)
+    assert cache.begin("e", FORM, raw, Computed(small_scorer)).flights == ()
+    held.go.set()
+    thread.join(60)
+    fresh = Computed(small_scorer)
+    scores(cache, raw, fresh, "e")
+    assert fresh.runs == [], "and what landed late for the one before has not taken the place of its own"
+
+
+class Slow:
+    """The bundle's scorer, whose runs wait until they are let go."""
+
+    ranks = True
+    contract = CONTRACT
+
+    def __init__(self, scorer: Any) -> None:
+        self.scorer, self.digest, self.runs = scorer, scorer.digest, 0
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def rank(self, raw: Any) -> Any:
+        self.runs += 1
+        self.asked.set()
+        assert self.go.wait(60)
+        return self.scorer.rank(raw)
+
+
+def test_many_equal_rankings_at_once_make_one_run_of_the_graph(small_scorer):
+    """Seven pass through the one thread that is left, as none of them waits there."""
+    registry = CollectorRegistry()
+    model, slow = BundleModel("small", metrics=Metrics(registry)), Slow(small_scorer)
+    model.swap(slow, "1")
+    ranker = Ranker(model, Scheduler(model, Lanes(2, small_bytes=-1)), RankerSettings(score_cache_seconds=60))
+    request = orjson.dumps(body([("a1", 1.0), ("a2", 1.0)]))
+    labels = {"model_name": "small", "cache": "scores", "outcome": "shared"}
+
+    async def crowd() -> list[bytes]:
+        asked = [asyncio.create_task(ranker.answer(request, None)) for _ in range(8)]
+        end = time.monotonic() + 60
+        while registry.get_sample_value("clickmill_cache_reads_total", labels) != 14:
+            assert time.monotonic() < end, "two candidates of each of the seven are being scored already"
+            await asyncio.sleep(0.01)
+        slow.go.set()
+        return [answer.body for answer in await asyncio.gather(*asked)]
+
+    assert len(set(asyncio.run(crowd()))) == 1
+    assert slow.runs == 1
 
 
 def test_an_endpoint_with_a_memory_says_how_often_it_helped(small_scorer):

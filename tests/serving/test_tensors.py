@@ -15,10 +15,10 @@ from clickmill.features.tensors import from_rows
 from serving.limits import Limits
 from serving.named_tensor import NamedTensor, from_buffers, from_list, objects
 from serving.refusals import MalformedRequest
-from serving.tensors import Form, to_raw
+from serving.tensors import TensorForm, to_raw
 from tests.serving.small_bundle import CONTRACT
 
-FORM = Form.of(CONTRACT)
+FORM = TensorForm.of(CONTRACT)
 LIMITS = Limits(max_rows=50, max_string_bytes=32)
 PAD = np.iinfo(np.int64).min
 
@@ -192,17 +192,17 @@ fields:
     )
     kind = from_list("kind", "BYTES", [2], ["x", ""])
     size = from_list("size", "INT64", [2], [0, 7])
-    raw, _ = to_raw([kind, size, from_list("must", "INT64", [2], [5, 9])], Form.of(contract), LIMITS)
+    raw, _ = to_raw([kind, size, from_list("must", "INT64", [2], [5, 9])], TensorForm.of(contract), LIMITS)
     missing = from_rows([{"kind": "x", "must": 5}, {"size": 7, "must": 9}], contract)
     assert {name: values.tolist() for name, values in raw.items()} == {
         n: v.tolist() for n, v in missing.items()
     }
     with pytest.raises(RequestError, match="row 1, field `must`: must lie in 5 to 9; got 0"):
-        to_raw([from_list("must", "INT64", [2], [5, 0])], Form.of(contract), LIMITS)
+        to_raw([from_list("must", "INT64", [2], [5, 0])], TensorForm.of(contract), LIMITS)
     with pytest.raises(RequestError, match="row 0, field `size`: must lie in 5 to 9; got 1"):
         to_raw(
             [from_list("size", "INT64", [1], [1]), from_list("must", "INT64", [1], [5])],
-            Form.of(contract),
+            TensorForm.of(contract),
             LIMITS,
         )
 
@@ -217,7 +217,7 @@ fields:
   position: {role: position, dtype: int64}
 """
     )
-    raw, _ = to_raw([from_list("a", "BYTES", [2], ["x", "y"])], Form.of(contract), LIMITS)
+    raw, _ = to_raw([from_list("a", "BYTES", [2], ["x", "y"])], TensorForm.of(contract), LIMITS)
     assert raw["tags"].tolist() == [[b"q", b"r"], [b"q", b"r"]]
     assert raw["position"].tolist() == [1, 1]
 

@@ -14,7 +14,7 @@ from tensorflow.core.framework import tensor_pb2
 from clickmill.errors import RequestTooLarge
 from serving.limits import Limits
 from serving.refusals import MalformedRequest
-from serving.tf_tensors import from_protos, to_proto
+from serving.tf_tensors import from_protos, predict_request, to_array, to_proto
 
 KINDS = {
     tf.string: ("string_val", st.binary(max_size=300)),
@@ -69,6 +69,29 @@ def test_every_form_of_a_proto_is_read_as_tensorflow_reads_it(case):
 def test_answers_are_read_back_by_tensorflow(values):
     scores = np.array(values, np.float32)
     assert tf.make_ndarray(to_proto(scores)).tolist() == scores.tolist()
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> tuple[Any, np.ndarray]:
+    """A dtype and an array of it, of one or two axes, also empty."""
+    dtype = draw(st.sampled_from(list(KINDS)))
+    shape = draw(st.lists(st.integers(0, 4), min_size=1, max_size=2))
+    values = draw(st.lists(KINDS[dtype][1], min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))
+    array = np.empty(len(values), dtype.as_numpy_dtype)
+    array[:] = values
+    return dtype, array.reshape(shape)
+
+
+@given(arrays())
+@settings(max_examples=100)
+def test_requests_are_read_by_tensorflow_as_they_were_written(case):
+    dtype, array = case
+    request = predict_request({"x": array}, model_name="ctr", signature="ranking")
+    assert (request.model_spec.name, request.model_spec.signature_name) == ("ctr", "ranking")
+    proto = request.inputs["x"]
+    theirs = tf.io.parse_tensor(proto.SerializeToString(), dtype).numpy()
+    for found in (theirs, to_array(proto)):
+        assert (found.shape, found.tolist()) == (array.shape, array.tolist())
 
 
 def proto_of(values: Any, shape: list[int], **fields: Any) -> Any:

@@ -5,30 +5,41 @@
     beliefs = beliefs.after(ad, clicked, logit, examination)    once an hour
 
 `beliefs` is the Bayesian last layer, `policies` ranks by it (Thompson sampling, UCB) and knows the chances of what it draws, `budget` holds
-the money given up to a share of the expected revenue, `simulation` plays all that on the market's truth, `plots` draws the regret.
+the money given up to a share of the expected revenue, `cold_ads` is one ranking of the endpoint. `simulation` plays all that on the market's
+truth and `plots` draws the regret; they are imported from there, since the endpoint imports what stands here.
 """
 
 from clickmill.experiment.exploration.beliefs import AdBeliefs
 from clickmill.experiment.exploration.budget import Account, ExplorationBudget
-from clickmill.experiment.exploration.plots import regret_plot
+from clickmill.experiment.exploration.cold_ads import (
+    MOST_DRAWN,
+    ColdAdSettings,
+    Contest,
+    Sale,
+    Stake,
+    contest,
+    sell,
+)
 from clickmill.experiment.exploration.policies import (
     ExplorationSettings,
     Explorer,
     exploring_score,
     slot_chances,
 )
-from clickmill.experiment.exploration.simulation import NewAds, Run, simulate
 
 __all__ = [
+    "MOST_DRAWN",
     "Account",
     "AdBeliefs",
+    "ColdAdSettings",
+    "Contest",
     "ExplorationBudget",
     "ExplorationSettings",
     "Explorer",
-    "NewAds",
-    "Run",
+    "Sale",
+    "Stake",
+    "contest",
     "exploring_score",
-    "regret_plot",
-    "simulate",
+    "sell",
     "slot_chances",
 ]

@@ -1,9 +1,13 @@
-"""Columns of a log with propensities, from Parquet or CSV (gzip too)."""
+"""Columns of a log with propensities, from Parquet or CSV (gzip too), or from the prediction log of an endpoint that explores."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,20 +24,86 @@ def columns(log: Path, names: Iterable[str]) -> pd.DataFrame:
     column that is not there."""
     import duckdb
 
+    with engine_errors(log), duckdb.connect() as con:
+        return _selected(con, _scan(log), names, log)
+
+
+def clicked(log: Path, clicks: Path, names: Iterable[str], *, attribution: timedelta) -> Joined:
+    """Those columns of what an exploring endpoint showed, from its prediction log joined with a click log.
+
+    log: the folder of a prediction log. clicks: files with impression_id and click_time, perhaps `price`. Beside the log's own columns
+    there are `click`, 1 where the first click on the impression came within `attribution`, and `revenue`, that click's price. Impressions
+    that are younger wait; of several rows of one impression the first counts. Raises as `columns`, and SchemaMismatch for a log whose
+    endpoint did not explore.
+    """
+    import duckdb
+
+    window = f"to_microseconds({round(attribution.total_seconds() * 1e6)})"
+    with duckdb.connect() as con:
+        with engine_errors(clicks):
+            came = _scan(clicks)
+            _there(con, came, ("impression_id", "click_time"), clicks)
+            price = "price::DOUBLE" if "price" in _names(con, came) else "NULL::DOUBLE"
+        with engine_errors(log):
+            shown = _scan(log)
+            _there(con, shown, ("impression_id", "time", "propensity"), log)
+            ripe = f"(SELECT * REPLACE (time::TIMESTAMPTZ AS time) FROM {shown} WHERE impression_id IS NOT NULL AND time::TIMESTAMPTZ <= now() - {window})"
+            counts = con.execute(
+                f"SELECT count(*), count(propensity) FROM (SELECT DISTINCT impression_id, propensity FROM {ripe})"
+            ).fetchone()
+            rows, weighed = counts or (0, 0)
+            if not weighed:
+                raise SchemaMismatch(
+                    f"{log}: none of its {rows:,} impressions that are older than {attribution} has a propensity; serve with --explore, and let "
+                    "rankings name themselves (request_id)"
+                )
+            hit = f"(c.click_time IS NOT NULL AND c.click_time <= p.time + {window})"
+            joined = (
+                f"(SELECT p.*, {hit}::INTEGER AS click, CASE WHEN {hit} THEN coalesce(c.price, 0) ELSE 0 END AS revenue FROM ("
+                f"SELECT * FROM {ripe} WHERE propensity IS NOT NULL QUALIFY row_number() OVER (PARTITION BY impression_id ORDER BY time) = 1"
+                ") p LEFT JOIN (SELECT impression_id::VARCHAR AS impression_id, min(click_time)::TIMESTAMPTZ AS click_time, "
+                f"arg_min({price}, click_time) AS price FROM {came} GROUP BY 1) c USING (impression_id))"
+            )
+            return Joined(_selected(con, joined, names, log), rows - weighed)
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Impressions with their clicks."""
+
+    frame: pd.DataFrame
+    without: int
+    """Impressions left out, since no explorer showed them: fallbacks, and what was answered before it began."""
+
+
+def _scan(log: Path) -> str:
     layout = side_format(log)
     scan = (
         "read_parquet({}, union_by_name = true)"
         if layout is Format.PARQUET
         else "read_csv({}, header = true)"
     )
-    source = scan.format(file_list(resolve(log, layout)))
-    with engine_errors(log), duckdb.connect() as con:
-        there = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()]
-        wanted = list(dict.fromkeys(names))
-        for name in wanted:
-            if name not in there:
-                raise SchemaMismatch(f"{log}: no column {name!r}; it has {', '.join(there)}")
-        return con.execute(f"SELECT {', '.join(map(identifier, wanted))} FROM {source}").df()
+    return scan.format(file_list(resolve(log, layout)))
+
+
+def _names(con: Any, source: str) -> list[str]:
+    return [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()]
+
+
+def _there(con: Any, source: str, names: Iterable[str], log: Path) -> None:
+    there = _names(con, source)
+    for name in names:
+        if name not in there:
+            near = get_close_matches(name, there, 1)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            raise SchemaMismatch(f"{log}: no column {name!r}{meant}; it has {', '.join(there)}")
+
+
+def _selected(con: Any, source: str, names: Iterable[str], log: Path) -> pd.DataFrame:
+    wanted = list(dict.fromkeys(names))
+    _there(con, source, wanted, log)
+    frame: pd.DataFrame = con.execute(f"SELECT {', '.join(map(identifier, wanted))} FROM {source}").df()
+    return frame
 
 
 def numbers(frame: pd.DataFrame, column: str) -> np.ndarray:

@@ -64,6 +64,41 @@ def test_nobody_pays_more_than_the_bid_or_less_than_the_reserve(market, slots, r
     assert (np.diff(outcome.ecpm) <= 0).all()
 
 
+def test_another_order_leaves_prices_as_honest_as_it_can():
+    # eCPM 100, 80, 70, 40, ranked 40, 100, 70, 80: the lifted pay their bids, who is behind nobody worth more pays what beats the best of those.
+    pctr, bid = np.full(4, 0.1), np.array([1.0, 0.8, 0.7, 0.4])
+    outcome = hold(pctr, bid, AuctionRules(slots=3), np.array([3.0, 1.0, 2.0, 4.0]))
+    assert outcome.candidates.tolist() == [3, 0, 2]
+    np.testing.assert_allclose(outcome.ecpm, [40, 100, 70])
+    np.testing.assert_allclose(outcome.price, [0.4, 0.8, 0.7])
+
+
+@given(
+    markets,
+    st.integers(1, 14),
+    st.floats(0, 2000),
+    st.sampled_from(Pricing),
+    st.randoms(use_true_random=False),
+)
+def test_in_any_order_nobody_pays_more_than_the_bid_or_less_than_the_reserve_and_the_ecpm_is_one_of_them(
+    market, slots, reserve, pricing, random
+):
+    pctr, bid = market
+    rules, score = (
+        AuctionRules(slots=slots, reserve=reserve, pricing=pricing),
+        np.array([random.random() for _ in pctr]),
+    )
+    outcome = hold(pctr, bid, rules, score)
+    shown = outcome.candidates
+    assert len(shown) == min(slots, int((1000 * pctr * bid >= reserve).sum()))
+    assert (np.diff(score[shown]) <= 0).all()
+    assert (outcome.price <= bid[shown]).all()
+    assert (1000 * pctr[shown] * outcome.price >= reserve * (1 - 1e-9) - 1e-300).all()
+    plain, same = hold(pctr, bid, rules), hold(pctr, bid, rules, 1000 * pctr * bid)
+    assert plain.candidates.tolist() == same.candidates.tolist()
+    assert plain.price.tolist() == same.price.tolist()
+
+
 @given(markets, st.floats(0, 50), st.floats(1.01, 10))
 def test_with_one_slot_the_winner_cannot_lower_the_price_by_bidding_otherwise(market, reserve, factor):
     pctr, bid = market

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,6 +45,15 @@ def test_where_ads_do_not_differ_each_is_the_whole():
     found = priors.estimate(pa.array(rng.integers(0, 50, len(y))), y, np.ones(len(y)), ad_field="ad")
     assert max(found.by_ad.values()) - min(found.by_ad.values()) < 0.02
     assert found.strength > 1000
+
+
+def test_an_ad_is_known_by_the_clicks_that_its_impressions_should_have_brought():
+    log = pa.array(["a"] * 30 + ["b"] * 10)
+    found = priors.estimate(log, np.ones(40) * 0.1, np.ones(40) * 0.5, ad_field="ad")
+    # Every impression counts as half a one; rates of all are alike, 0.2.
+    assert found.expected_clicks(["b", "a", "new", None]).tolist() == pytest.approx([1.0, 3.0, 0.0, 0.0])
+    assert Priors(0.02, "ad", {"a": 0.1}).expected_clicks(["a"]) is None, "older bundles do not say"
+    assert priors.estimate(None, np.zeros(3), np.ones(3)).expected_clicks([None]) is None
 
 
 def test_a_log_without_clicks_or_without_ads_has_a_rate_all_the_same():
@@ -99,8 +109,9 @@ def test_a_dataset_tells_its_rates_with_sampling_and_slots_undone_and_the_test_s
 
 def test_what_is_written_is_read_back(tmp_path: Path):
     one = Priors(0.03, "ad", {"a": 0.1, "ü": 0.2}, user_field="user", strength=12.5)
-    priors.write(tmp_path, one)
-    assert vars(priors.read(tmp_path)) == vars(one)
+    for given in (one, replace(one, impressions={"a": 40.0, "ü": 7.5})):
+        priors.write(tmp_path, given)
+        assert vars(priors.read(tmp_path)) == vars(given)
     (tmp_path / priors.PRIORS).write_bytes(b"no parquet")
     with pytest.raises(BundleCorrupt, match="cannot be read as click rates"):
         priors.read(tmp_path)

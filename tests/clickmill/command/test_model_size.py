@@ -46,6 +46,10 @@ def test_numbers_as_json(contract: Path) -> None:
     assert told["parameters"] == rows + 1  # and the bias
     assert told["weight_bytes"] == 4 * (rows + 1)
     assert told["optimizer_bytes"] == 4 * rows + 8  # Adagrad's number per row, Adam's two for the bias
+    assert told["checkpoint_bytes"] == told["weight_bytes"] + told["optimizer_bytes"]
+    assert (
+        told["training_bytes"] == told["checkpoint_bytes"] + 4 * rows
+    )  # how often the train split names each row
     assert told["upper_bound"] is True
 
 

@@ -45,6 +45,31 @@ def test_once_prints_what_it_saw(folders):
     assert again["taken_in"]["impressions"] == 0  # the first look had read them
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"log": "clicks"}, "clicks holds no file of a prediction log"),
+        ({"clicks": "log"}, "log holds no click file: .parquet, .csv, .jsonl or .json"),
+        ({"clicks": "others"}, "9 clicks were read and none is of an impression that is judged"),
+        ({"slices": "nope"}, "no prediction has a value of nope"),
+        ({"attribution": "86400"}, "no impression can be judged yet"),
+    ],
+)
+def test_what_shows_nothing_is_told_why(folders, given, words):
+    folder, _ = folders
+    now = datetime.now(UTC)
+    logs.write_clicks(folder / "others", "c.parquet", list(range(90_000, 90_009)), [now] * 9)
+    command = [
+        "monitor", "quality", "--once", "--log", str(folder / given.get("log", "log")), "--state", str(folder / "s.duckdb"),
+        "--clicks", str(folder / given.get("clicks", "clicks")), "--set", f"live.slices=[{given.get('slices', 'device')}]",
+        "--set", f"live.attribution_seconds={given.get('attribution', '60')}", "--set", "live.windows_seconds=[7200]",
+    ]  # fmt: skip
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 0
+    assert words in " ".join(found.output.split())
+
+
+@pytest.mark.integration
 def test_it_serves_metrics_until_sigterm(folders):
     folder, clicks = folders
     with socket.socket() as probe:

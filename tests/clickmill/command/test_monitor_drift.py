@@ -5,9 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from typer.testing import CliRunner
@@ -43,6 +45,42 @@ def test_once_prints_fields_and_verdicts(site):
     assert {f["field"] for f in window["fields"] if f["drift"] == "drifted"} == {"pctr"}
 
 
+def test_a_log_that_says_nothing_is_told_where_and_why(site):
+    (site / "empty").mkdir()
+    found = CliRunner().invoke(app, words_for(site, "--once", "--log", str(site / "empty")))
+    assert "empty holds no file of a prediction log" in " ".join(found.output.split())
+    found = CliRunner().invoke(app, words_for(site, "--once", "--set", "drift.window_hours=0.001"))
+    assert "no row of the last 0.001 h" in " ".join(found.output.split())
+
+
+def test_a_job_pushes_its_figures(site):
+    """A stand-in takes what the client of the real Pushgateway sends."""
+    came = []
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_PUT(self):
+            came.append((self.path, self.rfile.read(int(self.headers["content-length"])).decode()))
+            self.send_response(200 if len(came) == 1 else 400)
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        push = words_for(site, "--once", "--push", f"{url}/metrics/job/shop-drift")
+        assert CliRunner().invoke(app, push).exit_code == 0
+        [(path, text)] = came
+        assert path == "/metrics/job/shop-drift"
+        assert text == (site / "out" / "drift.prom").read_text()
+        assert 'field="",verdict="drifted"} 1.0' in text
+        refused = CliRunner().invoke(app, push)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert refused.exit_code == 1
+    assert "could not be pushed (HTTP Error 400" in " ".join(refused.output.split())
+
+
 def test_a_drift_starts_one_training_and_its_words_are_heard(site):
     """The training's own words are wrong on purpose: it fails at once, which the next look finds."""
     words = words_for(
@@ -66,6 +104,9 @@ def test_a_drift_starts_one_training_and_its_words_are_heard(site):
         (["--once", "--log", "nowhere"], "no such folder"),
         (["--once", "--impressions", "x", "--log", "."], "not both"),
         (["--once", "--log", ".", "--set", "drift.psy=1"], "drift.psy"),
+        (["--once", "--log", ".", "--push", "http://gateway:9091"], "give URL/metrics/job/NAME"),
+        (["--once", "--log", ".", "--out", "/dev/null"], "cannot be made a folder"),
+        (["--log", ".", "--push", "http://gateway:9091/metrics/job/shop"], "--push goes with --once"),
         (["--once", "--log", ".", "--set", "retrain.most=0"], "retrain.most"),
     ],
 )

@@ -5,19 +5,19 @@ import pytest
 from scipy.stats import chi2
 
 from clickmill.errors import UsageError
-from clickmill.experiment.sample_ratio import any_time, evidence, once
+from clickmill.experiment.sample_ratio import always_valid_p, chi_square_p, log_bayes_factor
 
 
 def test_chi_square_by_hand():
     # (5000 - 5150)^2 / 5150 twice
-    assert once([5_000, 5_300], [0.5, 0.5]) == pytest.approx(chi2.sf(2 * 150**2 / 5_150, 1))
-    assert once([100, 200, 100], [0.25, 0.5, 0.25]) == 1.0
+    assert chi_square_p([5_000, 5_300], [0.5, 0.5]) == pytest.approx(chi2.sf(2 * 150**2 / 5_150, 1))
+    assert chi_square_p([100, 200, 100], [0.25, 0.5, 0.25]) == 1.0
 
 
 def test_the_evidence_of_one_user_is_one():
     """Whoever comes first says nothing: the mixture has the planned shares as its mean."""
-    assert evidence([1, 0], [0.3, 0.7]) == pytest.approx(0.0, abs=1e-9)
-    assert evidence([0, 1], [0.3, 0.7]) == pytest.approx(0.0, abs=1e-9)
+    assert log_bayes_factor([1, 0], [0.3, 0.7]) == pytest.approx(0.0, abs=1e-9)
+    assert log_bayes_factor([0, 1], [0.3, 0.7]) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_a_sound_split_is_called_broken_in_less_than_alpha_of_experiments_at_any_of_200_looks():
@@ -26,7 +26,7 @@ def test_a_sound_split_is_called_broken_in_less_than_alpha_of_experiments_at_any
     counts = np.cumsum(rng.multinomial(100, [0.25, 0.75], (experiments, 200)), axis=1)
     called = naive = 0
     for one in counts:
-        called += max(evidence(look, [0.25, 0.75]) for look in one[9::10]) > np.log(1 / alpha)
+        called += max(log_bayes_factor(look, [0.25, 0.75]) for look in one[9::10]) > np.log(1 / alpha)
         expected = one.sum(axis=1, keepdims=True) * np.array([0.25, 0.75])
         naive += bool((((one - expected) ** 2 / expected).sum(axis=1) > chi2.isf(alpha, 1)).any())
     assert called / experiments < alpha
@@ -36,11 +36,11 @@ def test_a_sound_split_is_called_broken_in_less_than_alpha_of_experiments_at_any
 def test_a_loss_of_a_twentieth_of_one_arm_is_found():
     rng = np.random.default_rng(5)
     looks = np.cumsum(rng.multinomial(5_000, [1 / 1.95, 0.95 / 1.95], 14), axis=0)
-    assert any_time(looks.tolist(), [0.5, 0.5]) < 1e-3
-    assert any_time([[500, 500]], [0.5, 0.5]) == 1.0
+    assert always_valid_p(looks.tolist(), [0.5, 0.5]) < 1e-3
+    assert always_valid_p([[500, 500]], [0.5, 0.5]) == 1.0
 
 
 def test_shares_that_are_none_are_refused():
     for weights in ([0.5, 0.6], [1.0, 0.0], [1.0]):
         with pytest.raises(UsageError, match="shares adding up to 1"):
-            once([1, 2], weights)
+            chi_square_p([1, 2], weights)

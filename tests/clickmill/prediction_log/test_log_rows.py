@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from clickmill import contract as contracts
 from clickmill.errors import UsageError
 from clickmill.features.tensors import from_rows
-from clickmill.prediction_log import Answered, Kept, Salt, is_kept, to_table
+from clickmill.prediction_log import Answered, Chances, Kept, Salt, is_kept, to_table
 
 CONTRACT = contracts.loads(
     """
@@ -65,10 +65,26 @@ def test_a_row_per_candidate_with_what_was_answered():
     assert table["time"] == [datetime(2023, 11, 14, 22, 13, 20, 1, UTC)] * 3
     assert table["bundle"] == ["d" * 64] * 3
     assert table["arm"] == ["b", "b", None]
+    assert table["fallback"] == [None] * 3
     assert table["impression_id"] == ["i1", None, None]
     assert table["position"] == [2, 1, 2]
     np.testing.assert_allclose(table["pctr"], [0.1, 0.2, 0.1], rtol=1e-6)
     assert "features" not in table
+
+
+def test_a_fallback_is_marked_and_its_rows_keep_their_places():
+    answers = [answered(ROWS, fallback="overload", candidates=[7, 3]), answered(ROWS[:1])]
+    table = to_table(answers, CONTRACT, Kept.NOTHING, None).to_pydict()
+    assert table["candidate"] == [7, 3, 0]
+    assert table["fallback"] == ["overload", "overload", None]
+
+
+def test_chances_are_those_of_what_was_shown_and_null_for_the_rest():
+    chances = Chances(np.array([0, 1]), np.array([np.nan, 0.25]), np.array([np.nan, 0.0]))
+    table = to_table([answered(ROWS, chances=chances), answered(ROWS[:1])], CONTRACT, Kept.NOTHING, None)
+    assert table["slot"].to_pylist() == [None, 1, None]
+    assert table["propensity"].to_pylist() == [None, 0.25, None]
+    assert table["greedy"].to_pylist() == [None, 0.0, None]
 
 
 def test_features_are_what_the_model_saw_and_personal_ones_are_hashed():

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clickmill.release import Period, ReleasePolicy, Smoke, Traffic, Verdict
-from clickmill.release.evidence import Arm
+from clickmill.release.evidence import Arm, Compared, Paired, Watched
 from clickmill.release.live_checks import canary_checks, shadow_checks, smoke_check, watch_checks
 from tests.clickmill.release import market
 
@@ -115,11 +117,11 @@ def test_shadow_needs_far_fewer_impressions_than_a_canary(rng):
 def test_smoke_and_watch(rng):
     assert smoke_check(None).verdict is Verdict.UNKNOWN
     assert smoke_check(Smoke(passed=False, words="row 3: 0.2, not 0.1")).verdict is Verdict.FAIL
-    slow = market.arm(rng, 50_000, slow=0.5, times=3.0)
-    assert set(verdicts(watch_checks([slow], POLICY)).values()) == {Verdict.PASS}
-    failing = market.arm(rng, 50_000, errors=0.2)
-    assert verdicts(watch_checks([failing], POLICY))["watch_errors"] is Verdict.FAIL
-    assert set(verdicts(watch_checks([], POLICY)).values()) == {Verdict.UNKNOWN}
+    slow = Watched(traffic=market.arm(rng, 50_000, slow=0.5, times=3.0).traffic)
+    assert set(verdicts(watch_checks([slow], None, POLICY)).values()) == {Verdict.PASS}
+    failing = Watched(traffic=market.arm(rng, 50_000, errors=0.2).traffic)
+    assert verdicts(watch_checks([failing], None, POLICY))["watch_errors"] is Verdict.FAIL
+    assert set(verdicts(watch_checks([], None, POLICY)).values()) == {Verdict.UNKNOWN}
 
 
 def test_equal_bundles_are_hardly_ever_refused_however_often_one_looks():
@@ -136,3 +138,99 @@ def test_equal_bundles_are_hardly_ever_refused_however_often_one_looks():
                 refused += 1
                 break
     assert refused <= 4  # binomial(100, 0.01): more has a probability of 0.3 %
+
+
+def watch_errors(pairs, traffic=None):
+    """Verdict where half of the traffic fails, unless told."""
+    watched = Watched(traffic=traffic or Traffic(requests=10_000, errors=5_000), paired=pairs)
+    return {c.name: c for c in watch_checks([watched], None, POLICY)}["watch_errors"]
+
+
+counts = st.integers(0, 5_000)
+
+
+@given(both=counts, neither=counts, one=counts, other=counts)
+def test_whatever_stops_both_blames_nobody_and_never_each_of_them(both, neither, one, other):
+    """Pairs that failed or went well on both sides are no evidence, and what blames the one bundle would not blame the other."""
+    total = both + neither + one + other
+    here = watch_errors(Paired(requests=total, only_promoted=one, only_last_good=other)).verdict
+    there = watch_errors(Paired(requests=total, only_promoted=other, only_last_good=one)).verdict
+    assert Verdict.PASS not in (here, there), "half of the traffic fails"
+    assert (here, there).count(Verdict.FAIL) <= 1
+    if one <= other:
+        assert here is Verdict.UNKNOWN
+
+
+@given(pairs=st.integers(20, 5_000), one=st.integers(0, 20), other=st.integers(0, 20), more=counts)
+def test_failures_of_the_last_good_bundle_never_turn_into_blame(pairs, one, other, more):
+    total = pairs + one + other + more
+    before = watch_errors(Paired(requests=total, only_promoted=one, only_last_good=other)).verdict
+    after = watch_errors(Paired(requests=total, only_promoted=one, only_last_good=other + more)).verdict
+    assert before is Verdict.FAIL or after is not Verdict.FAIL
+
+
+def test_a_bundle_that_fails_everything_is_found_within_two_seconds_of_pairs():
+    verdict = [watch_errors(Paired(requests=n, only_promoted=n)).verdict for n in range(21)]
+    assert verdict[0] is Verdict.UNKNOWN
+    assert verdict[20] is Verdict.FAIL
+    assert "of 20 that the last good bundle got at the same moment, 20 failed here only" in (
+        watch_errors(Paired(requests=20, only_promoted=20)).reason
+    )
+
+
+def test_a_machine_that_stalls_now_and_then_rolls_nothing_back(rng):
+    """300 bundles as good as the last, each looked at 50 times: in a stall one or both of a pair fail, as chance has it."""
+    blamed = 0
+    for _ in range(300):
+        found = Paired()
+        for _ in range(50):
+            one, other = rng.binomial(10, 0.3, size=2)
+            failed = sorted((int(one), int(other)))
+            same = int(rng.integers(0, failed[0] + 1))  # of a pair both
+            found = Paired(
+                requests=found.requests + 20,
+                only_promoted=found.only_promoted + int(one) - same,
+                only_last_good=found.only_last_good + int(other) - same,
+            )
+            if watch_errors(found).verdict is Verdict.FAIL:
+                blamed += 1
+                break
+    assert blamed <= 3  # binomial(300, alpha / 8): more has a probability below 0.1 %
+
+
+def compared(rng, n, *, promoted=1.0, last_good=1.0, lost=0.0):
+    """n impressions predicted by both; a share of the clicks does not arrive."""
+    truth, y = market.drawn(rng, n)
+    y = y * (rng.random(n) >= lost)
+    one, two = (np.clip(truth * times, 1e-6, 1 - 1e-6) for times in (promoted, last_good))
+    difference = market.losses(y, one) - market.losses(y, two)
+    return Compared(
+        promoted=market.sums(y, one),
+        last_good=market.sums(y, two),
+        difference=float(difference.sum()),
+        difference_squares=float((difference**2).sum()),
+    )
+
+
+def watch_ne(found):
+    return {c.name: c for c in watch_checks([], found, POLICY)}["watch_ne"]
+
+
+def test_a_promoted_bundle_that_predicts_three_times_too_much_is_found_by_its_clicks(rng):
+    assert watch_ne(compared(rng, 10_000, promoted=3.0)).verdict is Verdict.FAIL
+    assert watch_ne(compared(rng, 10_000)).verdict is Verdict.PASS
+    assert watch_ne(compared(rng, 500, promoted=3.0)).verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("lost", [0.05, 0.1, 0.3, 0.6, 0.97])
+def test_a_click_log_that_loses_clicks_does_not_take_back_the_bundle_that_predicts_more(rng, lost):
+    """A fifth more than the last good one, which has drifted that far below today's clicks: the new one is the right one."""
+    for n in (3_000, 30_000, 300_000):
+        found = watch_ne(compared(rng, n, promoted=1.0, last_good=1 / 1.2, lost=lost))
+        assert found.verdict is not Verdict.FAIL, (n, lost)
+
+
+def test_a_world_that_changed_for_both_blames_nobody(rng):
+    found = watch_ne(compared(rng, 100_000, promoted=2.5, last_good=2.5))
+    assert found.verdict is Verdict.PASS
+    assert found.value == 0

@@ -11,8 +11,10 @@ from clickmill.errors import UsageError
 from clickmill.release import (
     Alert,
     Arm,
+    Compared,
     Evidence,
     Labelled,
+    Paired,
     Period,
     Phase,
     Release,
@@ -21,6 +23,7 @@ from clickmill.release import (
     Smoke,
     Traffic,
     Verdict,
+    Watched,
     decide,
     freeze,
     propose,
@@ -43,13 +46,16 @@ GOOD = Labelled(
 FINE = Arm(traffic=Traffic(requests=1_000_000), labelled=GOOD)
 FAILING = Arm(traffic=Traffic(requests=1_000_000, errors=50_000), labelled=GOOD)
 PASSED = Smoke(passed=True, words="100 golden predictions came back")
+FINE_PAIRS = Paired(requests=500, only_promoted=30, only_last_good=30)
+WORSE = Compared(promoted=GOOD, last_good=GOOD, difference=80_000.0, difference_squares=90_000.0)
 UNSEEN = Shadowed(traffic=Traffic(requests=1_000_000), labelled=GOOD)
 
 
 def evidence(candidate=FINE, alerts=()):
     """Enough of everything, at every step."""
     periods = tuple(Period(percent=step, candidate=candidate, stable=FINE) for step in POLICY.steps)
-    return Evidence(smoke=PASSED, shadow=(UNSEEN,), canary=periods, watch=(candidate,), alerts=alerts)
+    watch = (Watched(traffic=candidate.traffic),)
+    return Evidence(smoke=PASSED, shadow=(UNSEEN,), canary=periods, watch=watch, alerts=alerts)
 
 
 def alert(bundle):
@@ -158,6 +164,42 @@ def test_an_alert_about_yesterdays_promotion_stops_todays_canary_too():
     assert again.next.candidate == "today"
 
 
+def test_alerts_about_both_send_both_away_and_each_for_its_own_reason():
+    promoted = Release(
+        endpoint="ctr", phase=Phase.PROMOTED, since=NOON, stable="yesterday", last_good="before"
+    )
+    release = propose(promoted, "today", now=NOON, by="ann", reason="daily run").next
+    both = (alert("today"), alert("yesterday"))
+    found = decide(release, evidence(alerts=both), POLICY, NOON).next
+    assert (found.stable, found.last_good, found.candidate) == ("before", None, None)
+    assert [entry.bundle for entry in found.quarantine] == ["yesterday", "today"]
+    with pytest.raises(UsageError, match="was taken back on 2026-11-24"):
+        propose(found, "today", now=NOON, by="ann", reason="once more")
+
+
+def test_after_a_refused_candidate_the_bundle_that_serves_is_watched_on():
+    promoted = Release(
+        endpoint="ctr", phase=Phase.PROMOTED, since=NOON, stable="yesterday", last_good="before"
+    )
+    release = propose(promoted, "today", now=NOON, by="ann", reason="daily run").next
+    refused = decide(release, evidence(alerts=(alert("today"),)), POLICY, NOON).next
+    assert (refused.phase, refused.stable, refused.last_good) == (Phase.ROLLED_BACK, "yesterday", "before")
+    assert "is watched; watch_finite" in decide(refused, evidence(), POLICY, NOON).reason or refused.freeze
+    for found in (evidence(alerts=(alert("yesterday"),)), evidence(FAILING), Evidence(compared=WORSE)):
+        back = decide(refused, found, POLICY, NOON).next
+        assert back.split.percent == {"before": 100}
+        assert [entry.bundle for entry in back.quarantine] == ["today", "yesterday"]
+
+
+def test_what_both_bundles_suffer_after_promotion_takes_nothing_back():
+    promoted = Release(endpoint="ctr", phase=Phase.PROMOTED, since=NOON, stable="new", last_good="good")
+    stalled = Watched(traffic=FAILING.traffic, paired=FINE_PAIRS)
+    found = decide(promoted, Evidence(watch=(stalled,)), POLICY, NOON)
+    assert found.next == promoted
+    assert "50,000 of 1,000,000 requests failed" in found.reason
+    assert "30 failed here only and 30 there only" in found.reason
+
+
 def test_watching_does_not_end_at_promotion():
     release, now = at(100)
     promoted = decide(release, evidence(), POLICY, now + timedelta(seconds=61)).next
@@ -239,6 +281,10 @@ arms = st.sampled_from(
         Arm(traffic=FINE.traffic, labelled=GOOD.model_copy(update={"clicks": 0})),
     ]
 )
+PAIRS = (None, Paired(), FINE_PAIRS, Paired(requests=500, only_promoted=100))
+watched = st.builds(
+    lambda arm, pairs: Watched(traffic=arm.traffic, paired=pairs), arms, st.sampled_from(PAIRS)
+)
 BUNDLES = ("a", "b", "c", "d")
 evidences = st.builds(
     Evidence,
@@ -247,8 +293,9 @@ evidences = st.builds(
     canary=st.lists(
         st.builds(Period, percent=st.sampled_from(POLICY.steps), candidate=arms, stable=arms), max_size=3
     ).map(tuple),
-    watch=st.lists(arms, max_size=2).map(tuple),
-    alerts=st.lists(st.sampled_from(BUNDLES).map(alert), max_size=1).map(tuple),
+    watch=st.lists(watched, max_size=2).map(tuple),
+    compared=st.sampled_from([None, WORSE, Compared()]),
+    alerts=st.lists(st.sampled_from(BUNDLES).map(alert), max_size=2).map(tuple),
 )
 
 
@@ -281,7 +328,10 @@ class AnyRelease(RuleBasedStateMachine):
         breach = (
             stable_accused
             or any(check.verdict is Verdict.FAIL for check in decision.checks)
-            or (before.phase is not Phase.ROLLED_BACK and any(a.bundle == accused for a in found.alerts))
+            or (
+                (before.phase is not Phase.ROLLED_BACK or before.last_good is not None)
+                and any(a.bundle == accused for a in found.alerts)
+            )
         )
         more = after.split.percent.get(accused, 0) - before.split.percent.get(accused, 0)
         if breach:
@@ -291,8 +341,12 @@ class AnyRelease(RuleBasedStateMachine):
                 assert after.split.percent == {before.last_good if stable_accused else before.stable: 100}
         if any(check.verdict is Verdict.UNKNOWN and check.name != "ne" for check in decision.checks):
             assert more <= 0, "the unknown does not promote"
+            banned = {entry.bundle for entry in after.quarantine}
+            if before.phase in UNDER_WAY and any(a.bundle == before.candidate for a in found.alerts):
+                assert before.candidate in banned, "an accused candidate is not released again by itself"
         if not breach:
             assert after.phase is not Phase.ROLLED_BACK or before.phase is Phase.ROLLED_BACK
+            assert after.quarantine == before.quarantine, "nobody is blamed without a reason"
         if before.freeze is not None and after.freeze == before.freeze:
             assert more <= 0, "a freeze holds"
         assert decide(before, found, POLICY, self.now) == decision, "same arguments, same answer"

@@ -11,6 +11,7 @@ from clickmill.features import Encoder
 from clickmill.models import MODELS, build
 from clickmill.models.size import estimate
 from clickmill.training import TrainingConfig
+from clickmill.training.distinct import times_named
 from clickmill.training.encoded import EncodedSplit, encode
 from clickmill.training.loss import weighted_bce
 from clickmill.training.sparse_adagrad import INITIAL_ACCUMULATOR, SparseAdagrad
@@ -169,14 +170,17 @@ def test_a_step_moves_the_rows_of_its_batch_by_the_gradient_of_the_whole_table(
     ],
 )
 def test_the_estimate_of_size_is_what_the_step_holds(name, chosen, space):
-    """Every array of a checkpoint, but for the rate, Adam's count and the generators of dropout, which are not float32 or scalar."""
+    """Every array of a checkpoint, but for the rate, Adam's count and the generators of dropout, which are not float32 or scalar; and the
+    counts of rows, which are made anew from the train split."""
     model = build(name, space)
     batch = {"label": np.zeros(1, np.float32)}
     for key, value in model.input.items():
         batch[key] = np.zeros((1, *value.shape[1:]), value.dtype)
     step = TrainStep(model, TrainingConfig(**chosen), batch)
     held = [v for v in step.variables if v.dtype == tf.float32 and v is not step.rate]
-    assert estimate(space, name, **chosen).training_bytes == sum(4 * int(np.prod(v.shape)) for v in held)
+    size = estimate(space, name, **chosen)
+    assert size.checkpoint_bytes == sum(4 * int(np.prod(v.shape)) for v in held)
+    assert size.training_bytes == size.checkpoint_bytes + times_named(batch, space.table_rows).nbytes
 
 
 def test_table_adam_pulls_by_the_prior_over_the_rows_of_an_epoch(dataset, space, tmp_path):

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -21,11 +20,12 @@ from monitoring.drift import (
     RetrainingPolicy,
     RetrainingRecord,
     WindowDrift,
-    answer,
     decide,
+    trigger_retraining,
 )
 from monitoring.drift.trainers import Ended, NotStarted
 from tests.monitoring.drift.market import NOON
+from tests.waiting import until
 
 HOUR = timedelta(hours=1)
 POLICY = RetrainingPolicy()
@@ -112,7 +112,7 @@ def test_never_more_trainings_than_the_budget_whatever_happens(tmp_path_factory,
             trainer.over = {run: Ended(what == "end", what) for run in trainer.started}
         trainer.fails = what == "unreachable"
         drift = Drift.SAME if what == "same" else Drift.DRIFTED
-        if answer([window(drift)], record, trainer, policy, now).start:
+        if trigger_retraining([window(drift)], record, trainer, policy, now).start:
             starts.append(now)
     assert len(starts) == len(trainer.started)
     for begin in starts:
@@ -121,16 +121,16 @@ def test_never_more_trainings_than_the_budget_whatever_happens(tmp_path_factory,
 
 def test_the_record_outlives_the_monitor_and_names_its_reasons(tmp_path):
     path, trainer = tmp_path / "out" / "retrainings.jsonl", Twin()
-    assert answer(DRIFTED, RetrainingRecord(path), trainer, POLICY, NOON).start
+    assert trigger_retraining(DRIFTED, RetrainingRecord(path), trainer, POLICY, NOON).start
     for minutes in (10, 20):  # a monitor that was started anew
-        assert not answer(
+        assert not trigger_retraining(
             DRIFTED, RetrainingRecord(path), Twin(), POLICY, NOON + timedelta(minutes=minutes)
         ).start
     lines = RetrainingRecord(path).lines()
     assert [(one.event, one.cause) for one in lines] == [(Event.STARTED, None), (Event.REFUSED, "under_way")]
     assert lines[0].reason == "device moved"
     trainer.over = {lines[0].run: Ended(False, "exit status 1")}
-    answer(DRIFTED, RetrainingRecord(path), trainer, POLICY, NOON + HOUR)
+    trigger_retraining(DRIFTED, RetrainingRecord(path), trainer, POLICY, NOON + HOUR)
     assert [(one.event, one.reason) for one in RetrainingRecord(path).lines()][2] == (
         Event.FAILED,
         "exit status 1",
@@ -146,9 +146,9 @@ def test_the_budget_is_spent_before_anything_starts(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        answer(DRIFTED, record, Crash(), POLICY, NOON)
+        trigger_retraining(DRIFTED, record, Crash(), POLICY, NOON)
     assert [one.event for one in record.lines()] == [Event.STARTED]
-    assert answer(DRIFTED, record, Twin(), POLICY, NOON + HOUR).cause == "under_way"
+    assert trigger_retraining(DRIFTED, record, Twin(), POLICY, NOON + HOUR).cause == "under_way"
 
 
 def test_a_line_cut_short_was_not_written_and_an_altered_one_stops_everything(tmp_path):
@@ -162,7 +162,7 @@ def test_a_line_cut_short_was_not_written_and_an_altered_one_stops_everything(tm
     assert [one.event for one in record.lines()] == [Event.STARTED, Event.ENDED]
     path.write_text("{}\n" + path.read_text())
     with pytest.raises(DataError, match=r"r.jsonl:1: .*Nothing is started until it can be read"):
-        answer(DRIFTED, record, Twin(), POLICY, NOON)
+        trigger_retraining(DRIFTED, record, Twin(), POLICY, NOON)
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,7 @@ def test_a_local_training_is_a_process_that_is_heard_of(tmp_path, code, ended):
     program = f"import sys; print(sys.argv[1:]); sys.exit({code})"
     trainer = LocalTrainer(["logs", "--contract", "c.yaml"], tmp_path, (sys.executable, "-c", program))
     assert str(tmp_path / "one.log") in trainer.start("one")
-    deadline = time.monotonic() + 60
-    while (found := trainer.ended("one")) is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    found = until(lambda: trainer.ended("one"))
     assert (found.well, found.words[: len(ended[1])]) == ended
     assert "['run', 'logs', '--contract', 'c.yaml']" in (tmp_path / "one.log").read_text()
     assert trainer.ended("one") is None  # heard of once

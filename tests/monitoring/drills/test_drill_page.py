@@ -23,3 +23,8 @@ def test_the_page_tells_verdict_times_and_every_event_and_loads_nothing(tmp_path
     assert "1.5 s" in text
     assert "19.5 s" in text
     assert not re.findall(r'(?:src|href)="(?!data:)', text)
+    assert "No alerts" not in text
+    alone = Drilled(drill, outcome, timeline, tuple(entries), GOOD, FAULT, ("prometheus",))
+    assert "No alerts:</strong> prometheus not installed here" in (
+        write_page(alone, tmp_path / "alone.html").read_text()
+    )

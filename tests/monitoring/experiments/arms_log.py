@@ -21,6 +21,8 @@ def write(folder, *, users=2_000, seed=1, lift=0.0, spec=None):
             "request_id": pa.array([f"r{i}" for i in range(len(table))]),
             "time": table["time"],
             "bundle": pa.array(["a" * 64] * len(table)),
+            # what a fallback showed is part of its arm: every number below holds with it
+            "fallback": pa.array([None if i % 7 else "overload" for i in range(len(table))], pa.string()),
             "arm": table["arm"],
             "impression_id": ids,
             "pctr": pa.array(np.full(len(table), 0.1, np.float32)),
@@ -30,7 +32,7 @@ def write(folder, *, users=2_000, seed=1, lift=0.0, spec=None):
         }
     )
     # candidates that nobody saw: they must not count
-    unseen = predictions.slice(0, 500).set_column(4, "impression_id", pa.nulls(500, pa.string()))
+    unseen = predictions.slice(0, 500).set_column(5, "impression_id", pa.nulls(500, pa.string()))
     LogFolder(folder / "log", "w").write(pa.concat_tables([predictions, unseen]).sort_by("time"))
     hit = pc.equal(table["clicked"], 1)
     clicks = pa.table(

@@ -6,16 +6,19 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from prometheus_client import CollectorRegistry
 
 from clickmill.errors import UsageError
 from clickmill.evaluation import auc, bootstrap, calibration_ratio, log_loss, normalized_entropy
-from monitoring.live import Joined, JudgedCollector, LiveSettings, look, measured
-from monitoring.live.joined import ALL
+from clickmill.release import Compared
+from monitoring.live import JudgedCollector, LabelJoin, LiveSettings, look, measured
+from monitoring.live.label_join import ALL
 from tests.monitoring.live import logs
 from tests.monitoring.live.logs import NOON
 
@@ -41,12 +44,12 @@ def folders(tmp_path):
 
 
 def look_once(folders, now=LATER, settings=SETTINGS):
-    with Joined(folders[2], settings) as joined:
+    with LabelJoin(folders[2], settings) as joined:
         return look(joined, folders[0], folders[1], now)
 
 
 def figures(found, field=ALL, value=""):
-    [one] = [q for _, slot, q in measured(found) if (slot.field, slot.value) == (field, value)]
+    [one] = [q for _, slice_, q in measured(found) if (slice_.field, slice_.value) == (field, value)]
     return one
 
 
@@ -65,9 +68,9 @@ def test_it_says_what_the_offline_metrics_say_of_the_same_rows(folders, rng):
     slice_ = figures(found, "device", "phone")
     assert slice_.impressions == phones.sum()
     assert slice_.normalized_entropy == pytest.approx(normalized_entropy(y[phones], p[phones]), abs=1e-6)
-    [slot] = [s for s in found.slots[3_600] if s.field == ALL]
-    assert slot.labelled.log_loss / 20_000 == pytest.approx(log_loss(y, p), rel=1e-6)
-    assert slot.delays == pytest.approx((5.0, 5.0))
+    [slice_] = [s for s in found.slices[3_600] if s.field == ALL]
+    assert slice_.labelled.log_loss / 20_000 == pytest.approx(log_loss(y, p), rel=1e-6)
+    assert slice_.delays == pytest.approx((5.0, 5.0))
 
 
 def test_the_interval_of_the_calibration_is_that_of_the_bootstrap_and_leaves_a_bias_out(folders, rng):
@@ -92,9 +95,9 @@ def test_bundles_are_measured_apart(folders, rng):
         logs.write_predictions(folders[0], table, writer=f"w{n}")
         logs.write_clicks(folders[1], f"{n}.parquet", *logs.clicks_of(clicked, times, first=5_000 * n))
     ratios = {
-        slot.bundle[0]: q.calibration_ratio
-        for _, slot, q in measured(look_once(folders)[0])
-        if slot.field == ALL
+        slice_.bundle[0]: q.calibration_ratio
+        for _, slice_, q in measured(look_once(folders)[0])
+        if slice_.field == ALL
     }
     assert ratios["a"] == pytest.approx(1.0, abs=0.15)
     assert ratios["b"] > 2
@@ -138,6 +141,18 @@ def test_clicks_count_once_within_their_window_and_only_on_what_was_shown(folder
     assert (taken.impressions, taken.without_impression) == (100, 50)
 
 
+def test_what_a_fallback_showed_says_nothing_about_the_bundle(folders, rng):
+    """Its click rates are no scores of the model; when the model answers the same impression later, that counts."""
+    table, _, _ = logs.predictions(rng, 100)
+    reasons = pa.array(["deadline" if i < 40 else None for i in range(100)], pa.string())
+    logs.write_predictions(folders[0], table.append_column("fallback", reasons))
+    found, taken = look_once(folders)
+    assert figures(found).impressions == 60
+    assert (taken.impressions, taken.fallbacks, taken.without_impression) == (60, 40, 0)
+    logs.write_predictions(folders[0], table.slice(0, 10), writer="retry")
+    assert figures(look_once(folders)[0]).impressions == 70
+
+
 def test_files_seen_twice_and_impressions_asked_twice_count_once(folders, rng):
     table, clicked, times = logs.predictions(rng, 2_000)
     logs.write_predictions(folders[0], table)
@@ -160,11 +175,18 @@ def test_a_shadow_is_judged_on_the_impressions_that_both_predicted(folders, rng)
     logs.write_predictions(folders[0], shadow, writer="shadow")
     logs.write_clicks(folders[1], "c.parquet", *logs.clicks_of(clicked, times))
     look_once(folders)
-    with Joined(folders[2], SETTINGS) as joined:
+    with LabelJoin(folders[2], SETTINGS) as joined:
         total, squares = joined.differences("b" * 64, "a" * 64, NOON - timedelta(hours=1), LATER)
+        found = joined.compared("b" * 64, "a" * 64, NOON - timedelta(hours=1), LATER)
+        assert joined.compared("c" * 64, "a" * 64, NOON - timedelta(hours=1), LATER) == Compared()
     loss = [-np.where(clicked, np.log(x.astype(float)), np.log1p(-x.astype(float)))[:4_000] for x in (q, p)]
     assert total == pytest.approx((loss[0] - loss[1]).sum(), rel=1e-5)
     assert squares == pytest.approx(((loss[0] - loss[1]) ** 2).sum(), rel=1e-5)
+    assert (found.difference, found.difference_squares) == (total, squares)
+    for side, scores, own in zip((found.promoted, found.last_good), (q, p), loss, strict=True):
+        assert (side.impressions, side.clicks) == (4_000, clicked[:4_000].sum())
+        assert side.pctr == pytest.approx(scores[:4_000].sum(), rel=1e-5)
+        assert side.log_loss == pytest.approx(own.sum(), rel=1e-5)
 
 
 def test_csv_and_json_lines_of_clicks_and_a_file_that_is_none(folders, rng, caplog):
@@ -184,6 +206,62 @@ def test_csv_and_json_lines_of_clicks_and_a_file_that_is_none(folders, rng, capl
     assert "impression_id" in caplog.text
     (folders[1] / "wrong.csv").write_text(f"impression_id,click_time\n2,{stamp}\n")
     assert look_once(folders)[1].clicks == 1
+
+
+def test_ids_of_text_files_are_taken_as_they_are_written(folders):
+    """Types that a reader guesses would rewrite them: capitals of a UUID, an integer past 63 bits, zeros in front."""
+    ids = ["6F9619FF-8B86-D011-B42D-00CF4FC964FF", "18446744073709551615", "007"]
+    rng = np.random.default_rng(0)
+    table, _, times = logs.predictions(rng, 3)
+    table = table.set_column(table.column_names.index("impression_id"), "impression_id", pa.array(ids))
+    logs.write_predictions(folders[0], table)
+    stamps = [(at + timedelta(seconds=3)).isoformat() for at in times]
+    lines = [json.dumps({"impression_id": ids[0], "click_time": stamps[0]})]
+    (folders[1] / "a.jsonl").write_text("\n".join(lines) + "\n")
+    (folders[1] / "b.csv").write_text(f"impression_id,click_time\n{ids[1]},{stamps[1]}\n")
+    (folders[1] / "c.csv").write_text(f"impression_id,click_time\n{ids[2]},{stamps[2]}\n")
+    assert figures(look_once(folders)[0]).clicks == 3
+
+
+def test_only_the_most_frequent_values_of_a_slice_are_measured(folders, rng):
+    table, clicked, times = logs.predictions(rng, 4_000)
+    logs.write_predictions(folders[0], table)
+    logs.write_clicks(folders[1], "c.parquet", *logs.clicks_of(clicked, times))
+    devices = table["features"].combine_chunks().field("device").to_pylist()
+    [(most, count)] = Counter(devices).most_common(1)
+    found, _ = look_once(folders, settings=SETTINGS.model_copy(update={"slice_top": 1}))
+    slices = [(s.field, s.value, q.impressions) for _, s, q in measured(found)]
+    assert slices == [(ALL, "", 4_000), ("device", most, count)]
+
+
+def test_names_of_files_that_are_gone_are_forgotten_and_those_there_are_not(folders, rng):
+    table, clicked, times = logs.predictions(rng, 1_000)
+    logs.write_predictions(folders[0], table)
+    logs.write_clicks(folders[1], "gone.parquet", *logs.clicks_of(clicked, times))
+    logs.write_clicks(folders[1], "there.parquet", *logs.clicks_of(clicked, times))
+    look_once(folders)
+    (folders[1] / "gone.parquet").unlink()
+    [one] = folders[0].glob("day=*/*.parquet")
+    one.unlink()  # and with it the whole prediction log: a volume that is not mounted, perhaps
+    with LabelJoin(folders[2], SETTINGS) as joined:
+        joined.ingest(folders[0], folders[1], LATER + timedelta(days=1))
+        names = joined._db.execute("SELECT name FROM files ORDER BY name").fetchall()
+    assert names == [("c/there.parquet",), (f"p/{one.name}",)]
+
+
+def test_a_click_from_the_future_does_not_hide_a_log_that_stalls(folders, rng):
+    table, _, times = logs.predictions(rng, 50)
+    logs.write_predictions(folders[0], table)
+    logs.write_clicks(folders[1], "c.parquet", [1, 2], [times[1], LATER + timedelta(days=365)])
+    assert look_once(folders)[0].newest["click"] == times[1]
+
+
+def test_a_file_that_stays_unreadable_is_logged_once(folders, caplog):
+    (folders[1] / "broken.parquet").write_bytes(b"PAR1 and then nothing")
+    with LabelJoin(folders[2], SETTINGS) as joined:
+        taken = [look(joined, folders[0], folders[1], LATER)[1] for _ in range(3)]
+    assert [len(one.unreadable) for one in taken] == [1, 1, 1]
+    assert len(caplog.records) == 1
 
 
 def test_what_is_too_old_is_forgotten(folders, rng):
@@ -206,10 +284,10 @@ def test_few_clicks_give_counts_and_no_figures(folders, rng):
 
 
 def test_the_state_belongs_to_one_process(folders):
-    with Joined(folders[2], SETTINGS):
+    with LabelJoin(folders[2], SETTINGS):
         script = (
-            "import sys; from pathlib import Path; from monitoring.live import Joined, LiveSettings;"
-            "Joined(Path(sys.argv[1]), LiveSettings())"
+            "import sys; from pathlib import Path; from monitoring.live import LabelJoin, LiveSettings;"
+            "LabelJoin(Path(sys.argv[1]), LiveSettings())"
         )
         found = subprocess.run(
             [sys.executable, "-c", script, str(folders[2])], capture_output=True, text=True
@@ -219,7 +297,7 @@ def test_the_state_belongs_to_one_process(folders):
         "a text that is no database, and long enough to be looked at"
     )
     with pytest.raises(UsageError, match=r"no.duckdb: cannot be opened"):
-        Joined(folders[2].parent / "no.duckdb", SETTINGS)
+        LabelJoin(folders[2].parent / "no.duckdb", SETTINGS)
 
 
 def test_killed_again_and_again_it_counts_nothing_twice_and_loses_nothing(folders, rng):
@@ -234,11 +312,11 @@ def test_killed_again_and_again_it_counts_nothing_twice_and_loses_nothing(folder
         import sys
         from datetime import datetime
         from pathlib import Path
-        from monitoring.live import Joined, LiveSettings
+        from monitoring.live import LabelJoin, LiveSettings
         predictions, clicks, state, now = sys.argv[1:]
-        joined = Joined(Path(state), LiveSettings.model_validate_json(sys.stdin.read()))
+        joined = LabelJoin(Path(state), LiveSettings.model_validate_json(sys.stdin.read()))
         print("open", flush=True)
-        joined.take_in(Path(predictions), Path(clicks), datetime.fromisoformat(now))
+        joined.ingest(Path(predictions), Path(clicks), datetime.fromisoformat(now))
     """)
     words = [sys.executable, "-c", script, *map(str, folders), LATER.isoformat()]
     for wait in (0.0, 0.1):
@@ -272,8 +350,8 @@ def test_judged_impressions_are_counted_once_and_pairs_by_the_sign_of_their_diff
     logs.write_predictions(predictions, other, writer="two")
     logs.write_clicks(clicks, "c.parquet", *logs.clicks_of(clicked, times, delay=1))
     counted = JudgedCollector(settings)
-    with Joined(tmp_path / "live.duckdb", settings) as joined:
-        joined.take_in(predictions, clicks, NOON + timedelta(seconds=100))
+    with LabelJoin(tmp_path / "live.duckdb", settings) as joined:
+        joined.ingest(predictions, clicks, NOON + timedelta(seconds=100))
         for at in (-1, 30, 45, 200, 200):
             counted.count(joined, NOON + timedelta(seconds=at))
     registry = CollectorRegistry()

@@ -83,13 +83,13 @@ class Knative(Twin):
     def deployments(self):
         return {}
 
-    def heard(self):
-        heard = super().heard()
+    def measured(self):
+        measured = super().measured()
         ready = {each["uri"] for each in self.revisions if each["left"] == 0}
-        return type(heard)(
-            evidence=heard.evidence,
+        return type(measured)(
+            evidence=measured.evidence,
             served=frozenset(d for d, uri in URIS.items() if uri in ready),
-            error=heard.error,
+            error=measured.error,
         )
 
     def seen(self):

@@ -34,9 +34,9 @@ def canary(*spells, phase=Phase.CANARY):
 
 
 def test_a_prometheus_that_is_not_there_is_said_and_gives_no_evidence():
-    heard = Prometheus("http://127.0.0.1:1").hear("ads", canary(), SPEC, T0)
-    assert heard.error.startswith("http://127.0.0.1:1 does not answer: ")
-    assert heard.evidence.canary == ()
+    measured = Prometheus("http://127.0.0.1:1").evidence("ads", canary(), SPEC, T0)
+    assert measured.error.startswith("http://127.0.0.1:1 does not answer: ")
+    assert measured.evidence.canary == ()
 
 
 def test_what_is_no_prometheus_is_said():
@@ -52,16 +52,19 @@ def test_what_is_no_prometheus_is_said():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        heard = Prometheus(f"http://127.0.0.1:{server.server_address[1]}").hear("ads", canary(), SPEC, T0)
+        measured = Prometheus(f"http://127.0.0.1:{server.server_address[1]}").evidence(
+            "ads", canary(), SPEC, T0
+        )
     finally:
         server.shutdown()
         server.server_close()
-    assert "answers 400" in heard.error
-    assert "parse error" in heard.error
+    assert "answers 400" in measured.error
+    assert "parse error" in measured.error
 
 
 def history():
-    """Ten minutes of samples every 5 s as OpenMetrics. Pod `s` has bundle A all the time: 20 requests a second. Pod `c` has B from 300 s on:
+    """Ten minutes of samples every 5 s as OpenMetrics. Pod `s` has bundle A all the time: 20 requests a second, and 1 more that it
+    sheds. Pod `c` has B from 300 s on:
     2 a second, of which one in ten is refused and one in five is slow. Pod `x` had B too and went away at 450 s: 1 a second.
     Judged impressions of B: 3 a second, clicks 0.3. Labels ripen in 60 s."""
     samples = {}
@@ -84,8 +87,18 @@ def history():
             refused = 0.1 * rate * age if pod == "c" else 0
             slow = 0.2 * rate * age if pod == "c" else 0
             add("clickmill_bundle_info", f'{where},digest="{digest}"', now, 1)
-            add("clickmill_request_seconds_count", where, now, rate * age - refused)
-            add("clickmill_request_seconds_bucket", f'{where},le="0.01"', now, rate * age - refused - slow)
+            add("clickmill_request_seconds_count", f'{where},protocol="rank"', now, rate * age - refused)
+            # The pod behind it, which a ranker asks: the same requests once more.
+            add("clickmill_request_seconds_count", f'{where},protocol="ranker"', now, rate * age)
+            add("clickmill_request_seconds_bucket", f'{where},protocol="ranker",le="0.01"', now, 0)
+            add(
+                "clickmill_request_seconds_bucket",
+                f'{where},protocol="rank",le="0.01"',
+                now,
+                rate * age - refused - slow,
+            )
+            if pod == "s":
+                add("clickmill_requests_rejected_total", f'{where},reason="overload"', now, age)
             if refused:
                 add("clickmill_requests_rejected_total", f'{where},reason="internal"', now, refused)
                 add("clickmill_requests_rejected_total", f'{where},reason="malformed"', now, 100 * refused)
@@ -137,21 +150,31 @@ def test_counts_over_a_history_made_by_hand(tmp_path):
             Spell(phase=Phase.CANARY, percent=5, since=after(300)),
             Spell(phase=Phase.CANARY, percent=50, since=after(500)),
         )
-        heard = source.hear("ads", canary(*spells), SPEC, after(600))
-        assert heard.error == ""
-        assert heard.served == {A, B}
-        first, second = heard.evidence.canary
+        measured = source.evidence("ads", canary(*spells), SPEC, after(600))
+        assert measured.error == ""
+        assert measured.served == {A, B}
+        first, second = measured.evidence.canary
         assert (first.percent, second.percent) == (5, 50)
         # 200 s: pod c 400 requests of which 40 were refused and 80 slow; pod x 150 until it went away.
         assert about(first.candidate.traffic, Traffic(requests=550, errors=40, slow=80))
-        assert about(first.stable.traffic, Traffic(requests=4000))
+        assert about(first.stable.traffic, Traffic(requests=4200, errors=200))
+        promoted = Release(endpoint="ctr", phase=Phase.PROMOTED, since=T0, stable=A, last_good=B)
+        status = Status(
+            release=State.model_validate(promoted.model_dump()),
+            about=A,
+            spells=(Spell(phase=Phase.PROMOTED, since=after(10)),),
+        )
+        spec = SPEC.model_copy(update={"policy": SPEC.policy.model_copy(update={"watch_seconds": 300.0})})
+        (watched,) = source.evidence("ads", status, spec, after(600)).evidence.watch
+        assert about(watched.traffic, Traffic(requests=6000)), "what load sheds is not held against it"
+        assert watched.paired is None
         assert about(second.candidate.traffic, Traffic(requests=200, errors=20, slow=40))
         # Impressions of the first spell could be judged from 360 s to 560 s; of the second from 560 s on, which is 40 s ago.
         assert abs(first.candidate.labelled.impressions - 600) <= 15
         assert abs(first.candidate.labelled.clicks - 60) <= 2
         assert abs(second.candidate.labelled.impressions - 120) <= 15
         assert (
-            source.hear("other", canary(*spells), SPEC, after(600))
+            source.evidence("other", canary(*spells), SPEC, after(600))
             .evidence.canary[0]
             .candidate.traffic.requests
             == 0

@@ -1,6 +1,7 @@
 """The operator's pure part over a cluster in memory: who gets traffic on the way up, on the way back, and whatever is killed meanwhile."""
 
 import copy
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +30,7 @@ def fire(twin, bundle):
 
 def ends(twin):
     """All that matters at the end."""
-    weights = {each["name"]: each["weight"] for each in twin.route["spec"]["rules"][0]["backendRefs"]}
+    weights = twin.weights()
     models = {
         name: stored["spec"]["predictor"]["model"]["storageUri"] for name, stored in twin.services.items()
     }
@@ -48,8 +49,12 @@ def test_what_serves_is_adopted_and_gets_a_route():
     assert twin.condition("Promoted")["status"] == "True"
 
 
-def test_a_good_bundle_goes_all_the_way_and_comes_home():
-    twin = started()
+BY = pytest.mark.parametrize("by", ["Gateway", "Router"])
+
+
+@BY
+def test_a_good_bundle_goes_all_the_way_and_comes_home(by):
+    twin = started(by=by)
     twin.name(B)
     way, shares, mirrored = [], [], set()
     for _ in range(60):
@@ -57,9 +62,8 @@ def test_a_good_bundle_goes_all_the_way_and_comes_home():
         if not way or way[-1] != twin.where:
             way.append(twin.where)
             shares.append(twin.traffic().get(URIS[B], 0))
-        mirror = twin.route["spec"]["rules"][0].get("filters")
-        if mirror:
-            mirrored.add((twin.where[0], mirror[0]["requestMirror"]["backendRef"]["name"]))
+        if twin.mirror():
+            mirrored.add((twin.where[0], twin.mirror()))
     assert way == [("candidate", None), ("smoke", None), ("shadow", None), ("canary", 5), ("canary", 50), ("canary", 100),
                    ("promoted", None)]  # fmt: skip
     assert shares == [0, 0, 0, 5, 50, 100, 100]
@@ -70,6 +74,23 @@ def test_a_good_bundle_goes_all_the_way_and_comes_home():
     )  # fmt: skip
     assert [each.reason for each in twin.notices][-2:] == ["Canary", "Promoted"]
     assert twin.condition("Promoted")["reason"] == "Serves"
+
+
+def test_for_a_router_the_shares_are_a_config_map_and_no_http_route_is_written():
+    twin = started(by="Router")
+    assert twin.log.count("create ConfigMap ctr-shares") == 1
+    assert json.loads(twin.route["data"]["shares"]) == {
+        "percent": {"ctr-predictor": 100},
+        "mirror": None,
+        "port": 80,
+    }
+    twin.name(B)
+    twin.until(lambda t: t.where == ("canary", 5))
+    assert json.loads(twin.route["data"]["shares"])["percent"] == {
+        "ctr-predictor": 95,
+        "ctr-bbbbbbbbbb-predictor": 5,
+    }
+    assert not any("HTTPRoute" in each for each in twin.log)
 
 
 def test_home_is_untouched_until_the_bundle_is_promoted_and_the_one_before_it_is_warm():
@@ -89,7 +110,7 @@ def test_traffic_comes_home_in_quarters():
     home = []
     for _ in range(40):
         twin.step()
-        weights = {each["name"]: each["weight"] for each in twin.route["spec"]["rules"][0]["backendRefs"]}
+        weights = twin.weights()
         if not home or home[-1] != weights.get("ctr-predictor", 0):
             home.append(weights.get("ctr-predictor", 0))
     assert home == [0, 25, 50, 75, 100]
@@ -237,19 +258,24 @@ def test_when_nothing_happens_nothing_is_written():
 
 
 def weigh(twin, **weights):
+    if "data" in twin.route:
+        percent = {f"{name}-predictor": weight for name, weight in weights.items()}
+        twin.route["data"] = {"shares": json.dumps({"percent": percent, "mirror": None, "port": 80})}
+        return
     backends = [{"name": f"{name}-predictor", "port": 80, "weight": w} for name, w in weights.items()]
     twin.route["spec"]["rules"][0]["backendRefs"] = backends
 
 
-def test_weights_set_by_hand_stay_and_hold_the_release_up():
-    twin = started()
+@BY
+def test_weights_set_by_hand_stay_and_hold_the_release_up(by):
+    twin = started(by=by)
     twin.name(B)
     twin.until(lambda t: t.where == ("canary", 5))
     weigh(twin, ctr=30, **{"ctr-bbbbbbbbbb": 70})
     twin.log.clear()
     for _ in range(30):
         twin.step()
-    assert "patch HTTPRoute ctr" not in twin.log
+    assert not [each for each in twin.log if "HTTPRoute" in each or "ConfigMap" in each]
     assert twin.where == ("canary", 5)
     assert twin.condition("Edited")["status"] == "True"
     assert "delete it to let the operator write it again" in twin.condition("Edited")["message"]
@@ -259,8 +285,9 @@ def test_weights_set_by_hand_stay_and_hold_the_release_up():
     twin.until(lambda t: t.where == ("canary", 50))
 
 
-def test_a_rollback_is_written_over_an_edit_once():
-    twin = started()
+@BY
+def test_a_rollback_is_written_over_an_edit_once(by):
+    twin = started(by=by)
     twin.name(B)
     twin.until(lambda t: t.where == ("canary", 5))
     weigh(twin, ctr=30, **{"ctr-bbbbbbbbbb": 70})
@@ -273,6 +300,18 @@ def test_a_rollback_is_written_over_an_edit_once():
         twin.step()
     assert twin.traffic() == {URIS[A]: 60, URIS[B]: 40}  # twice would be a fight
     assert "ctr-bbbbbbbbbb" in twin.services  # and what it sends to is not deleted
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"shares": "all to ctr"}, {"shares": '{"percent": {"ctr-predictor": 90}}'}]
+)
+def test_shares_that_no_router_can_read_are_an_edit(data):
+    twin = started(by="Router")
+    twin.route["data"] = data
+    plan = twin.plan()
+    twin.carry(plan)
+    assert twin.condition("Edited")["message"].startswith("the ConfigMap was changed by hand")
+    assert "ConfigMap" not in "".join(map(str, plan.writes))
 
 
 def test_an_address_set_by_hand_at_home_stays_and_is_reported():
@@ -454,10 +493,10 @@ def do(twin, action):
 
 
 @settings(max_examples=60, deadline=None)
-@given(ACTIONS)
-def test_whatever_happens_every_request_is_answered_and_the_same_world_gives_the_same_plan(actions):
+@given(st.sampled_from(["Gateway", "Router"]), ACTIONS)
+def test_whatever_happens_every_request_is_answered_and_the_same_world_gives_the_same_plan(by, actions):
     """`Twin` checks after every write and every tick that each share of the route goes where somebody answers."""
-    twin = started()
+    twin = started(by=by)
     for action in actions:
         if action != "status is lost":
             do(twin, action)

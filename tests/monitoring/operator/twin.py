@@ -2,14 +2,15 @@
 the route. Only as much as the operator sees of them."""
 
 import copy
+import json
 from datetime import UTC, datetime, timedelta
 
-from clickmill.release import Arm, Evidence, Period, Phase, Shadowed, Traffic
+from clickmill.release import Arm, Evidence, Period, Phase, Shadowed, Traffic, Watched
 from clickmill.release.evidence import Labelled
 from monitoring.operator import reconcile
 from monitoring.operator.names import SOURCE_URI
-from monitoring.operator.observe import Heard, Objects, world
-from monitoring.operator.writes import Thing, Verb
+from monitoring.operator.observe import Objects, PrometheusEvidence, world
+from monitoring.operator.writes import Kind, Verb
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
@@ -51,7 +52,7 @@ def good(percent):
     arm = Arm(traffic=Traffic(requests=50_000), labelled=labelled)
     shadow = Shadowed(traffic=arm.traffic, labelled=labelled, difference=0.0, difference_squares=10.0)
     canary = () if percent is None else (Period(percent=percent, stable=arm, candidate=arm),)
-    return Evidence(shadow=(shadow,), canary=canary, watch=(Arm(traffic=Traffic(requests=1000)),))
+    return Evidence(shadow=(shadow,), canary=canary, watch=(Watched(traffic=Traffic(requests=1000)),))
 
 
 def bad(percent):
@@ -69,11 +70,12 @@ def bad(percent):
 class Twin:
     """One endpoint `ctr` with bundle A, and a ModelRelease of the same name."""
 
-    def __init__(self, *, wanted=A, loads=2, mode="Standard", policy=POLICY, transformer=False):
+    def __init__(self, *, wanted=A, loads=2, mode="Standard", by="Gateway", policy=POLICY, transformer=False):
         self.now, self.loads, self.version = NOON, loads, 1
         target = {"inferenceService": "ctr", "mode": mode}
         if mode == "Standard":
-            target["route"] = {"gateways": [{"name": "public"}], "hostnames": ["ctr.example.com"]}
+            hung = {"gateways": [{"name": "public"}], "hostnames": ["ctr.example.com"]}
+            target["route"] = hung if by == "Gateway" else {"by": by}
         self.release = {
             "metadata": {"name": "ctr", "uid": "u1", "generation": 1, "resourceVersion": "1"},
             "spec": {"bundle": {"uri": URIS[wanted], "digest": wanted}, "target": target, "policy": policy},
@@ -137,12 +139,25 @@ class Twin:
         if self.route is None:
             return dict.fromkeys(self.answers("ctr"), 100)
         found = {}
-        for backend in self.route["spec"]["rules"][0]["backendRefs"]:
-            name = backend["name"].rsplit("-", 1)[0]
+        for service, weight in self.weights().items():
+            name = service.rsplit("-", 1)[0]
             models = self.answers(name) or {None}
             for uri in models:
-                found[uri] = found.get(uri, 0) + backend["weight"] / len(models)
+                found[uri] = found.get(uri, 0) + weight / len(models)
         return found
+
+    def weights(self):
+        """Service to percent, as a Gateway reads the HTTPRoute, or a router the ConfigMap."""
+        if "data" in self.route:
+            return json.loads(self.route["data"]["shares"])["percent"]
+        return {each["name"]: each["weight"] for each in self.route["spec"]["rules"][0]["backendRefs"]}
+
+    def mirror(self):
+        """Service that gets copies."""
+        if "data" in self.route:
+            return json.loads(self.route["data"]["shares"])["mirror"]
+        filters = self.route["spec"]["rules"][0].get("filters")
+        return filters[0]["requestMirror"]["backendRef"]["name"] if filters else None
 
     def _check(self):
         """The promise: every request is answered, by bundles that releases know of."""
@@ -201,17 +216,17 @@ class Twin:
             others_pods=tuple(self.others_by_pod),
         )
 
-    def heard(self):
+    def measured(self):
         release = self.release.get("status", {}).get("release")
         if release is None or self.evidence_error:
-            return Heard(error=self.evidence_error)
+            return PrometheusEvidence(error=self.evidence_error)
         candidate, percent = release.get("candidate"), release.get("percent")
         evidence = (bad if candidate in self.bad else good)(percent)
         served = {digest for digest, uri in URIS.items() for name in self.pods if uri in self.answers(name)}
-        return Heard(evidence=evidence, served=frozenset(served))
+        return PrometheusEvidence(evidence=evidence, served=frozenset(served))
 
     def plan(self):
-        return reconcile(world(self.seen(), self.heard()), self.now)
+        return reconcile(world(self.seen(), self.measured()), self.now)
 
     def carry(self, plan, upto=None):
         """Do what the plan says, or only the first `upto` calls of it, as a kill in the middle would."""
@@ -230,14 +245,14 @@ class Twin:
 
     def write(self, write):
         self.log.append(str(write))
-        if write.thing is Thing.RELEASE:
+        if write.kind is Kind.RELEASE:
             self.release = merged(self.release, write.body)
             self._touch(self.release)
-        elif write.thing is Thing.ROUTE:
+        elif write.kind in (Kind.ROUTE, Kind.SHARES):
             assert (self.route is None) is (write.verb is Verb.CREATE)
             self.route = merged(self.route or {}, write.body)
             self._touch(self.route)
-        elif write.thing is Thing.PODS:
+        elif write.kind is Kind.PODS:
             if write.verb is Verb.DELETE:
                 del self.others_by_pod[write.name]
             else:

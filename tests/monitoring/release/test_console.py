@@ -18,6 +18,7 @@ from monitoring.live import quality
 from monitoring.release import Inbox, application
 from tests.clickmill.release import market
 from tests.monitoring.release.test_inbox import body, told
+from tests.waiting import until
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 GOOD, NEW = "a" * 64, "b" * 64
@@ -148,10 +149,7 @@ class Browser:
         return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
     def until(self, script):
-        deadline = time.monotonic() + 60
-        while not self.run(script):
-            assert time.monotonic() < deadline, script
-            time.sleep(0.1)
+        until(lambda: self.run(script), lambda: script)
 
     def close(self):
         self.socket.close()

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from clickmill.release import (
+    Decision,
     Journal,
+    Paired,
     Phase,
     Release,
     ReleasePolicy,
@@ -16,7 +18,7 @@ from clickmill.release import (
     Traffic,
     propose,
 )
-from monitoring.live import Joined, LiveSettings
+from monitoring.live import LabelJoin, LiveSettings
 from monitoring.release import Inbox, Observations, Runner
 from tests.monitoring.live import logs
 from tests.monitoring.release.test_inbox import body, told
@@ -41,6 +43,7 @@ class Market:
         self.folder, self.times, self.errors, self.starts = folder, times, errors, starts
         self.answer = Smoke(passed=smoke, words="replayed")
         self.split, self.counts, self.epoch, self.number = None, {}, "one", 0
+        self.stalls, self.paired = 0.0, Paired()
         self.rng = np.random.default_rng(4)
         (folder / "clicks").mkdir(parents=True, exist_ok=True)
 
@@ -50,20 +53,30 @@ class Market:
         self.split = split
 
     def seen(self):
-        return self.epoch, {b: Seen(live=live, shadow=shadow) for b, (live, shadow) in self.counts.items()}
+        return self.epoch, {
+            b: Seen(live=live, shadow=shadow, paired=self.paired if b == NEW else Paired())
+            for b, (live, shadow) in self.counts.items()
+        }
 
     def smoke(self, bundle):
         return self.answer
 
     def restart(self):
-        self.epoch, self.counts = self.epoch + "'", {}
+        self.epoch, self.counts, self.paired = self.epoch + "'", {}, Paired()
 
     def ten_seconds(self, now):
         for bundle, share in self.split.percent.items():
-            self._answer(bundle, 40 * share, now, shadowed=self.split.shadow)
+            beside = self.split.spare if self.split.settled else None
+            self._answer(bundle, 40 * share, now, shadowed=self.split.shadow or beside)
 
     def _answer(self, bundle, count, now, shadowed):
-        errors = int(self.rng.binomial(count, self.errors)) if bundle == NEW else 0
+        own = int(self.rng.binomial(count, self.errors)) if bundle == NEW else 0
+        errors = own + int(self.rng.binomial(count - own, self.stalls))  # a stall stops both of a pair
+        if bundle == NEW and self.split.settled:
+            self.paired = Paired(
+                requests=self.paired.requests + 100,
+                only_promoted=self.paired.only_promoted + round(100 * self.errors),
+            )
         self._count(bundle, 0, Traffic(requests=count, errors=errors))
         first, self.number = self.number, self.number + count
         table, clicked, times = logs.predictions(
@@ -76,7 +89,8 @@ class Market:
         )
         if shadowed:
             self._count(shadowed, 1, Traffic(requests=count))
-            pctr = np.clip(table["pctr"].to_numpy() * self.times, 0, 0.95).astype(np.float32)
+            times = self.times if shadowed == NEW else 1 / self.times
+            pctr = np.clip(table["pctr"].to_numpy() * times, 0, 0.95).astype(np.float32)
             copy = table.set_column(table.column_names.index("pctr"), "pctr", [pctr])
             copy = copy.set_column(copy.column_names.index("bundle"), "bundle", [[shadowed] * count])
             logs.write_predictions(self.folder / "log", copy, writer="shadow")
@@ -98,12 +112,12 @@ class House:
         self.journal = Journal(folder / "ctr.jsonl")
         self.journal.begin(Release.first("ctr", GOOD, NOON), by="ann", reason="first")
         self.inbox = Inbox(folder / "alerts.json")
-        self.joined = Joined(folder / "live.duckdb", LIVE)
+        self.joined = LabelJoin(folder / "live.duckdb", LIVE)
         self.start()
 
     def start(self):
         self.runner = Runner(
-            self.journal, Observations(self.folder / "seen.json"), self.market, POLICY,
+            self.journal, Observations(self.folder / "seen.json", watch_seconds=600), self.market, POLICY,
             inbox=self.inbox, joined=self.joined, logs=(self.folder / "log", self.folder / "clicks"),
         )  # fmt: skip
 
@@ -160,7 +174,7 @@ def test_a_restart_of_both_at_any_time_changes_nothing(house):
     one.propose()
     one.go(restarts=True)
     assert one.way[-1] == ("promoted", None)
-    spells = Observations(one.folder / "seen.json").spells
+    spells = Observations(one.folder / "seen.json", watch_seconds=600).spells
     assert (
         sum(s.live[NEW].requests for s in spells if s.percent == 20) % 800 == 0
     )  # every request counted, none twice
@@ -208,3 +222,62 @@ def test_a_bundle_that_came_is_proposed_once(house):
     assert one.journal.state.phase is Phase.ROLLED_BACK
     assert not one.runner.offer(NEW, one.now)
     assert one.runner.offer("c" * 64, one.now)
+
+
+def promoted_by_hand(one):
+    """Past all checks; the good bundle stays warm."""
+    state = one.journal.state
+    changes = {"phase": Phase.PROMOTED, "since": one.now, "stable": NEW, "last_good": GOOD}
+    forced = Release.model_validate(state.model_dump() | changes)
+    one.journal.append(Decision(next=forced, reason="in a hurry", by="ann"), one.now)
+
+
+def watched(one, steps):
+    for _ in range(steps):
+        decision = one.runner.step(one.now)
+        if decision.next.phase is Phase.ROLLED_BACK:
+            break
+        one.now += timedelta(seconds=10)
+        one.market.ten_seconds(one.now)
+    return decision
+
+
+def test_a_promoted_bundle_whose_clicks_do_not_come_goes_back_without_any_alert(house):
+    one = house(times=3.0)
+    one.runner.step(one.now)
+    promoted_by_hand(one)
+    found = watched(one, 10)
+    assert found.next.phase is Phase.ROLLED_BACK
+    assert found.reason.startswith("watch_ne: NE +")
+    assert one.market.split.percent == {GOOD: 100}
+
+
+def test_a_machine_that_stalls_takes_no_promoted_bundle_back_and_one_that_fails_by_itself_goes(house):
+    one = house()
+    one.runner.step(one.now)
+    promoted_by_hand(one)
+    one.market.stalls = 0.4
+    found = watched(one, 8)
+    assert found.next.phase is Phase.PROMOTED
+    assert "requests failed; 1 % may; of 700 that the last good bundle got" in found.reason
+    one.market.stalls = 0.0
+    one.market.errors = 0.5
+    found = watched(one, 2)
+    assert found.next.phase is Phase.ROLLED_BACK
+    assert "50 failed here only and 0 there only" in found.reason
+
+
+def test_a_promoted_bundle_is_watched_by_its_last_minutes_only(tmp_path):
+    """Ten hours of good service, then nothing but failures: the sums must not have the ten hours in them."""
+    release = Release(endpoint="ctr", phase=Phase.PROMOTED, since=NOON, stable=NEW, last_good=GOOD)
+    watch = Observations(tmp_path / "seen.json", watch_seconds=600)
+    for minute in range(600):
+        now = NOON + timedelta(minutes=minute)
+        pairs = Paired(requests=600 * minute)
+        watch.note(release, "one", {NEW: Seen(live=Traffic(requests=1_000 * minute), paired=pairs)}, now)
+    kept = watch.spells
+    assert sum(spell.live[NEW].requests for spell in kept) in (10_000, 11_000)
+    assert sum(spell.paired[NEW].requests for spell in kept) in (6_000, 6_600)
+    assert kept[0].since >= now - timedelta(minutes=11)
+    again = Observations(tmp_path / "seen.json", watch_seconds=600)
+    assert again.spells == kept

@@ -22,11 +22,11 @@ from serving.predictor import BundleModel, InService
 from serving.ranker import Ranker
 from serving.ranker_features import RankerFeatures
 from serving.ranker_settings import RankerSettings
-from serving.ranking import Form, Ranking, parse
+from serving.ranking import Ranking, RankingForm, parse
 from serving.scheduler import Scheduler
 from tests.serving.features.online_folder import ADS, CONTRACT, USERS, write_folder
 
-FORM = Form.of(CONTRACT)
+FORM = RankingForm.of(CONTRACT)
 PLENTY = RankerSettings(feature_wait_ms=60_000)
 
 

@@ -50,7 +50,7 @@ def test_v2_binary_tensors():
     head, body = first(Speech.V2, 5)
     assert head[""] == "POST /v2/models/small/infer HTTP/1.1"
     request = v2.parse(body, int(head["inference-header-content-length"]))
-    raw, rows = tensors.to_raw(request.tensors, tensors.Form.of(CONTRACT), Limits())
+    raw, rows = tensors.to_raw(request.tensors, tensors.TensorForm.of(CONTRACT), Limits())
     assert rows == 5
     same(raw, 5)
 
@@ -60,7 +60,7 @@ def test_v2_over_grpc():
 
     prepared = prepare(RAW, CONTRACT, Speech.GRPC, 5, model_name="small")
     message = pb.ModelInferRequest.FromString(prepared.requests[0])
-    raw, _ = tensors.to_raw(v2_grpc.tensors_of(message), tensors.Form.of(CONTRACT), Limits())
+    raw, _ = tensors.to_raw(v2_grpc.tensors_of(message), tensors.TensorForm.of(CONTRACT), Limits())
     assert (message.model_name, prepared.over_grpc) == ("small", True)
     same(raw, 5)
 
@@ -78,7 +78,7 @@ def test_predict_of_tensorflow_serving():
 def test_a_ranking_has_the_user_once_and_each_candidate_with_a_bid():
     head, body = first(Speech.RANK, 5)
     assert head[""] == "POST /v1/models/small:rank HTTP/1.1"
-    form = ranking.Form.of(CONTRACT)
+    form = ranking.RankingForm.of(CONTRACT)
     asked = ranking.parse(orjson.loads(body), form, Limits(), AuctionRules(slots=3))
     assert (asked.outline.bids > 0).all()
     assert len(asked.outline.bids) == 5

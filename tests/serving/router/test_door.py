@@ -8,6 +8,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from clickmill.release import Split
+from serving.router.counts import Pairs
 from serving.router.door import HEADER_ANSWERED_BY, HEADER_USER, Door, Ways
 
 
@@ -33,7 +34,7 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def listening(app):
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)  # does not wait for those that hang
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -135,6 +136,80 @@ def test_a_shed_is_an_answer_and_is_not_asked_again_elsewhere():
             assert shed[0]["retry-after"] == "1"
             assert good.asked + new.asked == 40
             assert door.traffic["new"].live.errors == new.asked
+
+    run(body())
+
+
+WARM = Split(percent={"new": 100}, warm=("good",), spare="good", settled=True)
+
+
+async def pairs_of(door, wanted):
+    """Once so many are over."""
+    while door.traffic["new"].paired.requests < wanted:
+        await asyncio.sleep(0.01)
+    return door.traffic["new"].paired
+
+
+@pytest.mark.parametrize("mood", ["breaks", "hangs", 500])
+def test_a_promoted_bundle_that_fails_is_told_from_the_warm_one_that_does_not(mood):
+    async def body():
+        async with routed(WARM, timeout_seconds=0.3, pair_seconds=0) as (door, good, new, url, session):
+            new.mood = mood
+            found = await asyncio.gather(*(post(session, url, f"u{n}") for n in range(20)))
+            assert {(status, answer["name"]) for status, _, answer in found} == {(200, "good")}
+            assert await pairs_of(door, 20) == Pairs(requests=20, only_serving=20)
+            assert good.asked == 40, "each asked again, and each copied"
+            assert door.traffic["good"].shadow.requests == 20
+
+    run(body())
+
+
+@pytest.mark.parametrize("mood", ["breaks", "hangs", 500])
+def test_what_stops_both_is_neither_ones_failure(mood):
+    async def body():
+        async with routed(WARM, timeout_seconds=0.3, pair_seconds=0) as (door, good, new, url, session):
+            good.mood = new.mood = mood
+            await asyncio.gather(*(post(session, url, f"u{n}") for n in range(10)))
+            assert await pairs_of(door, 10) == Pairs(requests=10)
+            assert door.traffic["new"].live.errors == 10
+
+    run(body())
+
+
+def test_a_bundle_that_sheds_or_is_late_under_load_is_not_blamed_beside_an_idle_one():
+    async def body():
+        async with routed(WARM, timeout_seconds=0.3, pair_seconds=0) as (door, _good, new, url, session):
+            new.mood = 503
+            assert (await post(session, url))[0] == 503
+            assert await pairs_of(door, 1) == Pairs(requests=1)
+            # One request hangs while the server goes on to answer others: it is busy, and not gone.
+            new.mood = "hangs"
+            late = asyncio.create_task(post(session, url))
+            while new.asked < 2:
+                await asyncio.sleep(0.01)
+            new.mood = "well"
+            while not late.done():
+                assert (await post(session, url))[2]["name"] == "new"
+            assert (await late)[2]["name"] == "good"
+            paired = await pairs_of(door, new.asked)
+            assert (paired.only_serving, paired.only_spare) == (0, 0)
+            assert door.traffic["new"].live.errors == 2
+
+    run(body())
+
+
+def test_the_warm_bundle_gets_a_copy_now_and_then_only_and_none_while_a_candidate_is_under_way():
+    async def body():
+        async with routed(WARM, pair_seconds=3_600) as (door, good, _new, url, session):
+            for _ in range(30):
+                await post(session, url)
+            await pairs_of(door, 1)
+            assert good.asked == 1
+        split = WARM.model_copy(update={"settled": False})
+        async with routed(split, pair_seconds=0) as (_, good, new, url, session):
+            for _ in range(10):
+                await post(session, url)
+            assert (good.asked, new.asked) == (0, 10)
 
     run(body())
 

@@ -1,4 +1,4 @@
-"""The rules and routes of `monitoring/alerts`, in a hurry: the same expressions, with an hour made into half a minute.
+"""The rules and routes of `monitoring/alerts` with shortened waiting times: the same expressions, an hour made into half a minute.
 
 A drill must end in two minutes, and attribution windows, `for` and the age at which a log counts as stalled all shrink with it, by one
 factor, so that what came first still comes first (a stalled click log is seen before the impressions it spoils are judged). Windows
@@ -28,7 +28,7 @@ CANDIDATE_P99_MS = 250.0
 """A candidate's promise to the release machine. Faulty bundles have no twin and run on TensorFlow, slower than the good one: no drill of a
 candidate is about that, and the one about slowness is found by BundleSlow."""
 START_SECONDS = 20
-"""Least `for` of alerts that wait for a process: one that imports TensorFlow starts no quicker because the drill is in a hurry."""
+"""Least `for` of alerts that wait for a process: one that imports TensorFlow starts no quicker because a drill shortens waiting times."""
 STARTING = ("EndpointMetricsAbsent", "EndpointNotReady", "LiveQualityAbsent", "BundleReferenceAbsent")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -49,12 +49,12 @@ def files() -> list[Path]:
     )
 
 
-def hurried(text: str, factor: float = FACTOR) -> str:
+def shortened(text: str, factor: float = FACTOR) -> str:
     """A file of rules with its waiting times over `factor`, none below a second.
 
-    >>> hurried("        for: 10m", 120)
+    >>> shortened("        for: 10m", 120)
     '        for: 5s'
-    >>> hurried("        for: 1m", 120)
+    >>> shortened("        for: 1m", 120)
     '        for: 1s'
     """
 
@@ -76,10 +76,10 @@ def hurried(text: str, factor: float = FACTOR) -> str:
 
 
 def write_rules(folder: Path, factor: float = FACTOR) -> Path:
-    """All rules, hurried, into `folder`; returns it."""
+    """All rules, shortened, into `folder`; returns it."""
     folder.mkdir(parents=True)
     for path in files():
-        (folder / path.name).write_text(hurried(path.read_text(), factor))
+        (folder / path.name).write_text(shortened(path.read_text(), factor))
     return folder
 
 
@@ -130,8 +130,8 @@ __all__ = [
     "PROMISE_SECONDS",
     "WINDOW_SECONDS",
     "files",
-    "hurried",
     "prometheus_config",
     "routes",
+    "shortened",
     "write_rules",
 ]

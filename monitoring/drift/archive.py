@@ -1,4 +1,4 @@
-"""What is kept of each window: a folder with our measures, our page, and Evidently's page and JSON.
+"""The archive of drift windows: one folder each, with our measures, our page, and Evidently's page and JSON.
 
 FOLDER/20261124T150000Z-0123456789ab/   end of the window, first digits of the bundle
     drift.json       what was found (WindowDrift)
@@ -34,7 +34,7 @@ _NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}")
 def keep(folder: Path, examined: Examined, reference: Reference, settings: DriftSettings) -> Path:
     """Write the window's folder, with Evidently's report where there are rows for one, and return it. Raises OSError."""
     found = examined.found
-    place = _place(folder, found)
+    place = _made(folder, found)
     sampled = 0
     both = (examined.reference_sample, examined.window_sample)
     if settings.report == "evidently" and both[0] is not None and both[1] is not None:
@@ -46,13 +46,18 @@ def keep(folder: Path, examined: Examined, reference: Reference, settings: Drift
 
 def keep_words(folder: Path, found: WindowDrift, settings: DriftSettings) -> Path:
     """Write the folder of a window of which nothing but words can be told."""
-    place = _place(folder, found)
+    place = _made(folder, found)
     _write(place, found, settings, 0)
     return place
 
 
-def _place(folder: Path, found: WindowDrift) -> Path:
-    place = folder / f"{found.end.astimezone(UTC):%Y%m%dT%H%M%SZ}-{found.bundle[:12]}"
+def place_of(folder: Path, found: WindowDrift) -> Path:
+    """The folder of a window that was kept under `folder`."""
+    return folder / f"{found.end.astimezone(UTC):%Y%m%dT%H%M%SZ}-{found.bundle[:12]}"
+
+
+def _made(folder: Path, found: WindowDrift) -> Path:
+    place = place_of(folder, found)
     place.mkdir(parents=True, exist_ok=True)
     return place
 
@@ -76,28 +81,16 @@ def read(place: Path) -> WindowDrift:
         raise UnreadableData(f"{place / FOUND}: not what this version keeps of a window: {error}") from error
 
 
-def newest(folder: Path) -> dict[str, WindowDrift]:
-    """The last window of each bundle, by digest; what another version kept is passed over."""
-    found: dict[str, WindowDrift] = {}
-    seen: set[str] = set()
-    for place in reversed(windows(folder)):
-        short = place.name.rpartition("-")[2]
-        if short in seen:
-            continue
-        try:
-            window = read(place)
-        except UnreadableData as error:
-            log.warning("a window of drift is passed over: %s", error)
-            continue
-        found[window.bundle] = window
-        seen.add(short)
-    return found
-
-
 def history(folder: Path, bundle: str, most: int) -> list[WindowDrift]:
-    """The last windows of a bundle, oldest first."""
-    places = [place for place in windows(folder) if place.name.endswith(bundle[:12])]
-    return [read(place) for place in places[-most:]]
+    """The last windows of a bundle, oldest first, back to one that another version kept: what was in a row with it is not known."""
+    found: list[WindowDrift] = []
+    for place in [place for place in windows(folder) if place.name.endswith(bundle[:12])][: -most - 1 : -1]:
+        try:
+            found.append(read(place))
+        except UnreadableData as error:
+            log.warning("this window of drift and those before are passed over: %s", error)
+            break
+    return found[::-1]
 
 
 def forget(folder: Path, keep_windows: int) -> None:
@@ -106,4 +99,4 @@ def forget(folder: Path, keep_windows: int) -> None:
         shutil.rmtree(place)
 
 
-__all__ = ["forget", "history", "keep", "keep_words", "newest", "read", "windows"]
+__all__ = ["forget", "history", "keep", "keep_words", "place_of", "read", "windows"]

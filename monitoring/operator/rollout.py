@@ -1,4 +1,4 @@
-"""One door to both ways of carrying a release out: Standard by routes and InferenceServices, Knative by revisions. Pure."""
+"""How a release is carried out in either deployment mode of KServe: Standard by routes and InferenceServices, Knative by revisions. Pure."""
 
 from __future__ import annotations
 
@@ -8,24 +8,21 @@ from clickmill.release import Alert, Phase, Release
 from clickmill.release.release import UNDER_WAY
 from monitoring.operator import knative, standard
 from monitoring.operator.resource import Mode, ModelReleaseSpec
-from monitoring.operator.standard import Scene
+from monitoring.operator.standard import Observed
 from monitoring.operator.status import Status
 from monitoring.operator.writes import Write
 from monitoring.release.alerts import with_full_digests
 
-Scenery = Scene
-"""In mode Knative it has home only."""
-
 
 def plan(
-    release: Release, status: Status, scenery: Scenery, spec: ModelReleaseSpec, now: datetime
+    release: Release, status: Status, observed: Observed, spec: ModelReleaseSpec, now: datetime
 ) -> list[Write]:
     """Writes that bring the world nearer to the state; none when it is there."""
     if spec.target.mode is Mode.KNATIVE or spec.target.route is None:
-        return knative.plan(release, scenery.home, status.uris)
+        return knative.plan(release, observed.home, status.uris)
     return standard.plan(
         release.split,
-        scenery,
+        observed,
         status.uris,
         spec.target.route,
         state=f"{release.phase} {release.since.isoformat()}",
@@ -34,42 +31,42 @@ def plan(
     )
 
 
-def noted(status: Status, scenery: Scenery) -> Status:
+def noted(status: Status, observed: Observed) -> Status:
     """With what home has been seen to serve from all of its pods."""
-    home = scenery.home
+    home = observed.home
     if home.bundle is None or not (home.available and home.complete) or status.home == home.bundle:
         return status
     return status.model_copy(update={"home": home.bundle})
 
 
-def edits(scenery: Scenery) -> str:
+def edits(observed: Observed) -> str:
     """What somebody changed by hand, in words; empty when nothing."""
-    return standard.edits(scenery)
+    return standard.edits(observed)
 
 
-def undone(release: Release, scenery: Scenery, mode: Mode) -> str:
+def undone(release: Release, observed: Observed, mode: Mode) -> str:
     """Why traffic is not split as decided; empty when it is."""
     if mode is Mode.KNATIVE:
-        return knative.carried_out(release, scenery.home)
-    return standard.carried_out(release.split, scenery)
+        return knative.carried_out(release, observed.home)
+    return standard.carried_out(release.split, observed)
 
 
-def up(bundle: str, scenery: Scenery) -> bool:
+def up(bundle: str, observed: Observed) -> bool:
     """Whether a server of the bundle is ready."""
-    home = scenery.home
+    home = observed.home
     if home.revisions is not None and home.revisions.created and home.bundle == bundle:
         return knative.newest_is_up(home)
-    return any(scenery.ready(each) for each in scenery.servers if each.bundle == bundle)
+    return any(observed.ready(each) for each in observed.servers if each.bundle == bundle)
 
 
-def alerts(status: Status, scenery: Scenery, ready_seconds: int, now: datetime) -> tuple[Alert, ...]:
+def alerts(status: Status, observed: Observed, ready_seconds: int, now: datetime) -> tuple[Alert, ...]:
     """Those of Alertmanager, and one of our own about a candidate whose pods are gone: it would get no traffic and wait for ever."""
     release = status.state
     known = (release.candidate, release.stable, release.last_good)
     found = with_full_digests(status.alerts.firing.values(), known)
     if release.phase not in UNDER_WAY or release.phase in (Phase.CANDIDATE, Phase.SMOKE):
         return found
-    for each in scenery.servers:
+    for each in observed.servers:
         if each.bundle != release.candidate or each.available or each.away_since is None:
             continue
         away = (now - each.away_since).total_seconds()
@@ -80,11 +77,11 @@ def alerts(status: Status, scenery: Scenery, ready_seconds: int, now: datetime) 
     return found
 
 
-def alone_at_home(release: Release, scenery: Scenery) -> bool:
+def alone_at_home(release: Release, observed: Observed) -> bool:
     """Whether home serves the stable bundle, and nothing is beside it."""
-    home = scenery.home
+    home = observed.home
     told = home.revisions is not None and home.revisions.percent is not None
-    return home.bundle == release.stable and not scenery.others and not told
+    return home.bundle == release.stable and not observed.others and not told
 
 
-__all__ = ["Scenery", "alerts", "alone_at_home", "edits", "noted", "plan", "undone", "up"]
+__all__ = ["alerts", "alone_at_home", "edits", "noted", "plan", "undone", "up"]

@@ -15,10 +15,10 @@ from prometheus_client import CollectorRegistry
 
 from clickmill.bundle.warmup import predict_request
 from serving import app
+from serving.admission import Admission, timeout_of
 from serving.batcher import BatchSettings
 from serving.concurrency import ShedPolicy
 from serving.front import Front
-from serving.gate import Gate, timeout_of
 from serving.grpc_server import BundleServicer
 from serving.kserve_parts import kserve, pb
 from serving.lanes import Lanes
@@ -51,29 +51,29 @@ def registry() -> CollectorRegistry:
 
 
 def test_one_more_than_the_limit_is_turned_away_and_a_free_place_is_given_again(registry, clock):
-    gate = Gate(Metrics(registry), "small", TWO, None, clock)
+    admission = Admission(Metrics(registry), "small", TWO, None, clock)
     with (
-        gate.admit(None),
-        gate.admit(None),
+        admission.admit(None),
+        admission.admit(None),
         pytest.raises(Overloaded, match="2 requests are being answered"),
-        gate.admit(None),
+        admission.admit(None),
     ):
         pytest.fail("let in")
-    with gate.admit(None), gate.admit(None):
+    with admission.admit(None), admission.admit(None):
         pass
 
 
 def test_a_request_that_fails_leaves_too(registry, clock):
-    gate = Gate(Metrics(registry), "small", TWO, None, clock)
+    admission = Admission(Metrics(registry), "small", TWO, None, clock)
     for _ in range(5):
-        with pytest.raises(ValueError, match="mine"), gate.admit(None):
+        with pytest.raises(ValueError, match="mine"), admission.admit(None):
             raise ValueError("mine")
     assert registry.get_sample_value("clickmill_requests_waiting", MODEL) == 0
 
 
 def test_waiting_is_counted_until_scoring_begins_and_timed(registry, clock):
-    gate = Gate(Metrics(registry), "small", TWO, None, clock)
-    with gate.admit(None) as begin:
+    admission = Admission(Metrics(registry), "small", TWO, None, clock)
+    with admission.admit(None) as begin:
         assert registry.get_sample_value("clickmill_requests_waiting", MODEL) == 1
         clock.now += 0.005
         begin()
@@ -82,8 +82,8 @@ def test_waiting_is_counted_until_scoring_begins_and_timed(registry, clock):
 
 
 def test_whoever_left_before_scoring_is_not_scored_and_counted_once(registry, clock):
-    gate = Gate(Metrics(registry), "small", TWO, None, clock)
-    with gate.admit(None) as begin:
+    admission = Admission(Metrics(registry), "small", TWO, None, clock)
+    with admission.admit(None) as begin:
         pass
     with pytest.raises(DeadlinePassed, match="the caller has gone"):
         begin()
@@ -92,25 +92,25 @@ def test_whoever_left_before_scoring_is_not_scored_and_counted_once(registry, cl
 
 def test_the_limit_follows_the_waits_of_each_window(registry, clock):
     policy = ShedPolicy(least=2, first=10, most=20, target_wait_seconds=0.02, window_seconds=0.1)
-    gate = Gate(Metrics(registry), "small", policy, None, clock)
+    admission = Admission(Metrics(registry), "small", policy, None, clock)
     for _ in range(4):
-        with gate.admit(None) as begin:
+        with admission.admit(None) as begin:
             clock.now += 0.03
             begin()
-    with gate.admit(None):  # the first of the next window: 4 waits of 30 ms, one inside at a time
-        assert gate.limit == 2
+    with admission.admit(None):  # the first of the next window: 4 waits of 30 ms, one inside at a time
+        assert admission.limit == 2
     assert registry.get_sample_value("clickmill_concurrency_limit", MODEL) == 2
 
 
 def test_the_deadline_counts_from_arrival_and_a_default_stands_in(registry, clock):
-    gate = Gate(Metrics(registry), "small", None, 2.0, clock)
-    assert (gate.deadline(0.5), gate.deadline()) == (100.5, 102.0)
-    assert (gate.deadline(0.5, since=99.0), gate.deadline(since=99.0)) == (99.5, 101.0)
-    assert Gate(Metrics(CollectorRegistry()), "small", None, None, clock).deadline() is None
-    with gate.admit(100.5) as begin:
+    admission = Admission(Metrics(registry), "small", None, 2.0, clock)
+    assert (admission.deadline(0.5), admission.deadline()) == (100.5, 102.0)
+    assert (admission.deadline(0.5, since=99.0), admission.deadline(since=99.0)) == (99.5, 101.0)
+    assert Admission(Metrics(CollectorRegistry()), "small", None, None, clock).deadline() is None
+    with admission.admit(100.5) as begin:
         clock.now = 100.499
         begin()
-    with gate.admit(100.5) as begin:
+    with admission.admit(100.5) as begin:
         clock.now = 100.6
         with pytest.raises(
             DeadlinePassed, match="time was over 100 ms before it could be scored; it waited 101 ms"
@@ -251,6 +251,9 @@ class Aborted(Exception):
 class Call:
     """A gRPC call whose client's deadline leaves it no time."""
 
+    def invocation_metadata(self):
+        return ()
+
     def time_remaining(self) -> float:
         return 0.0
 
@@ -282,3 +285,29 @@ class Details:
 
     def __init__(self, method: str) -> None:
         self.method = method
+
+
+def test_a_queue_before_the_second_step_is_seen_too(registry):
+    """A ranking that names ids alone is read on the loop at once, and waits for a thread afterwards: it must count as waiting."""
+    policy = ShedPolicy(least=1, first=8, most=8, window_seconds=0.01, target_wait_seconds=0.001)
+    scheduler = Scheduler(
+        BundleModel("small", metrics=Metrics(registry)), Lanes(1, small_bytes=10), shed=policy
+    )
+    go = threading.Event()
+
+    async def work(wait: Any) -> None:
+        async with scheduler.inside(None) as begin:
+            await scheduler.first_step(1, begin)
+            await scheduler.step(100, wait)
+
+    async def scenario() -> None:
+        first = asyncio.create_task(work(lambda: go.wait(60)))
+        queued = [asyncio.create_task(work(lambda: None)) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        go.set()
+        await asyncio.gather(first, *queued)
+        with scheduler.admission.admit(None):  # the window is over: its waits are judged
+            pass
+
+    asyncio.run(scenario())
+    assert scheduler.admission.limit == 0.8 * 5, "four of five waited for a tenth of a second"

@@ -1,4 +1,4 @@
-"""The door of the endpoint: counts who is inside, turns away who would only queue, and keeps the time of each request.
+"""Admission control: counts the requests in flight, refuses those that would only queue, and keeps the deadline of each.
 
 The policy is `concurrency`; here are the clock, the counters and their lock (requests begin to be scored on threads).
 """
@@ -17,8 +17,9 @@ from serving.refusals import DeadlinePassed, MalformedRequest, Overloaded
 HEADER_TIMEOUT = b"x-request-timeout-ms"
 
 
-class Gate:
-    """`policy` None turns nobody away; `default_seconds` is the time of a request that names none, None for endless."""
+class Admission:
+    """Admits requests up to a concurrency limit. `policy` None refuses nobody; `default_seconds` is the deadline of a request that names none
+    (None: no deadline)."""
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class Gate:
         return self._inside
 
     def deadline(self, timeout_seconds: float | None = None, since: float | None = None) -> float | None:
-        """When a request that arrives now, or came at `since`, must have begun to be scored, on the gate's clock; None for never."""
+        """When a request that arrives now, or came at `since`, must have begun to be scored, on this clock; None for never."""
         seconds = self._default if timeout_seconds is None else timeout_seconds
         return None if seconds is None else (self._clock() if since is None else since) + seconds
 
@@ -92,6 +93,11 @@ class Gate:
                 left = True
                 self._inside -= 1
                 self._waiting -= not begun
+
+    def waited(self, seconds: float) -> None:
+        """Note that a request which had begun has waited again, on any thread: who is scored in several steps queues for each of them."""
+        with self._lock:
+            self._waited += seconds
 
     def _enter(self) -> float:
         with self._lock:

@@ -13,15 +13,15 @@ from serving.standby import read_standby
 from serving.watcher import Loaded
 
 
-class Predictor(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Who scores for a ranker."""
+class RemotePredictor(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """The predictor that scores for a ranker, in another process."""
 
     target: str
     """HOST:PORT of its gRPC; the port is 80 where none is given."""
     model_name: str
     """Name it serves the bundle under."""
     protocol: str = "grpc-v2"
-    """`grpc-v2`, KServe's, for our own runtime; `tf-serving` for TensorFlow Serving, which takes TensorFlow into the ranker."""
+    """`grpc-v2`, KServe's, for our own runtime; `tf-serving` for TensorFlow Serving."""
     at_once: int = Field(default=64, ge=1)
     """Calls under way at most; a ranking beyond them waits for a thread, and is turned away when that takes long."""
 
@@ -39,7 +39,7 @@ class Predictor(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
 
 
 class _Loader:
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: RemotePredictor) -> None:
         self._target = predictor.target
         self._protocol = connected(predictor.target, predictor.model_name, predictor.protocol)
 

@@ -14,7 +14,7 @@ from tensorflow_serving.apis import classification_pb2
 from clickmill.auction import AuctionRules
 from clickmill.bundle.warmup import predict_request
 from clickmill.errors import RequestError
-from serving import places, ranking
+from serving import error_paths, ranking
 from serving.client import infer_request
 from serving.kserve_parts import pb
 from serving.metrics import Metrics
@@ -140,7 +140,9 @@ def test_a_name_that_stands_twice_is_found_in_one_pass():
 
 def test_the_head_of_a_grpc_answer_stays_small_and_ascii_whatever_was_sent():
     name = "ü\n" * 3_000_000
-    error = MalformedRequest(f"field `{name}`", field=name, row=2, path=f"instances[2]{places.step(name)}")
+    error = MalformedRequest(
+        f"field `{name}`", field=name, row=2, path=f"instances[2]{error_paths.step(name)}"
+    )
     assert len(details_of(error).encode()) <= MOST_WORDS
     told = dict(metadata_of(error))
     assert (told["x-clickmill-reason"], told["x-clickmill-row"]) == ("malformed", "2")

@@ -12,7 +12,7 @@ from serving.in_service import InService
 from serving.rows import example_row
 
 
-def greeting(
+def startup_message(
     name: str, url: str, grpc_target: str, served: InService, folder: Path | None, *, graph: bool
 ) -> str:
     """folder: the bundle, whose first golden row makes the example, where there is one. graph: whether the graph runs here; a

@@ -1,27 +1,23 @@
-"""One look: every bundle that answered in the window, held against its own reference, and what was found kept."""
+"""One drift check: every bundle that answered in the window is compared with its own reference, and the result is archived."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from clickmill import bundle as bundles
 from clickmill.bundle import Bundle, Store
+from clickmill.bundle.reference import REFERENCE
 from clickmill.data.files import PathsLike
 from clickmill.errors import BundleError, UsageError
 from clickmill.prediction_log import Salt
-from monitoring.drift import kept
+from monitoring.drift import archive
 from monitoring.drift.counting import Reference, learn
 from monitoring.drift.examine import WindowDrift, examine
 from monitoring.drift.settings import DriftSettings
 from monitoring.drift.verdict import Drift, Quality
 from monitoring.drift.window import impression_batches, log_batches, logged_bundles
-
-log = logging.getLogger(__name__)
-
-_REFERENCE = "reference.parquet"
 
 
 class Bundles:
@@ -31,28 +27,29 @@ class Bundles:
         """path: a model store or a bundle. Raises UsageError when it is no folder."""
         if not path.is_dir():
             raise UsageError(f"{path}: no such folder; give a model store or a bundle")
-        self._path = path
+        self.path = path
         self._single = (path / "manifest.json").is_file()
 
     def serving(self) -> str | None:
         """Digest of the bundle that serves: the store's newest version; None for an empty store. Raises BundleError for a bundle that
         can't be read."""
         if self._single:
-            return bundles.read_manifest(self._path).digest
-        champion = Store(self._path).latest_deployed()
+            return bundles.read_manifest(self.path).digest
+        champion = Store(self.path).latest_deployed()
         return None if champion is None else champion.manifest.digest
 
     def of(self, digest: str) -> Bundle | None:
         """A bundle by its digest; None where it is not here. Raises BundleCorrupt when its files are not what was written."""
         if self._single:
-            return bundles.load(self._path) if bundles.read_manifest(self._path).digest == digest else None
-        version = Store(self._path).find(digest)
-        return None if version is None else bundles.load(Store(self._path).path(version))
+            return bundles.load(self.path) if bundles.read_manifest(self.path).digest == digest else None
+        version = Store(self.path).find(digest)
+        return None if version is None else bundles.load(Store(self.path).path(version))
 
 
 @dataclass
-class Looker:
-    """Looks at one log, or at impression files, again and again; a bundle's reference is read once."""
+class DriftChecker:
+    """Checks one prediction log, or impression files, for drift as often as it is asked; a bundle's reference is read once, and forgotten
+    with its rows."""
 
     bundles: Bundles
     settings: DriftSettings
@@ -61,19 +58,23 @@ class Looker:
     salt: Salt | None = None
     _references: dict[tuple[str, bool], Reference] = field(default_factory=dict)
 
-    def look_at_log(self, folder: Path, now: datetime) -> list[WindowDrift]:
-        """Every bundle with rows in the window that ends now. One without a reference is UNKNOWN, with the reason.
+    def check_log(self, folder: Path, now: datetime) -> list[WindowDrift]:
+        """Every bundle with rows in the window that ends now, in the order of their digests. One without a reference is UNKNOWN, with
+        the reason.
 
         Raises SchemaMismatch or UnreadableData for files that can't be used.
         """
         start = now - timedelta(hours=self.settings.window_hours)
         found = []
-        for digest, files in sorted(logged_bundles(folder, start, now).items()):
+        logged = logged_bundles(folder, start, now)
+        self._references = {key: known for key, known in self._references.items() if key[0] in logged}
+        for digest, files in sorted(logged.items()):
             try:
                 bundle = self._bundle(digest)
             except BundleError as error:
-                log.warning("drift of %s can't be told: %s", digest[:12], error)
-                found.append(self._told(_unknown(digest, start, now, str(error))))
+                untold = _unknown(digest, start, now, str(error))
+                archive.keep_words(self.folder, untold, self.settings)
+                found.append(untold)
                 continue
             reference = self._reference(bundle, filled=True)
             batches = log_batches(
@@ -82,18 +83,20 @@ class Looker:
             examined = examine(
                 reference, batches, self.settings, bundle=digest, model=bundle.name, start=start, end=now
             )
-            kept.keep(self.folder, examined, reference, self.settings)
-            found.append(examined.found)
+            # A file may begin a day before its last row: the rows of a bundle that was replaced can all be older than the window.
+            if examined.found.rows or examined.found.not_shown:
+                archive.keep(self.folder, examined, reference, self.settings)
+                found.append(examined.found)
         return found
 
-    def look_at_impressions(self, paths: PathsLike, now: datetime) -> list[WindowDrift]:
+    def check_impressions(self, paths: PathsLike, now: datetime) -> list[WindowDrift]:
         """All rows of the files against the bundle that serves, without its prediction.
 
         Raises BundleError for a bundle without a reference, and what `clickmill.data.read` raises.
         """
         digest = self.bundles.serving()
         if digest is None:
-            raise BundleError("the model store holds no bundle yet: nothing to hold the impressions against")
+            raise BundleError(f"{self.bundles.path} holds no bundle: nothing to hold the impressions against")
         bundle = self._bundle(digest)
         settings = self.settings.model_copy(update={"ignored": (*self.settings.ignored, "pctr")})
         reference = self._reference(bundle, filled=False, settings=settings)
@@ -101,18 +104,18 @@ class Looker:
             reference, impression_batches(paths, bundle.contract, reference.watched), settings,
             bundle=digest, model=bundle.name, start=None, end=now,
         )  # fmt: skip
-        kept.keep(self.folder, examined, reference, settings)
+        archive.keep(self.folder, examined, reference, settings)
         return [examined.found]
 
     def _bundle(self, digest: str) -> Bundle:
         found = self.bundles.of(digest)
         if found is None:
             raise BundleError(
-                f"bundle {digest[:12]} answered, and is not in the store; give the store that the endpoint watches"
+                f"bundle {digest[:12]} answered, and is not in {self.bundles.path}; give the model store that the endpoint watches, or that bundle"
             )
-        if _REFERENCE not in found.manifest.files:
+        if REFERENCE not in found.manifest.files:
             raise BundleError(
-                f"{found.path}: holds no drift reference ({_REFERENCE}): it was written without one. Train and deploy again; "
+                f"{found.path}: holds no drift reference ({REFERENCE}): it was written without one. Train and deploy again; "
                 "every bundle that `clickmill run` writes has one."
             )
         return found
@@ -125,10 +128,6 @@ class Looker:
             )
         return self._references[key]
 
-    def _told(self, found: WindowDrift) -> WindowDrift:
-        kept.keep_words(self.folder, found, self.settings)
-        return found
-
 
 def _unknown(digest: str, start: datetime, end: datetime, reason: str) -> WindowDrift:
     return WindowDrift(
@@ -137,4 +136,4 @@ def _unknown(digest: str, start: datetime, end: datetime, reason: str) -> Window
     )  # fmt: skip
 
 
-__all__ = ["Bundles", "Looker"]
+__all__ = ["Bundles", "DriftChecker"]
