@@ -112,18 +112,20 @@ def drift(
         trainer = drifts.LocalTrainer(shlex.split(retrain), out / "trainings")
         answering = drifts.Retrain(trainer, policy)
     if once:
+        collector = drifts.DriftCollector()
         found, decision = drifts.check_once(
             checker,
-            drifts.DriftCollector(),
+            collector,
             datetime.now(UTC),
             log_folder=log,
             impressions=impressions,
             retrain=answering,
-            push=group,
         )
         _print(found, decision, out, json)
         if not found and log is not None:
             words.print(_nothing_in(log, chosen.window_hours), markup=False)
+        if group is not None:
+            group.push(collector)
         return
     _watch(checker, log, impressions, answering, port=port, host=host, every=every)
 
