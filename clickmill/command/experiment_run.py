@@ -35,7 +35,7 @@ def run(
     from clickmill.errors import UsageError
     from clickmill.experiment import spec as specs
     from clickmill.release import TargetFailed
-    from serving.router.experiment_target import running
+    from serving.router import running
 
     chosen = specs.load(spec)
     if not store.is_dir():
