@@ -69,7 +69,7 @@ def drift(
         typer.Option(
             "--set",
             metavar="TOPIC.NAME=VALUE",
-            help="drift.window_hours=24, drift.ignored=[user_id], drift.psi=0.2, drift.wasserstein=0.1, drift.jensen_shannon=0.1, "
+            help="drift.window_hours=24, drift.ignored=\\[user_id], drift.psi=0.2, drift.wasserstein=0.1, drift.jensen_shannon=0.1, "
             "drift.drift_share=0.3, drift.report=none; retrain.per_hours=24, retrain.cool_down_hours=3, retrain.windows=2.",
         ),
     ] = None,
@@ -112,18 +112,20 @@ def drift(
         trainer = drifts.LocalTrainer(shlex.split(retrain), out / "trainings")
         answering = drifts.Retrain(trainer, policy)
     if once:
+        collector = drifts.DriftCollector()
         found, decision = drifts.check_once(
             checker,
-            drifts.DriftCollector(),
+            collector,
             datetime.now(UTC),
             log_folder=log,
             impressions=impressions,
             retrain=answering,
-            push=group,
         )
         _print(found, decision, out, json)
         if not found and log is not None:
             words.print(_nothing_in(log, chosen.window_hours), markup=False)
+        if group is not None:
+            group.push(collector)
         return
     _watch(checker, log, impressions, answering, port=port, host=host, every=every)
 
