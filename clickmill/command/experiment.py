@@ -9,6 +9,7 @@ from clickmill.command.experiment_assign import assign
 from clickmill.command.experiment_demo import demo
 from clickmill.command.experiment_design import design
 from clickmill.command.experiment_off_policy import off_policy
+from clickmill.command.experiment_run import run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,5 +18,6 @@ app = typer.Typer(
 app.command("demo")(demo)
 app.command("design")(design)
 app.command("assign")(assign)
+app.command("run")(run)
 app.command("analyze")(analyze)
 app.command("off-policy")(off_policy)

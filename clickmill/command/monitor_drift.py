@@ -70,7 +70,7 @@ def drift(
         typer.Option(
             "--set",
             metavar="TOPIC.NAME=VALUE",
-            help="drift.window_hours=24, drift.ignored=[user_id], drift.psi=0.2, drift.wasserstein=0.1, drift.jensen_shannon=0.1, "
+            help="drift.window_hours=24, drift.ignored=\\[user_id], drift.psi=0.2, drift.wasserstein=0.1, drift.jensen_shannon=0.1, "
             "drift.drift_share=0.3, drift.report=none; retrain.per_hours=24, retrain.cool_down_hours=3, retrain.windows=2.",
         ),
     ] = None,

@@ -53,7 +53,7 @@ def quality(
         typer.Option(
             "--set",
             metavar="live.NAME=VALUE",
-            help="live.attribution_seconds=1800, live.lateness_seconds=300, live.windows_seconds=[1800,21600], live.slices=[device].",
+            help="live.attribution_seconds=1800, live.lateness_seconds=300, live.windows_seconds=[1800,21600], live.slices=\\[device].",
         ),
     ] = None,
     json: AsJson = False,
@@ -149,19 +149,19 @@ def _hints(look: Look, taken: Ingested, log: Path, clicks: Path, slices: Sequenc
         return
     if not click_files(clicks):
         yield f"{clicks} holds no click file: .parquet, .csv, .jsonl or .json, directly in the folder"
-    judged = [slice for slices_of_window in look.slices.values() for slice in slices_of_window]
+    judged = [one for slices_of_window in look.slices.values() for one in slices_of_window]
     if not judged:
         yield (
             "no impression can be judged yet: attribution window and lateness "
             "(live.attribution_seconds, live.lateness_seconds) are not over"
         )
-    elif taken.clicks and not any(slice.labelled.clicks for slice in judged):
+    elif taken.clicks and not any(one.labelled.clicks for one in judged):
         yield (
             f"{taken.clicks:,} clicks were read and none is of an impression that is judged: are the impression ids of both logs the same, "
             "and click_time in UTC?"
         )
     for name in slices:
-        values = {slice.value for slice in judged if slice.field == name}
+        values = {one.value for one in judged if one.field == name}
         if values == {MISSING}:
             yield (
                 f"live.slices: no prediction has a value of {name}: is it a field of the contract, and does the endpoint log values "
