@@ -24,12 +24,12 @@ POLICY = "policy.json"
 """What the running loop holds releases to; written by it, for the cool-down of a rollback by hand."""
 
 Home = Annotated[Path, typer.Option(help="Folder of the release (clickmill release run --home).")]
-Reason = Annotated[str, typer.Option("--reason", "-m", help="Why; it stays in the journal.")]
+Reason = Annotated[str, typer.Option("--reason", "-m", help="Reason, kept in the journal.")]
 HOME = Path("out/release")
 
 
 def status(home: Home = HOME, json: AsJson = False) -> None:
-    """Say where the release stands, who has which traffic, and what it waits for."""
+    """Show where the release stands, which bundle has which traffic, and what it is waiting for."""
     from clickmill.release import Journal
 
     entries = Journal(_journal(home)).entries
@@ -64,7 +64,7 @@ def status(home: Home = HOME, json: AsJson = False) -> None:
 
 def history(
     home: Home = HOME,
-    last: Annotated[int, typer.Option(min=1, help="Lines, the newest.")] = 20,
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest lines to show.")] = 20,
     json: AsJson = False,
 ) -> None:
     """Show who did what, when and why."""
@@ -86,10 +86,10 @@ def propose(
     reason: Reason,
     home: Home = HOME,
     even_quarantined: Annotated[
-        bool, typer.Option("--even-quarantined", help="Also when it was taken back before.")
+        bool, typer.Option("--even-quarantined", help="Accept the bundle even if it was rolled back before.")
     ] = False,
 ) -> None:
-    """Name a bundle as the candidate. It gets traffic step by step, on evidence."""
+    """Propose a bundle as the candidate. It gets traffic step by step, as the evidence allows."""
     from clickmill import release as releases
     from clickmill.bundle import verify
 
@@ -104,7 +104,7 @@ def propose(
 
 
 def rollback(reason: Reason, home: Home = HOME) -> None:
-    """Give all traffic back to the last good bundle, at once. The one that goes is not released again by itself."""
+    """Return all traffic to the last good bundle at once. The bundle that was rolled back is not released again by itself."""
     from clickmill import release as releases
 
     written = home / POLICY
@@ -120,10 +120,13 @@ def freeze(
     reason: Reason,
     home: Home = HOME,
     hours: Annotated[
-        float | None, typer.Option(min=0.01, help="When it ends by itself; else by `resume`.")
+        float | None,
+        typer.Option(
+            min=0.01, help="Hours after which the freeze ends by itself; default: only `resume` ends it."
+        ),
     ] = None,
 ) -> None:
-    """Hold everything where it is. A rollback stays possible."""
+    """Freeze the release where it stands. A rollback remains possible."""
     from clickmill import release as releases
 
     def decision(state: Release, now: datetime) -> Decision:
