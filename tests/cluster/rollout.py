@@ -6,6 +6,7 @@ bundle's impressions is made up here (`Labels`), since nobody looks at ads on a 
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import subprocess
@@ -196,11 +197,12 @@ def rolled_out(at: Places, folder: Path, namespace: str) -> Iterator[Rollout]:
     labels = Labels(namespace, list(digests.values()))
     installed = Installation(at, namespace, "ctr", models / "a")
     with ExitStack() as stack:
-        port = stack.enter_context(_served(labels))
-        scraped = (
-            f'{{job_name: labels, honor_labels: true, static_configs: [{{targets: ["127.0.0.1:{port}"]}}]}}'
+        port = stack.enter_context(_served(labels, installed))
+        jobs = (
+            f'{{job_name: labels, honor_labels: true, static_configs: [{{targets: ["127.0.0.1:{port}"]}}]}}',
+            f'{{job_name: pods, http_sd_configs: [{{url: "http://127.0.0.1:{port}/pods", refresh_interval: 2s}}]}}',
         )
-        port = stack.enter_context(prometheus_of(folder, scraped, _pods_of(at, namespace), host="0.0.0.0"))
+        port = stack.enter_context(prometheus_of(folder, *jobs, host="0.0.0.0"))
         stack.callback(remove_namespace, at, namespace)
         secret = {
             "apiVersion": "v1",
@@ -270,29 +272,18 @@ def _model_release(namespace: str, digest: str) -> dict[str, Any]:
     }
 
 
-def _pods_of(at: Places, namespace: str) -> str:
-    """Scrape config: every pod of the namespace by its port `http` or `metrics`, as the chart's PodMonitor has it."""
-    return json.dumps(
+def _targets(installed: Installation) -> list[dict[str, Any]]:
+    """Every pod by its port `http` or `metrics`, as the chart's PodMonitor has it; Debian's Prometheus can't ask Kubernetes itself."""
+    return [
         {
-            "job_name": "pods",
-            "kubernetes_sd_configs": [
-                {
-                    "role": "pod",
-                    "kubeconfig_file": str(at.kubeconfig),
-                    "namespaces": {"names": [namespace]},
-                }
-            ],
-            "relabel_configs": [
-                {
-                    "source_labels": ["__meta_kubernetes_pod_container_port_name"],
-                    "regex": "http|metrics",
-                    "action": "keep",
-                },
-                {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-                {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
-            ],
+            "targets": [f"{pod['status']['podIP']}:{port['containerPort']}"],
+            "labels": {"namespace": installed.namespace, "pod": pod["metadata"]["name"]},
         }
-    )
+        for pod in installed.get("pods", "--field-selector=status.phase=Running")["items"]
+        for container in pod["spec"]["containers"]
+        for port in container.get("ports", [])
+        if port.get("name") in {"http", "metrics"}
+    ]
 
 
 @contextmanager
@@ -328,20 +319,29 @@ def _alertmanager(folder: Path, receiver: str) -> Iterator[int]:
 
 
 @contextmanager
-def _served(labels: Labels) -> Iterator[int]:
-    """Port on which Prometheus finds them."""
+def _served(labels: Labels, installed: Installation) -> Iterator[int]:
+    """Port on which Prometheus finds the labels, and at /pods whom else to scrape."""
 
-    class Scraped(http.server.BaseHTTPRequestHandler):
+    class Answers(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            pods = self.path == "/pods"
+            try:
+                body = json.dumps(_targets(installed)) if pods else labels.text()
+            except (
+                subprocess.SubprocessError
+            ):  # the API server is being restarted: Prometheus keeps those it has
+                self.send_error(503)
+                return
             self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Type", "application/json" if pods else "text/plain; version=0.0.4")
             self.end_headers()
-            self.wfile.write(labels.text().encode())
+            with contextlib.suppress(BrokenPipeError):
+                self.wfile.write(body.encode())
 
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Scraped)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
