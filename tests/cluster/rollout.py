@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import shutil
 import subprocess
 import threading
 import time
@@ -203,7 +204,10 @@ def rolled_out(at: Places, folder: Path, namespace: str) -> Iterator[Rollout]:
             f'{{job_name: pods, http_sd_configs: [{{url: "http://127.0.0.1:{port}/pods", refresh_interval: 2s}}]}}',
         )
         port = stack.enter_context(prometheus_of(folder, *jobs, host="0.0.0.0"))
+        stack.callback(shutil.rmtree, models, ignore_errors=True)
         stack.callback(remove_namespace, at, namespace)
+        # Helm leaves a CRD of an older chart as it is
+        apply(at, [yaml.safe_load((ROOT / "manifests/crds/modelrelease.yaml").read_text())])
         secret = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -223,10 +227,11 @@ def rolled_out(at: Places, folder: Path, namespace: str) -> Iterator[Rollout]:
         told = stack.enter_context(_alertmanager(folder, f"http://{service}:9095/alerts"))
         found = Rollout(installed, digests, example_row(models / "a", CONTRACT.inputs), labels, told)
         apply(at, [_model_release(namespace, digests["a"])])
+        # first of all that is taken down: its finalizer waits for the operator
+        stack.callback(installed.kubectl, "delete", "modelrelease", "ctr", "--timeout=300s", seconds=310)
         found.until("promoted", "a")
         found.settled("a", set())
         yield found
-        installed.kubectl("delete", "modelrelease", "ctr", "--timeout=300s", seconds=310)
 
 
 def _values(prometheus: int) -> dict[str, Any]:
