@@ -31,7 +31,6 @@ from tests.serving.twin_bundle import write_twin_bundle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
-SHED = ["--shed-wait-ms=5"]
 VALUES = {
     "endpoint": {"storageUri": "pvc://models/a"},
     "images": {"registry": "localhost", "pullPolicy": "Never"},
@@ -39,7 +38,6 @@ VALUES = {
         "replicas": {"min": 2, "max": 2},
         "threads": 1,
         "drainSeconds": 5,
-        "args": SHED,
         "resources": {
             "requests": {"cpu": "20m", "memory": "256Mi"},
             "limits": {"cpu": "300m", "memory": "1Gi"},
@@ -74,7 +72,7 @@ def installed(node: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def asked(installed: Installation) -> list[dict[str, Any]]:
-    """Rows of one request: enough of them for a third of a core to have something to do."""
+    """Rows of one request: so many that two pods of a third of a core can answer these callers, and one can't."""
     return [example_row(installed.bundle, CONTRACT.inputs)] * ROWS
 
 
@@ -90,7 +88,7 @@ def test_kserves_own_canary_takes_a_pod_from_the_stable_model_before_its_own_is_
     canary = {"trafficPercent": 50, "predictor": {"name": "next", "model": model}}
     with (
         Callers(
-            f"{installed.url()}/v1/models/ctr:predict", asked(installed), threads=8, pause_seconds=0.02
+            f"{installed.url()}/v1/models/ctr:predict", asked(installed), threads=4, pause_seconds=0.05
         ) as callers,
         Sampled(
             lambda: (available(installed, "ctr-predictor"), available(installed, "ctr-next-predictor"))
@@ -128,7 +126,7 @@ def test_a_second_inference_service_takes_none(installed: Installation) -> None:
     beside["spec"]["predictor"]["model"]["storageUri"] = "pvc://models/b"
     with (
         Callers(
-            f"{installed.url()}/v1/models/ctr:predict", asked(installed), threads=8, pause_seconds=0.02
+            f"{installed.url()}/v1/models/ctr:predict", asked(installed), threads=4, pause_seconds=0.05
         ) as callers,
         Sampled(lambda: available(installed, "ctr-predictor")) as pods,
     ):
