@@ -19,7 +19,7 @@ from clickmill.errors import RequestError
 from clickmill.features.sides import by_rows
 from clickmill.features.texts import arrays
 from clickmill.prediction_log import Answered, Chances
-from serving import ranked_tensors, tensors, v1, v2, v2_grpc
+from serving import named_tensor, ranked_tensors, v1, v2, v2_grpc
 from serving.in_service import HEADER_DIGEST, HEADER_VERSION, InService, Raw, Scorer, Scores
 from serving.kserve_parts import (
     PREDICT_HIST_TIME,
@@ -33,6 +33,7 @@ from serving.kserve_parts import (
 from serving.limits import Limits
 from serving.log_sinks import LogSink
 from serving.metrics import Metrics, process_metrics
+from serving.named_tensor import NamedTensor
 from serving.refusals import NotFinite, NotReady, UnknownModel
 from serving.stages import Stage, about, timed
 from serving.standby import Standby
@@ -290,7 +291,7 @@ class BundleModel(kserve.Model):
             raise UnknownModel(f"model {self.name} serves version {served.version} now, not {version}")
         return served
 
-    def _ids(self, served: InService, named: list[tensors.NamedTensor]) -> list[str | None] | None:
+    def _ids(self, served: InService, named: list[NamedTensor]) -> list[str | None] | None:
         """The impressions' ids among the tensors, for the log."""
         if self.log is None or served.impression_id is None:
             return None
@@ -340,15 +341,15 @@ class BundleModel(kserve.Model):
             data = item.data
             if data is None or item._raw_data is not None:
                 buffer = item._raw_data or b""
-                named += tensors.from_buffers(
+                named += named_tensor.from_buffers(
                     [(len(named), item.name, item.datatype, tuple(item.shape), buffer)]
                 )
             elif data and type(data[0]) is bytes:  # BYTES off gRPC; text off JSON is str
                 named.append(
-                    tensors.NamedTensor(item.name, item.datatype, tuple(item.shape), tensors.objects(data))
+                    NamedTensor(item.name, item.datatype, tuple(item.shape), named_tensor.objects(data))
                 )
             else:
-                named.append(tensors.from_list(item.name, item.datatype, item.shape, data))
+                named.append(named_tensor.from_list(item.name, item.datatype, item.shape, data))
         raw, rows = v2.checked(named, served.form, self.limits)
         scores = self.score(served, raw, rows)
         outputs = [InferOutput(name, [len(scores[name])], "FP32", scores[name]) for name in v2.OUTPUTS]

@@ -28,14 +28,14 @@ SAYING = "saying.txt"
 """Reason of the running loop's last decision: what it waits for."""
 
 Home = Annotated[Path, typer.Option(help="Folder of the release (clickmill release run --home).")]
-Reason = Annotated[str, typer.Option("--reason", "-m", help="Why; it stays in the journal.")]
+Reason = Annotated[str, typer.Option("--reason", "-m", help="Reason, kept in the journal.")]
 HOME = Path("out/release")
 STALE_SECONDS = 60.0
 """Age of what the loop says from which on it is told; as that of the alert ReleaseLoopStalled."""
 
 
 def status(home: Home = HOME, json: AsJson = False) -> None:
-    """Say where the release stands, who has which traffic, and what it waits for."""
+    """Show where the release stands, which bundle has which traffic, and what it is waiting for."""
     from clickmill.release import Journal
 
     entries = Journal(_journal(home)).entries
@@ -66,7 +66,7 @@ def status(home: Home = HOME, json: AsJson = False) -> None:
 
 def history(
     home: Home = HOME,
-    last: Annotated[int, typer.Option(min=1, help="Lines, the newest.")] = 20,
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest lines to show.")] = 20,
     json: AsJson = False,
 ) -> None:
     """Show who did what, when and why."""
@@ -88,10 +88,10 @@ def propose(
     reason: Reason,
     home: Home = HOME,
     even_quarantined: Annotated[
-        bool, typer.Option("--even-quarantined", help="Also when it was taken back before.")
+        bool, typer.Option("--even-quarantined", help="Accept the bundle even if it was rolled back before.")
     ] = False,
 ) -> None:
-    """Name a bundle as the candidate. It gets traffic step by step, on evidence."""
+    """Propose a bundle as the candidate. It gets traffic step by step, as the evidence allows."""
     from clickmill import release as releases
     from clickmill.bundle import verify
 
@@ -106,7 +106,7 @@ def propose(
 
 
 def rollback(reason: Reason, home: Home = HOME) -> None:
-    """Give all traffic back to the last good bundle, at once. The one that goes is not released again by itself."""
+    """Return all traffic to the last good bundle at once. The bundle that was rolled back is not released again by itself."""
     from clickmill import release as releases
 
     written = home / POLICY
@@ -122,10 +122,13 @@ def freeze(
     reason: Reason,
     home: Home = HOME,
     hours: Annotated[
-        float | None, typer.Option(min=0.01, help="When it ends by itself; else by `resume`.")
+        float | None,
+        typer.Option(
+            min=0.01, help="Hours after which the freeze ends by itself; default: only `resume` ends it."
+        ),
     ] = None,
 ) -> None:
-    """Hold everything where it is. A rollback stays possible."""
+    """Freeze the release where it stands. A rollback remains possible."""
     from clickmill import release as releases
 
     def decision(state: Release, now: datetime) -> Decision:

@@ -16,6 +16,7 @@ _BADGE = {
     Verdict.FAIL: ("No", "missed"),
     Verdict.UNKNOWN: ("Not known", "plain"),
 }
+_BROKEN = ("Broken", "missed")
 
 
 def page(analysis: Analysis, *, note: str = "") -> str:
@@ -28,13 +29,14 @@ def page(analysis: Analysis, *, note: str = "") -> str:
         undefined=jinja2.StrictUndefined,
     )
     spec = analysis.spec
+    badge = _BADGE if analysis.sample_ratio.sound else dict.fromkeys(_BADGE, _BROKEN)
     return environment.get_template("report.html.j2").render(
         css=files("clickmill.bundle").joinpath("templates/card.css").read_text(),
         analysis=analysis,
         spec=spec,
         note=note,
-        answer=_BADGE[analysis.verdict],
-        answers=[(conclusion, *_BADGE[conclusion.verdict]) for conclusion in analysis.conclusions],
+        answer=badge[analysis.verdict],
+        answers=[(conclusion, *badge[conclusion.verdict]) for conclusion in analysis.conclusions],
         tiles=_tiles(analysis),
         metrics=[_row(analysis, effect) for effect in analysis.effects],
         arms=[
@@ -55,14 +57,13 @@ def _tiles(analysis: Analysis) -> list[dict[str, str]]:
     effect = analysis.effect(spec.primary, treatment)
     split = analysis.sample_ratio
     title = spec.metric(spec.primary).title or spec.primary
+    value, detail = "–", "too few clicks"
+    if not split.sound:  # the figure that everybody looks at first must not be one that means nothing
+        detail = "no figure counts where the split is broken"
+    elif effect:
+        value, detail = _share(effect.lift), f"between {_share(effect.low)} and {_share(effect.high)}"
     return [
-        {
-            "name": f"{title}, {treatment} beside {spec.control}",
-            "value": _share(effect.lift) if effect else "–",
-            "detail": f"between {_share(effect.low)} and {_share(effect.high)}"
-            if effect
-            else "too few clicks",
-        },
+        {"name": f"{title}, {treatment} beside {spec.control}", "value": value, "detail": detail},
         {
             "name": "Users",
             "value": f"{sum(split.users.values()):,}",

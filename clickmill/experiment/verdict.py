@@ -78,7 +78,13 @@ def conclude(
         )
     waits = [check for check in checks if check.verdict is Verdict.UNKNOWN]
     needs = max((check.needs for check in waits if check.needs is not None), default=None)
-    more = f"about {needs:,} more impressions" if needs is not None else "more traffic than can be foretold"
+    more = (
+        f"about {_rounded(needs):,} more impressions"
+        if needs is not None
+        else "more traffic than can be foretold"
+    )
+    if primary.verdict is Verdict.UNKNOWN:
+        span += f": no gain at all and one worth having ({100 * spec.minimal_effect:g} % and more) are both still possible"
     return Conclusion(
         treatment=treatment,
         verdict=verdict,
@@ -213,6 +219,16 @@ def _more(total: int, settled: Callable[[float], bool]) -> int | None:
 
 def _title(spec: ExperimentSpec, name: str) -> str:
     return spec.metric(name).title or name
+
+
+def _rounded(n: int) -> int:
+    """To two digits, upwards: what is foretold is no better known than that.
+
+    >>> _rounded(71_628), _rounded(9)
+    (72000, 9)
+    """
+    unit = 10 ** max(len(str(n)) - 2, 0)
+    return -(-n // unit) * unit
 
 
 def _share(value: float) -> str:

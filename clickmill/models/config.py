@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
@@ -16,6 +17,17 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """How the slot enters, where the contract has one. `additive`: a learned shift of the log-odds per slot. `examination`: P(click) =
     P(seen | slot) P(click | seen), with slot 1 always seen; the better choice where clicks are frequent, since a slot then shifts the
     log-odds of good ads more than those of bad ones. At slot 1, which is what an ad server asks for, both answer f + a constant."""
+
+
+@dataclass(frozen=True)
+class RowDefaults:
+    """How the rows of the embedding tables are trained where the training's settings leave it open."""
+
+    l2: float = 30.0
+    """`training.TrainingConfig.l2`. For models with layers between the vectors and the logit, which find their scale themselves. On the simulated
+    market 10 to 100 are within 0.001 of NE of each other, and planted zipf data wants 30 or less (docs/benchmarks.md)."""
+    embedding_learning_rate: float = 0.1
+    """`training.TrainingConfig.embedding_learning_rate`."""
 
 
 class EmbeddingConfig(ModelConfig):

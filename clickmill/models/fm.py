@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clickmill.features import FeatureSpace
-from clickmill.models.config import EmbeddingConfig
+from clickmill.models.config import EmbeddingConfig, RowDefaults
 
 if TYPE_CHECKING:
     import keras
@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 
 class FMConfig(EmbeddingConfig):
     """Hyperparameters of the factorization machine."""
+
+
+def row_defaults(space: FeatureSpace) -> RowDefaults:
+    """The steps and the prior that the vectors of F fields would have in units of 1 / sqrt(F): rate 0.1 / sqrt(F), l2 10 F.
+
+    The products of all pairs go into the log-odds as they are, and a batch moves the vectors of all fields in one direction: at a rate of
+    0.1 the first step of 27 fields of width 8 would shift the log-odds by 27^2 / 2 * 0.1^2 * 8 = 29. In these units (each x_i divided by
+    sqrt(F): the instance-wise normalization of Juan et al., "Field-aware Factorization Machines", RecSys 2016, section 3.2) a step has
+    the same weight however many fields there are.
+    """
+    fields = max(len(space.slots) + len(space.lists) + len(space.numerics), 1)
+    return RowDefaults(l2=10.0 * fields, embedding_learning_rate=0.1 / fields**0.5)
 
 
 def build(space: FeatureSpace, config: FMConfig, seed: int) -> keras.Model:

@@ -11,15 +11,10 @@ from pydantic import ValidationError
 from clickmill.errors import UsageError
 from clickmill.features import FeatureSpace
 from clickmill.models import dcn, dcn_v2, dien, din, dlrm, fm, lr, wide_deep
-from clickmill.models.config import ModelConfig
+from clickmill.models.config import ModelConfig, RowDefaults
 
 if TYPE_CHECKING:
     import keras
-
-
-L2 = 30.0
-"""Where layers stand between the vectors and the logit, which find their scale themselves. On the simulated market 10 to 100 are within 0.001
-of NE of each other, and planted zipf data wants 30 or less (docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +26,8 @@ class ModelEntry:
     build: Callable[[FeatureSpace, Any, int], keras.Model]
     paper: str
     summary: str
-    l2: float = L2
-    """Pull of the embedding vectors towards zero where the training's settings leave it open (`training.TrainingConfig.l2`)."""
+    row_defaults: Callable[[FeatureSpace], RowDefaults] = lambda space: RowDefaults()
+    """How its embedding rows are trained by default."""
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -51,8 +46,7 @@ MODELS: dict[str, ModelEntry] = {
             fm.build,
             "Rendle, ICDM 2010",
             "Factorization machine: all pairs of fields.",
-            # The products of all pairs go into the log-odds as they are, hundreds of them, so each must be small.
-            l2=300.0,
+            fm.row_defaults,
         ),
         ModelEntry(
             "wide_deep",

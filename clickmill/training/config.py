@@ -24,14 +24,15 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     linear_optimizer: Literal["adagrad", "adam", "table_adam", "ftrl"] = "adagrad"
     """What moves the weights of the linear part (lr, fm, wide_deep). `ftrl` leaves those at exactly zero for which the clicks say little:
     a sparse model. It has its own regularisation in place of `linear_l2`, and two numbers per weight."""
-    embedding_learning_rate: float = Field(default=0.1, gt=0, le=10)
-    """Adagrad's step for embedding rows. Larger than the dense one: a row is touched seldom, and its step shrinks with each touch."""
+    embedding_learning_rate: float | None = Field(default=None, gt=0, le=10)
+    """Adagrad's step for embedding rows. Larger than the dense one: a row is touched seldom, and its step shrinks with each touch. By
+    default what suits the model (`models.config.RowDefaults`): 0.1, less for FM."""
     sparse_adam_learning_rate: float = Field(default=1e-3, gt=0, le=10)
     """The same for `adam` and `table_adam`, whose first step of a row is this long in every direction."""
     l2: float | None = Field(default=None, ge=0, le=100_000)
     """Pull of every embedding vector towards zero: a prior, l2 / 2 times its squared length on the summed loss of one pass over the train
     split. It does not grow with the data: a batch that names a row pulls by l2 / n, where n is how often the whole split names it, so rare
-    ids stay near zero and frequent ones are left to their clicks. By default what suits the model (`models.registry.ModelEntry.l2`).
+    ids stay near zero and frequent ones are left to their clicks. By default what suits the model (`models.config.RowDefaults`): 30, more for FM.
     `table_adam` pulls all rows at each step, by l2 / train rows of the mean loss."""
     linear_l2: float = Field(default=1.0, ge=0, le=100_000)
     """The same for the weights of the linear part, of which there is one per value. On the simulated market 3, 10 and 30 made no

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from clickmill.errors import UsageError
+from clickmill.models.config import RowDefaults
 from clickmill.models.embedding import FusedEmbedding
-from clickmill.models.registry import L2
 from clickmill.training.config import TrainingConfig
 from clickmill.training.rows import RowOptimizer
 from clickmill.training.sparse_adagrad import SparseAdagrad
@@ -36,7 +36,8 @@ def _optimizer(
     table: FusedEmbedding, config: TrainingConfig, rate: tf.Variable, examples: int
 ) -> RowOptimizer:
     weights, linear = table.table.value, table.width == 1
-    l2 = config.linear_l2 if linear else L2 if config.l2 is None else config.l2
+    defaults = RowDefaults()
+    l2 = config.linear_l2 if linear else defaults.l2 if config.l2 is None else config.l2
     kind = config.linear_optimizer if linear else config.embedding_optimizer
     if kind == "ftrl":
         return SparseFTRL(weights, config.ftrl_alpha, config.ftrl_beta, config.ftrl_l1, config.ftrl_l2, rate)
@@ -45,4 +46,5 @@ def _optimizer(
     if kind == "table_adam":
         # It learns from the mean loss.
         return TableAdam(weights, config.sparse_adam_learning_rate, l2 / examples, rate)
-    return SparseAdagrad(weights, config.embedding_learning_rate, l2, rate)
+    step = config.embedding_learning_rate
+    return SparseAdagrad(weights, defaults.embedding_learning_rate if step is None else step, l2, rate)

@@ -77,11 +77,13 @@ def train(
         team = Replicas(strategy)
     config, progress = config or TrainingConfig(), progress or SILENT
     typed = configure(model, model_config)
-    if config.l2 is None:
-        config = config.model_copy(update={"l2": MODELS[model].l2})
     if start is not None:
         refuse_another_kind(model, typed, start)
         space = grown(space, start.space)
+    suited = asdict(MODELS[model].row_defaults(space))
+    config = config.model_copy(
+        update={name: value for name, value in suited.items() if getattr(config, name) is None}
+    )
     with team.losses(out):
         trained = _train(dataset, space, model, typed, config, start, team, out, progress, on_evaluation)
     # A model of mirrored variables is of no use outside its strategy.

@@ -59,14 +59,14 @@ def monitor(
             Path(folder),
             Salt(salt.encode()) if salt else None,
         )
+        collector = drifts.DriftCollector()
         found, decision = drifts.check_once(
             checker,
-            drifts.DriftCollector(),
+            collector,
             datetime.now(UTC),
             log_folder=Path(log) if log else None,
             impressions=impressions or None,
             retrain=drifts.kubeflow_retrain(**answering.model_dump()) if answering is not None else None,
-            push=group,
         )
         serving = next((window for window in found if window.bundle == checker.bundles.serving()), None)
         place = None if serving is None else drifts.place_of(Path(folder), serving)
@@ -75,4 +75,10 @@ def monitor(
         running.note(f"{len(found)} bundles answered; the one that serves: {verdict}")
         if decision is not None:
             running.note(f"training {'started' if decision.start else 'not started'}: {decision.reason}")
+        if group is not None:
+            try:
+                group.push(collector)
+            except drifts.NotPushed as error:
+                # A step that fails is retried, and a second look a minute later would count as one that agrees.
+                running.note(str(error))
     return verdict

@@ -45,8 +45,8 @@ def dashboard() -> Dashboard:
                 number(
                     "Is the split sound?",
                     "none",
-                    "Always-valid p-value. Below 0.001 users are lost or doubled in an arm and nothing here counts.",
-                    f"max by ({names.EXPERIMENT}) ({names.EXPERIMENT_SPLIT_P})",
+                    "1 yes. 0: users are lost or doubled in an arm and nothing here counts.",
+                    f"max by ({names.EXPERIMENT}) ({names.EXPERIMENT_SPLIT_SOUND})",
                     "{{experiment}}",
                 ),
                 number(
@@ -107,6 +107,14 @@ def dashboard() -> Dashboard:
                         f"{_ARM} clicks": _by_arm(names.EXPERIMENT_CLICKS),
                     },
                     least=0,
+                ),
+                lines(
+                    "Guardrails",
+                    "none",
+                    "1 shown to lose less than it may, -1 shown to lose more, 0 not known.",
+                    {
+                        f"{_ARM} {{{{metric}}}}": f"min by ({_BY}, {names.METRIC}) ({names.EXPERIMENT_GUARDRAIL})"
+                    },
                 ),
                 lines(
                     "Impressions still missing",

@@ -96,7 +96,7 @@ class DriftChecker:
         """
         digest = self.bundles.serving()
         if digest is None:
-            raise BundleError("the model store holds no bundle yet: nothing to hold the impressions against")
+            raise BundleError(f"{self.bundles.path} holds no bundle: nothing to hold the impressions against")
         bundle = self._bundle(digest)
         settings = self.settings.model_copy(update={"ignored": (*self.settings.ignored, "pctr")})
         reference = self._reference(bundle, filled=False, settings=settings)

@@ -200,7 +200,7 @@ def _learn(
     if one.shared and firsts is not None:
         # The candidates of a request bring its user again and again: what came once is counted in requests.
         _, draws, _ = _categories(one, column.take(pa.array(firsts)), stand_in)
-    # So many cells that the reference itself can tell a drift of half the threshold from chance (`measures.by_chance`, a window as large).
+    # So many cells that the reference itself can tell a drift of half the threshold from chance (`measures.most_variance`, a window as large).
     rows = len(column) if firsts is None else len(firsts)
     most = 1 + int(settings.jensen_shannon**2 * rows)
     kept = min(1.0, most / (settings.top + settings.buckets))

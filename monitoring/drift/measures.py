@@ -1,4 +1,4 @@
-"""Distances between two distributions over the same cells, and what each would be by chance alone.
+"""Distances between two distributions over the same cells, and how many rows keep chance out of them.
 
 P is the reference, Q the window, n and m the rows behind them. All but the p-value are independent of n and m but for noise.
 """
@@ -87,33 +87,19 @@ def kolmogorov_smirnov(reference: np.ndarray, window: np.ndarray) -> tuple[float
     return gap, float(kstwobign.sf(gap * math.sqrt(n * m / (n + m))))
 
 
-def by_chance(measure: Measure, cells: int, variance: float) -> float:
-    """Rough expectation of a distance between two samples of one distribution; `variance` is 1/n + 1/m.
+def most_variance(measure: Measure, cells: int, allowed: float) -> float:
+    """The variance 1/n + 1/m up to which two samples of one distribution are no farther apart than `allowed`, by rough expectation.
 
     2 n PSI and 8 n JS^2 are chi-squared with cells - 1 degrees of freedom to first order. Wasserstein: E|W| is the integral of
-    sqrt(2/pi F (1-F) variance), 1.3 deviations for a normal distribution.
+    sqrt(2/pi F (1-F) variance), 1.3 deviations for a normal distribution. Raises ValueError for a measure that judges nothing.
     """
-    if measure is Measure.PSI:
-        return (cells - 1) * variance
-    if measure is Measure.JENSEN_SHANNON:
-        return math.sqrt((cells - 1) * variance / 8)
-    if measure is Measure.WASSERSTEIN:
-        return _NORMAL * math.sqrt(variance)
-    raise ValueError(f"{measure} judges nothing")
-
-
-def most_variance(measure: Measure, cells: int, allowed: float) -> float:
-    """The 1/n + 1/m at which `by_chance` is `allowed`: the inverse of it."""
     if measure is Measure.PSI:
         return allowed / max(cells - 1, 1)
     if measure is Measure.JENSEN_SHANNON:
         return 8 * allowed**2 / max(cells - 1, 1)
     if measure is Measure.WASSERSTEIN:
-        return (allowed / _NORMAL) ** 2
+        return (allowed / 1.3) ** 2
     raise ValueError(f"{measure} judges nothing")
-
-
-_NORMAL = 1.3
 
 
 def _smoothed(counts: np.ndarray) -> np.ndarray:
@@ -128,7 +114,6 @@ def _kl(p: np.ndarray, q: np.ndarray) -> float:
 
 __all__ = [
     "Measure",
-    "by_chance",
     "jensen_shannon",
     "kolmogorov_smirnov",
     "most_variance",

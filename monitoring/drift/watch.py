@@ -17,7 +17,7 @@ from clickmill.errors import ClickmillError, UsageError
 from monitoring.drift import archive
 from monitoring.drift.checker import DriftChecker
 from monitoring.drift.examine import WindowDrift
-from monitoring.drift.exporter import DriftCollector, PushGroup, write_textfile
+from monitoring.drift.exporter import DriftCollector, write_textfile
 from monitoring.drift.retraining import RetrainingDecision, RetrainingPolicy
 from monitoring.drift.retraining_trigger import RetrainingRecord, trigger_retraining
 from monitoring.drift.trainers import KubeflowTrainer, Trainer
@@ -56,13 +56,11 @@ def check_once(
     log_folder: Path | None = None,
     impressions: PathsLike | None = None,
     retrain: Retrain | None = None,
-    push: PushGroup | None = None,
     keep_windows: int = 200,
 ) -> tuple[list[WindowDrift], RetrainingDecision | None]:
-    """Look at one of the two, keep what was found, answer it, write the metrics' file, and push it if asked to.
+    """Look at one of the two, keep what was found, answer it, and write the metrics' file.
 
-    Returns the windows and, if drift may start trainings, what was decided. Raises as `DriftChecker`, `trigger_retraining` and `PushGroup`
-    do; the push is the last thing that is done.
+    Returns the windows and, if drift may start trainings, what was decided. Raises as `DriftChecker` and `trigger_retraining` do.
     """
     folder = checker.folder
     if log_folder is not None:
@@ -84,8 +82,6 @@ def check_once(
     archive.forget(folder, keep_windows)
     collector.show(now, found, record.lines())
     write_textfile(folder / TEXTFILE, collector)
-    if push is not None:
-        push.push(collector)
     return found, decision
 
 

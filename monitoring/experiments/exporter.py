@@ -63,6 +63,8 @@ def _families() -> dict[str, GaugeMetricFamily]:
         names.EXPERIMENT_LIFT_LOW: ("Lower end of its always-valid interval.", _BY_METRIC),
         names.EXPERIMENT_LIFT_HIGH: ("Upper end of its always-valid interval.", _BY_METRIC),
         names.EXPERIMENT_SPLIT_P: ("Always-valid p-value of a sound split; below the spec's srm_alpha it is broken.", (names.EXPERIMENT,)),
+        names.EXPERIMENT_SPLIT_SOUND: ("1, or 0 when the split is broken.", (names.EXPERIMENT,)),
+        names.EXPERIMENT_GUARDRAIL: ("1 shown to lose less than it may, -1 shown to lose more, 0 not known.", _BY_METRIC),
         names.EXPERIMENT_VERDICT: ("1 better than the control, -1 not, 0 not known.", _BY_ARM),
         names.EXPERIMENT_NEEDS: ("Impressions that would settle what is not known, if what comes is like what came.", _BY_ARM),
         names.EXPERIMENT_LOOKED: ("When the logs were last analysed.", (names.EXPERIMENT,)),
@@ -72,6 +74,7 @@ def _families() -> dict[str, GaugeMetricFamily]:
 
 def _fill(families: dict[str, GaugeMetricFamily], experiment: str, analysis: Analysis) -> None:
     families[names.EXPERIMENT_SPLIT_P].add_metric([experiment], analysis.sample_ratio.any_time_p)
+    families[names.EXPERIMENT_SPLIT_SOUND].add_metric([experiment], float(analysis.sample_ratio.sound))
     for arm in analysis.arms:
         where = [experiment, arm.arm]
         families[names.EXPERIMENT_USERS].add_metric(where, arm.users)
@@ -89,6 +92,9 @@ def _fill(families: dict[str, GaugeMetricFamily], experiment: str, analysis: Ana
         families[names.EXPERIMENT_VERDICT].add_metric(where, VERDICTS[conclusion.verdict])
         if conclusion.needs is not None:
             families[names.EXPERIMENT_NEEDS].add_metric(where, conclusion.needs)
+        for check in conclusion.checks:
+            if check.name in analysis.spec.guardrails:
+                families[names.EXPERIMENT_GUARDRAIL].add_metric([*where, check.name], VERDICTS[check.verdict])
 
 
 __all__ = ["VERDICTS", "ExperimentCollector"]

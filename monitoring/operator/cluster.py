@@ -11,7 +11,17 @@ from typing import Any
 from kubernetes import client
 
 from clickmill.errors import ClickmillError
-from monitoring.operator.names import CONFIG_MAPS, GROUP, KIND, KSERVE, PLURAL, RELEASE, ROUTES, VERSION
+from monitoring.operator.names import (
+    CONFIG_MAPS,
+    GROUP,
+    KIND,
+    KSERVE,
+    PLURAL,
+    RELEASE,
+    ROUTES,
+    SERVICES,
+    VERSION,
+)
 from monitoring.operator.observe import Object, Objects
 from monitoring.operator.reconcile import Plan
 from monitoring.operator.resource import Carrier, Mode
@@ -27,14 +37,13 @@ SECONDS = 10.0
 """A call may take."""
 RESOLVED_KEPT = 50
 """Alerts that are over, kept in a status: objects are small."""
-PODS = ("", "v1", "services")
 _KINDS = {
     Kind.RELEASE: (GROUP, VERSION, PLURAL),
     Kind.STATUS: (GROUP, VERSION, PLURAL),
     Kind.SERVICE: KSERVE,
     Kind.ROUTE: ROUTES,
     Kind.SHARES: CONFIG_MAPS,
-    Kind.PODS: PODS,
+    Kind.PODS: SERVICES,
 }
 
 
@@ -76,8 +85,8 @@ class Cluster:
             for name in (names if standard else [])
             for part in ("predictor", "transformer")[: 2 if ranked else 1]
         }
-        by_pod = self._get(PODS, namespace, pods_name(home)) if ranked and standard else None
-        beside = self._call("GET", _path(PODS, namespace) + selector)["items"] if by_pod else []
+        by_pod = self._get(SERVICES, namespace, pods_name(home)) if ranked and standard else None
+        beside = self._call("GET", _path(SERVICES, namespace) + selector)["items"] if by_pod else []
         return Objects(
             release=release,
             home=seen,

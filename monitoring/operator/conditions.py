@@ -10,7 +10,7 @@ from clickmill.release.release import UNDER_WAY
 from monitoring.operator import rollout
 from monitoring.operator.resource import ModelReleaseSpec
 from monitoring.operator.standard import Observed
-from monitoring.operator.status import Condition, Kind, Status
+from monitoring.operator.status import Condition, ConditionType, Status
 
 Truth = Literal["True", "False", "Unknown"]
 
@@ -26,7 +26,7 @@ def conditions(
 ) -> tuple[Condition, ...]:
     """All that can be said. trouble: (reason, words) why the spec can't be carried out."""
 
-    def say(kind: Kind, truth: bool | None, reason: str, words: str = "") -> Condition:
+    def say(kind: ConditionType, truth: bool | None, reason: str, words: str = "") -> Condition:
         status: Truth = "Unknown" if truth is None else "True" if truth else "False"
         return Condition(
             type=kind,
@@ -38,30 +38,34 @@ def conditions(
         )
 
     def all_of_them() -> Iterator[Condition]:
-        yield say(Kind.ACCEPTED, False, *trouble) if trouble else say(Kind.ACCEPTED, True, "Fits")
+        yield (
+            say(ConditionType.ACCEPTED, False, *trouble)
+            if trouble
+            else say(ConditionType.ACCEPTED, True, "Fits")
+        )
         if evidence_error:
-            yield say(Kind.EVIDENCE, False, "PrometheusSilent", evidence_error)
+            yield say(ConditionType.EVIDENCE, False, "PrometheusSilent", evidence_error)
         else:
-            yield say(Kind.EVIDENCE, True, "Answers")
+            yield say(ConditionType.EVIDENCE, True, "Answers")
         release = status.release
         if release is None:
             return
-        yield say(Kind.PROMOTED, *_promoted(status, spec))
+        yield say(ConditionType.PROMOTED, *_promoted(status, spec))
         frozen = release.freeze
         yield (
-            say(Kind.FROZEN, False, "No")
+            say(ConditionType.FROZEN, False, "No")
             if frozen is None
-            else say(Kind.FROZEN, True, "Frozen", f"by {frozen.by}: {frozen.reason}")
+            else say(ConditionType.FROZEN, True, "Frozen", f"by {frozen.by}: {frozen.reason}")
         )
         firing = status.alerts.firing.values()
         words = "; ".join(f"{each.name} about {each.bundle}: {each.summary}" for each in firing)
-        yield say(Kind.ALERTED, bool(firing), "Firing" if firing else "Quiet", words)
+        yield say(ConditionType.ALERTED, bool(firing), "Firing" if firing else "Quiet", words)
         if observed is None:
             return
         edited = rollout.edits(observed)
-        yield say(Kind.EDITED, bool(edited), "ByHand" if edited else "No", edited)
+        yield say(ConditionType.EDITED, bool(edited), "ByHand" if edited else "No", edited)
         undone = rollout.undone(release, observed, spec.target.mode)
-        yield say(Kind.CARRIED_OUT, not undone, "AsDecided" if not undone else "Waits", undone)
+        yield say(ConditionType.CARRIED_OUT, not undone, "AsDecided" if not undone else "Waits", undone)
 
     return tuple(all_of_them())
 

@@ -10,6 +10,7 @@ PLURAL = "modelreleases"
 KSERVE = ("serving.kserve.io", "v1beta1", "inferenceservices")
 ROUTES = ("gateway.networking.k8s.io", "v1", "httproutes")
 CONFIG_MAPS = ("", "v1", "configmaps")
+SERVICES = ("", "v1", "services")
 
 FINALIZER = f"{GROUP}/release"
 RELEASE = f"{GROUP}/release"
@@ -44,6 +45,7 @@ __all__ = [
     "PLURAL",
     "RELEASE",
     "ROUTES",
+    "SERVICES",
     "SOURCE_URI",
     "SPEC",
     "VERSION",

@@ -61,8 +61,8 @@ class Line(BaseModel):
     """Why."""
 
 
-class Kind(StrEnum):
-    """Types of conditions."""
+class ConditionType(StrEnum):
+    """What can be said."""
 
     ACCEPTED = "Accepted"  # the spec can be carried out
     PROMOTED = (
@@ -158,10 +158,6 @@ class Status(BaseModel):
         assert self.release is not None
         return Release.model_validate(self.release.model_dump())
 
-    def condition(self, kind: Kind) -> Condition | None:
-        """The condition of that type."""
-        return next((each for each in self.conditions if each.type == kind), None)
-
     def with_decision(self, decision: Decision, now: datetime) -> Status:
         """After a decision that changed the state: written down, with a new spell and what follows from it."""
         release = decision.next
@@ -227,4 +223,14 @@ def _short(release: Release, reason: str) -> Short:
     )
 
 
-__all__ = ["HISTORY", "TELL_SECONDS", "Condition", "Kind", "Line", "Short", "Spell", "State", "Status"]
+__all__ = [
+    "HISTORY",
+    "TELL_SECONDS",
+    "Condition",
+    "ConditionType",
+    "Line",
+    "Short",
+    "Spell",
+    "State",
+    "Status",
+]

@@ -187,9 +187,11 @@ class Runner:
             until = min(spell.until, self._joined.ripe(now))
             if until > spell.since:
                 total, squares = self._joined.differences(candidate, release.stable, spell.since, until)
+        labelled = self._labelled(spell, now)
         return Shadowed(
             traffic=spell.shadow.get(candidate, Traffic()),
-            labelled=self._labelled(spell, now).get(candidate, Labelled()),
+            labelled=labelled.get(candidate, Labelled()),
+            stable=_arm(spell, labelled, release.stable),
             difference=total,
             difference_squares=squares,
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
@@ -44,6 +44,15 @@ class NoAnswer(Enum):
 
     BROKEN = "broken"  # no connection, or one that broke: its process is gone
     LATE = "late"  # within the timeout of a try
+
+
+Chooser = Callable[[Split, str | None, bytes], str]
+"""The bundle that answers: of the split, the user that the header names (None without one), and the body."""
+
+
+def by_share(split: Split, user: str | None, body: bytes) -> str:
+    """As the shares say; whoever is not named is a user of their own."""
+    return choose(split.percent, user or uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)
@@ -82,11 +91,18 @@ class Door:
     """Splits, shadows and counts. `app` is served by aiohttp; `turn` changes the split between two requests."""
 
     def __init__(
-        self, ways: Ways, *, timeout_seconds: float = 2.0, shadows: int = 64, pair_seconds: float = 0.1
+        self,
+        ways: Ways,
+        *,
+        chooser: Chooser = by_share,
+        timeout_seconds: float = 2.0,
+        shadows: int = 64,
+        pair_seconds: float = 0.1,
     ) -> None:
-        """timeout_seconds: for each try. shadows: copies under way at most; beyond it they are dropped, never queued. pair_seconds: between
-        two copies to the spare, at least; ten a second show within two seconds that a bundle fails everything."""
+        """chooser: who answers. timeout_seconds: for each try. shadows: copies under way at most; beyond it they are dropped, never queued.
+        pair_seconds: between two copies to the spare, at least; ten a second show within two seconds that a bundle fails everything."""
         self.ways = ways
+        self._chooser = chooser
         self.traffic: dict[str, Traffic] = {}
         self._timeout = ClientTimeout(total=timeout_seconds)
         self._shadows, self._pair_seconds, self._next_pair = shadows, pair_seconds, float("-inf")
@@ -115,13 +131,13 @@ class Door:
         headers = CIMultiDict((k, v) for k, v in request.headers.items() if k.lower() not in _OWN)
         if ways.split.shadow is not None and request.method == "POST":
             self._copy(ways, request, headers, body)
-        chosen = choose(ways.split.percent, request.headers.get(HEADER_USER) or uuid.uuid4().hex)
+        chosen = self._chooser(ways.split, request.headers.get(HEADER_USER) or None, body)
         copy = self._beside(ways, request, headers, body)
         start = time.perf_counter()
         answer = await self._ask(ways, chosen, request, headers, body)
         if copy is not None:
             self._pair(copy, chosen, failed=self._own_failure(chosen, answer, start))
-        if isinstance(answer, NoAnswer) and ways.several:
+        if answer is NoAnswer.BROKEN and ways.several:
             answer = await self._ask(ways, chosen, request, headers, body)
         for other in ways.after(chosen):
             if isinstance(answer, web.Response) and answer.status not in _AGAIN:
@@ -237,4 +253,13 @@ def _failed(answer: web.Response | NoAnswer) -> bool:
     return isinstance(answer, NoAnswer) or answer.status >= 500
 
 
-__all__ = ["HEADER_ANSWERED_BY", "HEADER_USER", "Door", "NoAnswer", "Traffic", "Ways"]
+__all__ = [
+    "HEADER_ANSWERED_BY",
+    "HEADER_USER",
+    "Chooser",
+    "Door",
+    "NoAnswer",
+    "Traffic",
+    "Ways",
+    "by_share",
+]

@@ -28,7 +28,7 @@ from clickmill.release import Paired, Seen, Smoke, Split, TargetFailed, Traffic
 from serving.client import Client
 from serving.process import Endpoint, EndpointFailed, running_server
 from serving.router.counts import Counts
-from serving.router.door import Door, Ways
+from serving.router.door import Chooser, Door, Ways, by_share
 from serving.rows import json_rows
 
 _SERVE = """
@@ -40,12 +40,17 @@ def follow():  # a release loop that is killed cannot stop its servers: they not
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
 threading.Thread(target=follow, daemon=True).start()
+from clickmill.prediction_log import Salt
 from serving.prediction_log import LogSettings
 from serving.server import serve
 given = json.loads(sys.argv[1])
 if given["prediction_log"]:
     given["prediction_log"] = Path(given["prediction_log"])
     given["log_settings"] = LogSettings.model_validate(given["log_settings"])
+    salt = os.environ.get("CLICKMILL_LOG_SALT")
+    given["log_salt"] = Salt(salt.encode()) if salt else None
+if given["experiment"]:
+    given["experiment"] = Path(given["experiment"])
 serve(**given)
 """
 
@@ -66,15 +71,20 @@ class LocalTarget:
         slow_ms: float = 10.0,
         start_seconds: float = 180.0,
         timeout_seconds: float = 2.0,
+        chooser: Chooser = by_share,
+        experiment: Path | None = None,
     ) -> None:
         """find: folder of the bundle with a digest. home: servers' own output goes to `home/servers`. slow_ms: what `seen` counts as slow.
-        start_seconds: how long a server may take to be ready. timeout_seconds: of each try at the door."""
+        start_seconds: how long a server may take to be ready. timeout_seconds: of each try at the door. chooser: who answers there. experiment: file of the one that
+        every server's rankings are split by; CLICKMILL_LOG_SALT of the environment hashes personal fields that are logged."""
         self._find, self._model_name, self._home = find, model_name, home
         self._host, self._port, self._slow = host, port, slow_ms / 1e3
-        self._log = {
+        self._options: dict[str, Any] = {
             "prediction_log": str(prediction_log) if prediction_log else None,
             "log_settings": dict(log_settings or {}),
+            "experiment": str(experiment) if experiment else None,
         }
+        self._chooser = chooser
         self._start_seconds, self._timeout_seconds = start_seconds, timeout_seconds
         self._servers: dict[str, tuple[Endpoint, ExitStack]] = {}
         self._door: Door | None = None
@@ -187,7 +197,7 @@ class LocalTarget:
                 wait=False,
                 log_path=folder / f"{bundle[:12]}.log",
                 python=_SERVE,
-                **self._log,
+                **self._options,
             )
         )
         self._servers[bundle] = (endpoint, own)
@@ -197,7 +207,7 @@ class LocalTarget:
 
     def _open(self, ways: Ways) -> Door:
         """The door on a thread of its own. Raises TargetFailed when its port is taken."""
-        door = Door(ways, timeout_seconds=self._timeout_seconds)
+        door = Door(ways, chooser=self._chooser, timeout_seconds=self._timeout_seconds)
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="door", daemon=True)
         thread.start()

@@ -6,11 +6,11 @@ The programs are those that the cluster tier builds (CLICKMILL_CLUSTER_CACHE, de
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from kubernetes import client
+
+from tests.cluster.bringup.processes import wait_for
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("CLICKMILL_CLUSTER_CACHE", ROOT / ".cache" / "cluster"))
@@ -33,7 +35,9 @@ def missing() -> str:
     absent = [name for name in ("etcd", "kube-apiserver") if not (CACHE / "bin" / name).exists()]
     if absent:
         return f"{' and '.join(absent)} not in {CACHE / 'bin'} (the cluster tier builds them)"
-    return "" if len(list(_foreign())) == 2 else f"no CRDs of KServe and of the Gateway API under {MODULES}"
+    if len(list(_foreign())) != 2:
+        return f"no CRDs of KServe and of the Gateway API under {MODULES}"
+    return "" if shutil.which("prometheus") else "no prometheus on the PATH"
 
 
 def _foreign() -> Iterator[Path]:
@@ -95,6 +99,34 @@ class ApiServer:
             found.set_default_header("Impersonate-User", user)
         return self._clients.setdefault(user, found)
 
+    def grant(self, documents: Iterable[dict[str, Any]]) -> None:
+        """ServiceAccounts, Roles and RoleBindings, into `NAMESPACE`."""
+        for document in documents:
+            kind = document["kind"]
+            group = "/api/v1" if kind == "ServiceAccount" else "/apis/rbac.authorization.k8s.io/v1"
+            document["metadata"].pop("namespace", None)
+            for subject in document.get("subjects", []):
+                subject["namespace"] = NAMESPACE
+            self.call("POST", f"{group}/namespaces/{NAMESPACE}/{kind.lower()}s", document)
+
+    def token(self, account: str) -> str:
+        """Of a ServiceAccount in `NAMESPACE`."""
+        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"
+        asked = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"audiences": ["https://kubernetes.default.svc"]},
+        }
+        return str(self.call("POST", path, asked)["status"]["token"])
+
+    def kubeconfig_of(self, account: str) -> Path:
+        """Of who has the rights of this ServiceAccount and no others."""
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": self.token(account)}
+        path = self.folder / f"{account}.kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
     def start_etcd(self) -> None:
         """Start it."""
         peer = f"http://127.0.0.1:{self._peer_port}"
@@ -151,24 +183,21 @@ class ApiServer:
             _request_timeout=10,
         )
 
-    def until(self, what: str, reached: Any, seconds: float = 400.0) -> Any:
-        """Wait until it holds, whatever fails on the way."""
-        end = time.monotonic() + seconds
-        last: object = None
-        while time.monotonic() < end:
-            try:
-                last = reached()
-            except (client.ApiException, urllib3.exceptions.HTTPError, OSError, KeyError) as error:
-                last = error
-            else:
-                if last:
-                    return last
-            time.sleep(0.1)
-        raise AssertionError(f"not {what} within {seconds} s: {last}")
+    def until(self, what: str, reached: Callable[[], object], seconds: float = 400.0) -> None:
+        """Return when it holds; meanwhile the API server may be away, and an object not there yet. Raises ClusterError."""
 
-    def install(self) -> None:
+        def holds() -> object:
+            try:
+                return reached()
+            except (client.ApiException, urllib3.exceptions.HTTPError, KeyError) as error:
+                raise OSError(f"{type(error).__name__}: {error}") from error
+
+        wait_for(what, holds, seconds)
+
+    def install(self, gateway: bool) -> None:
         """CRDs and the namespace."""
         files = [*_foreign(), ROOT / "manifests" / "crds" / "modelrelease.yaml"]
+        files = [file for file in files if gateway or "gateway" not in file.name]
         for file in files:
             definition = yaml.safe_load(file.read_text())
             self.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
@@ -207,13 +236,13 @@ def _free_port() -> int:
 
 
 @contextmanager
-def api_server(folder: Path) -> Iterator[ApiServer]:
-    """One with the CRDs in."""
+def api_server(folder: Path, *, gateway: bool = True) -> Iterator[ApiServer]:
+    """One with the CRDs in. gateway: whether those of the Gateway API are among them."""
     server = ApiServer(folder)
     try:
         server.start_etcd()
         server.start()
-        server.install()
+        server.install(gateway)
         yield server
     finally:
         server.stop()

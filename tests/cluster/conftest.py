@@ -1,4 +1,4 @@
-"""One cluster for all tests that need it: the one that `make cluster-up` left running, or one brought up and taken down here."""
+"""One cluster for all tests that need a node: the one that `make cluster-up` left running, or one brought up and taken down here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster.api_server import ApiServer, api_server, missing
 from tests.cluster.bringup import Places, down, leftovers, obstacle, places, up
 
 
@@ -29,3 +30,13 @@ def node() -> Iterator[Places]:
         finally:
             down(at)
     assert leftovers(at) == []
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """An API server without a node, for tests of the operator. Skips, and says why, where it cannot be."""
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    with api_server(tmp_path_factory.mktemp("api")) as found:
+        yield found

@@ -32,7 +32,7 @@ VALUES: dict[str, Any] = {
     "ranker.replicas.max": 1,
     "ranker.resources.requests.cpu": "20m",
     "ranker.resources.requests.memory": "128Mi",
-    # its image is not built for the node
+    # releases are test_rollout's
     "operator.enabled": "false",
 }
 """What differs from the chart's defaults: small enough for two cores."""
@@ -127,7 +127,7 @@ def install(at: Places, namespace: str, name: str = "ctr") -> Installation:
     shutil.rmtree(folder, ignore_errors=True)
     Store(folder / "store").add(bundle)
     release = Installation(at, namespace, name, bundle)
-    apply(at, _volume(namespace, folder))
+    apply(at, restricted_namespace(namespace, {"models": folder}))
     release.set("install")
     return release
 
@@ -135,43 +135,51 @@ def install(at: Places, namespace: str, name: str = "ctr") -> Installation:
 def uninstall(release: Installation) -> None:
     """Remove everything that `install` made."""
     release.helm("uninstall", release.name, "--wait")
-    kubectl(release.at, "delete", "namespace", release.namespace, seconds=180)
-    kubectl(release.at, "delete", "persistentvolume", f"models-{release.namespace}")
+    remove_namespace(release.at, release.namespace)
     shutil.rmtree(release.at.cache / "models" / release.namespace)
 
 
-def _volume(namespace: str, folder: Path) -> list[dict[str, Any]]:
-    size = {"storage": "1Gi"}
-    name = f"models-{namespace}"
+def restricted_namespace(namespace: str, claims: dict[str, Path]) -> list[dict[str, Any]]:
+    """A namespace that holds restricted pods only, with these claims, each on a folder of this machine."""
     enforce = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": namespace, "labels": enforce},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": name},
-            "spec": {
-                "capacity": size,
-                "accessModes": ["ReadWriteMany"],
-                "persistentVolumeReclaimPolicy": "Retain",
-                "storageClassName": "",
-                "claimRef": {"namespace": namespace, "name": "models"},
-                "hostPath": {"path": str(folder), "type": "Directory"},
+    found = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": enforce}}]
+    size = {"storage": "1Gi"}
+    common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    for claim, folder in claims.items():
+        name = f"{claim}-{namespace}"
+        volume = {
+            **common,
+            "capacity": size,
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": {"namespace": namespace, "name": claim},
+            "hostPath": {"path": str(folder), "type": "Directory"},
+        }
+        wanted = {**common, "volumeName": name, "resources": {"requests": size}}
+        labels = {"clickmill.dev/test": namespace}
+        found += [
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": name, "labels": labels},
+                "spec": volume,
             },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "models", "namespace": namespace},
-            "spec": {
-                "accessModes": ["ReadWriteMany"],
-                "storageClassName": "",
-                "volumeName": name,
-                "resources": {"requests": size},
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": claim, "namespace": namespace},
+                "spec": wanted,
             },
-        },
-    ]
+        ]
+    return found
+
+
+def remove_namespace(at: Places, namespace: str) -> None:
+    """With its volumes. What is not there is fine."""
+    kubectl(at, "delete", "namespace", namespace, "--ignore-not-found", "--timeout=180s", seconds=190)
+    kubectl(at, "delete", "persistentvolume", f"--selector=clickmill.dev/test={namespace}", "--wait=false")
+
+
+def readable_by_pods(folder: Path) -> None:
+    """Pods read it as another user."""
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)

@@ -14,11 +14,13 @@ import urllib3
 from kubernetes import client
 
 from clickmill import metric_names as names
+from clickmill.release import Shares
 from monitoring.operator.names import SOURCE_URI
 from tests.cluster.api_server import NAMESPACE, ApiServer
 
 SERVICES = f"/apis/serving.kserve.io/v1beta1/namespaces/{NAMESPACE}/inferenceservices"
 ROUTES = f"/apis/gateway.networking.k8s.io/v1/namespaces/{NAMESPACE}/httproutes"
+SHARES = f"/api/v1/namespaces/{NAMESPACE}/configmaps/ctr-shares"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 _OLD = "the one before"
 
@@ -166,20 +168,15 @@ class StandIn:
     def _traffic(self) -> None:
         now = time.monotonic()
         requests, self._last = self.per_second * (now - self._last), now
-        try:
-            (rule,) = self._server.call("GET", f"{ROUTES}/ctr")["spec"]["rules"]
-        except client.ApiException as error:
-            if error.status != 404:
-                raise
-            rule = {"backendRefs": [{"name": "ctr-predictor", "weight": 100}]}
+        split = self._split()
         shares: dict[str, int] = defaultdict(int)
-        for backend in rule["backendRefs"]:
-            name = backend["name"].removesuffix("-predictor")
+        for service, weight in split.percent.items():
+            name = service.removesuffix("-predictor")
             digest = self._answers.get(name, "")
-            shares[digest] += backend["weight"]
-            self._count(name, digest, requests * backend["weight"] / 100)
-        for each in rule.get("filters", []):
-            name = each["requestMirror"]["backendRef"]["name"].removesuffix("-predictor")
+            shares[digest] += weight
+            self._count(name, digest, requests * weight / 100)
+        if split.mirror:
+            name = split.mirror.removesuffix("-predictor")
             digest = self._answers.get(name, "")
             self._count(name, digest, requests)
             stable = next(iter(shares))
@@ -187,6 +184,27 @@ class StandIn:
                 self._paired[(field, digest, stable)] += requests * share
         if self._answers and (not self.weights or self.weights[-1] != shares):
             self.weights.append(dict(shares))
+
+    def _split(self) -> Shares:
+        """What the HTTPRoute says, or the ConfigMap; all for home while there is neither."""
+        route = self._found(f"{ROUTES}/ctr")
+        if route is not None:
+            (rule,) = route["spec"]["rules"]
+            mirrors = [each["requestMirror"]["backendRef"]["name"] for each in rule.get("filters", [])]
+            percent = {each["name"]: each["weight"] for each in rule["backendRefs"]}
+            return Shares(percent=percent, mirror=mirrors[0] if mirrors else None)
+        shares = self._found(SHARES)
+        if shares is not None:
+            return Shares.model_validate_json(shares["data"]["shares"])
+        return Shares(percent={"ctr-predictor": 100})
+
+    def _found(self, path: str) -> dict[str, Any] | None:
+        try:
+            return dict(self._server.call("GET", path))
+        except client.ApiException as error:
+            if error.status != 404:
+                raise
+            return None
 
     def _count(self, name: str, digest: str, requests: float) -> None:
         errors = requests * self.errors.get(digest, 0.0)

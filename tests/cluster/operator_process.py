@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cluster.api_server import NAMESPACE, ROOT, ApiServer
+from tests.cluster.api_server import NAMESPACE, ROOT
 
 ALERT_TOKEN = "told-to-alertmanager"
 
@@ -27,16 +27,17 @@ def free_port() -> int:
 class OperatorProcess:
     """`clickmill operator run` as people start it."""
 
-    def __init__(self, server: ApiServer, prometheus: str, folder: Path) -> None:
-        self._server, self._prometheus, self._folder = server, prometheus, folder
+    def __init__(self, kubeconfig: Path, prometheus: str, folder: Path, namespace: str = NAMESPACE) -> None:
+        self._kubeconfig, self.prometheus, self._folder = kubeconfig, prometheus, folder
+        self._namespace = namespace
         self.port, self.alert_port = free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-c", "from clickmill.command import main; main()", "operator", "run",
-                   f"--prometheus={self._prometheus}", f"--namespace={NAMESPACE}", "--host=127.0.0.1", f"--port={self.port}",
+                   f"--prometheus={self.prometheus}", f"--namespace={self._namespace}", "--host=127.0.0.1", f"--port={self.port}",
                    f"--alert-port={self.alert_port}", "--every=1"]  # fmt: skip
-        environment = {**os.environ, "KUBECONFIG": str(self._server.kubeconfig), "CLICKMILL_ALERT_TOKEN": ALERT_TOKEN,
+        environment = {**os.environ, "KUBECONFIG": str(self._kubeconfig), "CLICKMILL_ALERT_TOKEN": ALERT_TOKEN,
                        "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}  # fmt: skip
         with (self._folder / "operator.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -78,20 +79,26 @@ class OperatorProcess:
 
 @contextmanager
 def prometheus(folder: Path, scraped: int) -> Iterator[str]:
-    """URL of a real one that scrapes a port every second."""
+    """URL of a real one that scrapes a port of this machine, whose series say themselves of which pod they are."""
+    job = f'{{job_name: pods, honor_labels: true, static_configs: [{{targets: ["127.0.0.1:{scraped}"]}}]}}'
+    with prometheus_of(folder, job) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def prometheus_of(folder: Path, *jobs: str, host: str = "127.0.0.1") -> Iterator[int]:
+    """Port of a real one that runs these scrape configs, every two seconds."""
     port = free_port()
-    (folder / "prometheus.yml").write_text(
-        "global: {scrape_interval: 2s}\nscrape_configs:\n"
-        f'  - {{job_name: pods, honor_labels: true, static_configs: [{{targets: ["127.0.0.1:{scraped}"]}}]}}\n'
-    )
+    lines = ["global: {scrape_interval: 2s}", "scrape_configs:", *(f"  - {job}" for job in jobs)]
+    (folder / "prometheus.yml").write_text("\n".join(lines) + "\n")
     with (folder / "prometheus.log").open("ab") as log:
         process = subprocess.Popen(
             ["prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}",
-             f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"],
+             f"--web.listen-address={host}:{port}", "--log.level=error"],
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield port
     finally:
         process.terminate()
         process.wait(30)

@@ -24,6 +24,7 @@ from helm import generate
 from serving.rows import example_row
 from tests.cluster.bringup import Places, apply, get, kubectl, wait_for
 from tests.cluster.callers import Callers
+from tests.cluster.installation import readable_by_pods, remove_namespace, restricted_namespace
 from tests.serving.small_bundle import CONTRACT
 from tests.serving.twin_bundle import write_twin_bundle
 
@@ -100,9 +101,8 @@ def release(node: Places) -> Iterator[Release]:
     found = Release(node, namespace, folder / "ctr" / "1")
     try:
         write_twin_bundle(found.bundle)
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        apply(node, _objects(namespace, folder))
+        readable_by_pods(folder)
+        apply(node, restricted_namespace(namespace, {"models": folder}))
         found.helm("install", "ctr", str(generate.CHART), "--values=-", values=VALUES)
         kubectl(
             node,
@@ -112,37 +112,8 @@ def release(node: Places) -> Iterator[Release]:
         )
         yield found
     finally:
-        kubectl(node, "delete", "namespace", namespace, "--ignore-not-found", "--timeout=180s", seconds=190)
-        kubectl(node, "delete", "persistentvolume", namespace, "--ignore-not-found", "--wait=false")
+        remove_namespace(node, namespace)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _objects(namespace: str, folder: Path) -> list[dict[str, Any]]:
-    claim = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": namespace},
-            "spec": {
-                **claim,
-                "capacity": {"storage": "1Gi"},
-                "hostPath": {"path": str(folder)},
-                "claimRef": {"namespace": namespace, "name": "models"},
-            },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "models", "namespace": namespace},
-            "spec": {**claim, "volumeName": namespace, "resources": {"requests": {"storage": "1Gi"}}},
-        },
-    ]
 
 
 def test_the_predictor_answers_with_the_golden_prediction_of_its_bundle(release):
@@ -194,33 +165,82 @@ def test_pods_that_are_not_restricted_are_refused_where_the_charts_run(release):
     assert release.pods("transformer")
 
 
-def test_no_request_fails_while_the_chart_is_upgraded_and_rolled_back(release, tmp_path):
-    # An older chart: the same but for its version and an option that the pods have.
-    url = f"{release.address('predictor')}/v1/models/ctr:predict"
-    newer = tmp_path / "clickmill"
-    shutil.copytree(generate.CHART, newer)
-    chart = yaml.safe_load((newer / "Chart.yaml").read_text())
-    (newer / "Chart.yaml").write_text(yaml.safe_dump({**chart, "version": "99.0.0"}))
-    changed = {**VALUES, "predictor": {**VALUES["predictor"], "args": ["--max-rows=1000"]}}
-    with Callers(url, [example_row(release.bundle, CONTRACT.inputs)]) as callers:
-        release.helm("upgrade", "ctr", str(newer), "--values=-", values=changed)
-        wait_for("the new arguments in every pod", lambda: release.rolled_out("--max-rows=1000"), 600, 1)
-        before = callers.answered
-        release.helm("rollback", "ctr", "1")
+def previous_chart(folder: Path) -> Path:
+    """The chart as it was just before its version became the present one, from the repository's history; a skip where there is none."""
+
+    def git(*words: str) -> bytes:
+        return subprocess.run(
+            ["git", "-C", str(generate.ROOT), *words], check=True, capture_output=True
+        ).stdout
+
+    file = generate.CHART.relative_to(generate.ROOT) / "Chart.yaml"
+    present = yaml.safe_load((generate.ROOT / file).read_text())["version"]
+    raised = None
+    for commit in git("log", "--format=%H", "--", str(file)).decode().split():
+        if yaml.safe_load(git("show", f"{commit}:{file}"))["version"] != present:
+            break
+        raised = f"{commit}^"
+    else:
+        pytest.skip("the history here has no chart of another version: the upgrade was NOT tested")
+    subprocess.run(
+        ["tar", "-x", "-C", folder], input=git("archive", raised or "HEAD", str(file.parent)), check=True
+    )
+    return folder / file.parent
+
+
+def test_no_request_fails_while_the_previous_chart_is_upgraded_to_this_one_and_rolled_back(node, tmp_path):
+    namespace = f"upgrade-{os.getpid()}"
+    folder = Path(tempfile.mkdtemp(prefix="clickmill-upgrade-"))
+    upgraded = Release(node, namespace, folder / "ctr" / "1")
+    old = previous_chart(tmp_path)
+    versions = [
+        yaml.safe_load((chart / "Chart.yaml").read_text())["version"] for chart in (old, generate.CHART)
+    ]
+    assert versions[0] != versions[1]
+    # What the old one has not: a router. And an option of the predictor, so that its pods are others too.
+    values = {
+        **VALUES,
+        "router": {"enabled": True},
+        "predictor": {**VALUES["predictor"], "args": ["--max-rows=1000"]},
+    }
+    try:
+        write_twin_bundle(upgraded.bundle)
+        row = example_row(upgraded.bundle, CONTRACT.inputs)
+        readable_by_pods(folder)
+        apply(node, restricted_namespace(namespace, {"models": folder}))
+        upgraded.helm("install", "ctr", str(old), "--values=-", values=VALUES)
+        wait_for("pods of the old chart", lambda: upgraded.rolled_out("--threads=2"), 600, 1)
+        url = f"{upgraded.address('predictor')}/v1/models/ctr:predict"
         wait_for(
-            "the old arguments in every pod",
-            lambda: release.rolled_out("--threads=2") and not release.rolled_out("--max-rows=1000"),
-            600,
+            "an answer",
+            lambda: httpx.post(url, json={"instances": [row]}, trust_env=False).is_success,
+            120,
             1,
         )
-        wait_for("answers of the old pods", lambda: callers.answered > before + 20, 120, 1)
-    assert callers.failures == []
-    history = json.loads(release.helm("history", "ctr", "--output=json"))
-    assert [each["chart"].rpartition("-")[2] for each in history] == [
-        chart["version"],
-        "99.0.0",
-        chart["version"],
-    ]
+        with Callers(url, [row]) as callers:
+            upgraded.helm("upgrade", "ctr", str(generate.CHART), "--values=-", values=values)
+            wait_for("the new pods", lambda: upgraded.rolled_out("--max-rows=1000"), 600, 1)
+            router = ("deployment/ctr-router", f"--namespace={namespace}", "--timeout=300s")
+            kubectl(node, "rollout", "status", *router, seconds=310)
+            routed = f"{upgraded.address('router')}/v1/models/ctr:predict"
+            with Callers(routed, [row]) as through_the_router:
+                wait_for("answers by the router", lambda: through_the_router.answered > 20, 120, 1)
+            before = callers.answered
+            upgraded.helm("rollback", "ctr", "1")
+            wait_for(
+                "the old pods",
+                lambda: not upgraded.rolled_out("--max-rows=1000") and upgraded.rolled_out("--threads=2"),
+                600,
+                1,
+            )
+            wait_for("answers of the old pods", lambda: callers.answered > before + 20, 120, 1)
+        assert callers.failures == []
+        assert through_the_router.failures == []
+        history = json.loads(upgraded.helm("history", "ctr", "--output=json"))
+        assert [each["chart"].rpartition("-")[2] for each in history] == [*versions, versions[0]]
+    finally:
+        remove_namespace(node, namespace)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 ALLOWED = [

@@ -15,20 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clickmill import contract as contracts
 from clickmill.bundle import Store
 from serving.ports import claim
 from tests.monitoring.release.test_inbox import body, told
-from tests.serving.small_bundle import CONTRACT, GOOD_ROW, write_small_bundle
+from tests.serving.small_bundle import GOOD_ROW, WITH_IMPRESSIONS, write_small_bundle
 from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
-WITH_IMPRESSIONS = contracts.loads(
-    contracts.dumps(CONTRACT).replace(
-        "fields:", "fields:\n  impression_id: {role: impression_id, dtype: string}", 1
-    )
-)
 POLICY = {
     "release.steps": "[50,100]", "release.step_seconds": 2, "release.min_requests": 40, "release.min_clicks": 20,
     "release.max_calibration_bias": 0.6, "release.ne_margin": 0.5, "release.planned_impressions": 1000, "release.p99_ms": 1000,

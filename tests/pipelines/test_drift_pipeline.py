@@ -1,6 +1,7 @@
 """The scheduled look at drift: its compiled YAML, its knobs, and the step itself on a small market."""
 
 import json
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,6 +79,18 @@ def test_the_step_says_its_verdict_and_keeps_window_and_metrics(site: Path) -> N
     assert 'clickmill_drift_verdict{bundle="' in (site / "out" / "drift.prom").read_text()
 
 
+def test_a_gateway_that_is_away_costs_the_figures_and_not_the_look(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A retry would be a second look, and two looks that agree start a training."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        verdict, _ = look(site, push=f"http://127.0.0.1:{port}/metrics/job/shop-drift")
+    assert verdict == "drifted"
+    assert "could not be pushed" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_step_starts_one_run_of_kubeflow_and_the_next_look_none(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,3 +130,6 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_read(site: P
         look(site, drift={"psy": 1})
     with pytest.raises(UsageError, match="no such file; give the compiled training pipeline"):
         look(site, retrain={"pipeline": "/nowhere/ctr.yaml"})
+    with pytest.raises(UsageError, match="no group of a Pushgateway"):
+        look(site, push="http://pushgateway:9091")
+    assert not (site / "out").exists()

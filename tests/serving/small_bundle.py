@@ -37,6 +37,13 @@ fields:
 """
 )
 
+WITH_IMPRESSIONS = contracts.loads(
+    contracts.dumps(CONTRACT).replace(
+        "fields:", "fields:\n  impression_id: {role: impression_id, dtype: string}", 1
+    )
+)
+"""The same with an id by which clicks find their predictions."""
+
 PRIORS = Priors(0.03, "ad_id", {"a1": 0.06, "a2": 0.01}, user_field="user_id", strength=20.0)
 """Not what the formula says, so that an answer shows which of the two it is."""
 

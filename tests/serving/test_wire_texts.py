@@ -6,8 +6,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from serving import wire_texts
 from serving.refusals import MalformedRequest
 from serving.wire_texts import are_utf8, texts_of, texts_of_all
+
+
+@pytest.fixture(scope="module", autouse=True, params=[1024, 0], ids=["as it is", "none is small"])
+def few_bytes(request):
+    """Small buffers are walked; what is drawn here is small, and the rest shall be tried on it too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire_texts, "_FEW_BYTES", request.param)
+        yield
 
 
 def laid(strings: list[bytes]) -> bytes:
@@ -51,6 +60,16 @@ def test_strings_of_many_buffers_are_those_that_were_put_in(strings):
 def test_short_plain_strings_are_found_at_once(strings):
     found = texts_of_all([laid(strings), laid(strings[1:])])
     assert found is not None
+
+
+@pytest.mark.parametrize("rows", [1, 40, 400])
+def test_lists_that_are_padded_with_empty_strings_are_found_at_once_too(rows):
+    """In a row of empty strings every fourth zero looks like the length of one."""
+    lists = [text for i in range(rows) for text in [b"item %d" % i] * (i % 4) + [b""] * (8 - i % 4)]
+    names, empty = [b"name %d" % i for i in range(rows)], [b""] * rows
+    found = texts_of_all([laid(names), laid(empty), laid(lists), laid(empty)])
+    assert found is not None
+    assert [texts.tolist() for texts in found] == [names, empty, lists, empty]
 
 
 @settings(deadline=None, max_examples=150)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ def regret_plot(
                 error = 1.96 * total.std(axis=0, ddof=1) / np.sqrt(len(total))
                 axes.plot(day, mean, color=colour, lw=1.8, label=name)
                 axes.fill_between(day, mean - error, mean + error, color=colour, alpha=0.15, lw=0)
-            axes.set_title(title, fontsize=9.5, loc="left")
+            axes.set_title(textwrap.fill(title, 64 // len(panels) + 6), fontsize=9.5, loc="left")
             axes.set_xlabel("day")
             axes.set_ylim(bottom=0)
             axes.yaxis.set_major_formatter(theme.percent)

@@ -40,13 +40,17 @@ class Explorer(StrEnum):
     """By an upper bound."""
 
 
+_WIDTHS = {Explorer.THOMPSON: 0.5, Explorer.UCB: 0.25}
+
+
 class ExplorationSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Who explores, and how boldly."""
 
     explorer: Explorer = Explorer.THOMPSON
     """Draws can be logged with chances strictly between 0 and 1, which off-policy evaluation needs; UCB learns quicker."""
-    width: float = Field(0.5, gt=0, le=10)
-    """Standard deviations: of the draw, or of the bound. Chosen on the market with two seeds among 0.25, 0.5, 0.75, 1 and 2 (docs/auctions.md)."""
+    width: float = Field(default_factory=lambda known: _WIDTHS.get(known["explorer"], 1.0), gt=0, le=10)
+    """Standard deviations: of the draw (0.5 by default), or of the bound (0.25). Narrow: wider ones find underrated ads sooner and cost more
+    where the model is right (docs/benchmarks.md, Money)."""
 
 
 def exploring_score(

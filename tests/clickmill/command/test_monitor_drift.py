@@ -105,6 +105,7 @@ def test_a_drift_starts_one_training_and_its_words_are_heard(site):
         (["--once", "--impressions", "x", "--log", "."], "not both"),
         (["--once", "--log", ".", "--set", "drift.psy=1"], "drift.psy"),
         (["--once", "--log", ".", "--push", "http://gateway:9091"], "give URL/metrics/job/NAME"),
+        (["--once", "--log", ".", "--out", "/dev/null"], "cannot be made a folder"),
         (["--log", ".", "--push", "http://gateway:9091/metrics/job/shop"], "--push goes with --once"),
         (["--once", "--log", ".", "--set", "retrain.most=0"], "retrain.most"),
     ],

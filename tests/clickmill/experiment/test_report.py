@@ -60,6 +60,19 @@ def test_the_page_says_what_why_and_what_next(tmp_path, tables, kind):
     assert "viewport" in text
 
 
+def test_a_broken_split_shows_no_lift_where_everybody_looks_first(tmp_path, tables):
+    text = page(analysed(tmp_path, tables["broken"], slices=("device",)))
+    assert '<span class="badge missed">Broken</span>' in text
+    assert "Not to be used" in text
+    first = text[text.index('<div class="tile">') :]
+    assert first.startswith(
+        '<div class="tile"><div class="name">Click rate, b beside a</div><div class="value">–</div>'
+    )
+    sound = page(analysed(tmp_path, tables["unknown"]))
+    assert "Not to be used" not in sound
+    assert "no gain at all and one worth having (1 % and more) are both still possible" in sound
+
+
 def test_names_from_a_log_do_not_become_html(tmp_path):
     table = drawn.impressions(5, 1_500, devices=("<script>alert(1)</script>", "desk"))
     text = page(analysed(tmp_path, table, slices=("device",), question="Is <b> better?"))

@@ -23,8 +23,7 @@ def _sigmoid(x):
 @pytest.fixture(scope="module")
 def trained(dataset, space, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained")
-    # FM's default pull expects pairs to matter less than in this market, where they are the rule.
-    config = TrainingConfig(epochs=12, batch_size=256, embedding_learning_rate=0.1, l2=30.0)
+    config = TrainingConfig(epochs=12, batch_size=256)
     return train(dataset, space, "fm", config=config, out=out), out
 
 
@@ -34,6 +33,12 @@ def test_training_finds_the_rule_on_rows_it_has_not_seen(trained, dataset):
     assert (
         auc(y, _sigmoid(model.raw_logits_of(dataset, "test"))) > 0.7
     )  # without the pairs it stays below 0.66
+
+
+def test_the_rows_of_fm_are_trained_in_units_of_its_fields_by_default(trained):
+    fields = 4  # user, ad, history, price
+    assert trained[0].meta["training_config"]["embedding_learning_rate"] == pytest.approx(0.1 / fields**0.5)
+    assert trained[0].meta["training_config"]["l2"] == pytest.approx(10.0 * fields)
 
 
 def test_the_folder_gives_back_the_same_model(trained, dataset):
@@ -178,10 +183,10 @@ def test_progress_tells_samples_loss_and_ne(dataset, space, tmp_path):
     train(dataset, space, "lr", config=QUICK, out=tmp_path, progress=Recorder())
     starts = [c[1:] for c in calls if c[0] == "start"]
     # one weight for padding, 12 users, 9 ads and an unknown of each, for a number, the bias and 3 positions; Adagrad keeps one more
-    # number for each of the first 24, Adam two for each of the other 5
-    weights, kept = 24 + 5, 24 + 2 * 5
+    # number for each of the first 24, Adam two for each of the other 5; and how often the split names each of the 24 is counted
+    weights, kept, counts = 24 + 5, 24 + 2 * 5, 24
     assert starts == [
-        (f"model of {4 * (weights + kept)} B", weights, "parameters"),
+        (f"model of {4 * (weights + kept + counts)} B", weights, "parameters"),
         ("encode train", 3000, "rows"),
         ("encode validation", 1000, "rows"),
         ("epoch 1 of at most 2", 3000, "samples"),

@@ -14,26 +14,35 @@ from clickmill import __version__
 
 from .places import ROOT, Places
 
-__all__ = ["PAUSE", "SERVING", "import_image", "import_images"]
+__all__ = ["MONITORING", "PAUSE", "SERVING", "STEPS", "import_image", "import_images", "import_project"]
 
 PAUSE = "localhost/clickmill/pause:1"
 """Holds a pod's network."""
 SERVING = f"localhost/clickmill/serving:{__version__}"
-"""The project's own, by `make images`."""
+MONITORING = f"localhost/clickmill/monitoring:{__version__}"
+STEPS = f"localhost/clickmill/steps-python:{__version__}"
+"""The project's own, by `make images`: endpoint and router; operator, live quality and drift; pipeline steps and trainings."""
+_TARGETS = {SERVING: "serving", MONITORING: "monitoring", STEPS: "steps"}
 
 _ROOMS = ("clickmill", "components", "monitoring", "pipelines", "serving")
 
 
 def import_images(at: Places) -> None:
-    """Bring pause and serving images into containerd; what is there with the same content is left alone."""
+    """Bring pause and all of the project's images but that of pipeline steps into containerd."""
     if not _held(at, PAUSE):
         _build_pause(at)
         import_image(at, PAUSE)
-    digest = code_digest()
-    stamp = at.cache / "images" / "serving.digest"
-    if not _held(at, SERVING) or not stamp.exists() or stamp.read_text() != digest:
-        build_serving()
-        import_image(at, SERVING)
+    import_project(at, SERVING)
+    import_project(at, MONITORING)
+
+
+def import_project(at: Places, image: str) -> None:
+    """Build one of the project's images and bring it into containerd; what is there with the same content is left alone."""
+    target, digest = _TARGETS[image], code_digest()
+    stamp = at.cache / "images" / f"{target}.digest"
+    if not _held(at, image) or not stamp.exists() or stamp.read_text() != digest:
+        build(target)
+        import_image(at, image)
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.write_text(digest)
 
@@ -50,18 +59,18 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def build_serving() -> None:
+def build(target: str) -> None:
     """`serving/images/build.sh` on a debootstrapped base, unless the environment names another. Raises CalledProcessError."""
     # The build asks the index that this machine asks, and trusts whom it trusts.
     shared = [p for p in ("/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt") if Path(p).exists()]
     arguments = ["--isolation chroot", *(f"--volume {path}:{path}:ro" for path in shared)]
     environment = {
         "BASE": "debootstrap",
-        "TARGETS": "serving",
+        "TARGETS": target,
         "BUILDAH_ARGS": " ".join(arguments),
         **os.environ,
     }
-    print("image of serving: building", file=sys.stderr, flush=True)
+    print(f"image of {target}: building", file=sys.stderr, flush=True)
     subprocess.run([str(ROOT / "serving/images/build.sh")], env=environment, check=True, stdout=sys.stderr)
 
 

@@ -42,10 +42,28 @@ def test_the_metrics_are_the_analysis(tmp_path):
     assert value("clickmill_experiment_lift_low", arm="b", metric="ctr") == found.effect("ctr", "b").low > 0
     assert value("clickmill_experiment_value", arm="b", metric="rpm") == found.arms[1].values["rpm"]
     assert value("clickmill_experiment_split_p") == found.sample_ratio.any_time_p
+    assert value("clickmill_experiment_split_sound") == 1.0
+    assert value("clickmill_experiment_guardrail", arm="b", metric="ctr") is None
     assert (
         value("clickmill_experiment_looked_timestamp_seconds") == datetime(2026, 3, 9, tzinfo=UTC).timestamp()
     )
     assert value("clickmill_experiment_failed_looks_total") == 0
+
+
+@pytest.mark.parametrize(("lift", "told"), [(0.3, 1.0), (0.0, 0.0), (-0.3, -1.0)])
+def test_a_guardrail_is_shown_to_hold_to_be_broken_or_not_known(tmp_path, lift, told):
+    spec = drawn.spec(primary="rpm", secondary=(), guardrails={"ctr": 0.02})
+    collector = ExperimentCollector("drawn")
+    collector.show(look(arms_log.write(tmp_path, lift=lift, spec=spec)), datetime(2026, 3, 9, tzinfo=UTC))
+    assert samples(collector)("clickmill_experiment_guardrail", arm="b", metric="ctr") == told
+
+
+def test_a_broken_split_is_shown_and_no_guardrail_with_it(tmp_path):
+    spec = drawn.spec(arms={"a": {"weight": 2}, "b": {}}, guardrails={"ctr": 0.02})
+    collector = ExperimentCollector("drawn")
+    collector.show(look(arms_log.write(tmp_path, spec=spec)), datetime(2026, 3, 9, tzinfo=UTC))
+    assert samples(collector)("clickmill_experiment_split_sound") == 0.0
+    assert samples(collector)("clickmill_experiment_guardrail", arm="b", metric="ctr") is None
 
 
 def test_clicks_after_the_attribution_window_do_not_count(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from clickmill.data.world import Competition, WorldConfig, competition
 from clickmill.errors import DataError
@@ -104,7 +105,8 @@ def test_new_ads_that_the_model_underrates_are_found_sooner_and_within_the_budge
     budget = ExplorationBudget(cost=0.002)
     runs = {
         explorer: [
-            simulate(market, ExplorationSettings(explorer=explorer), budget, seed=seed) for seed in range(6)
+            simulate(market, ExplorationSettings(explorer=explorer, width=0.5), budget, seed=seed)
+            for seed in range(6)
         ]
         for explorer in Explorer
     }
@@ -136,6 +138,14 @@ def test_the_log_of_an_explorer_tells_what_greed_would_have_got(market):
     assert found.diagnostics.mean_weight.high >= 0.995
     estimate = found.estimates[Method.SNIPS]
     assert estimate.low <= log.greedy_truth <= estimate.high
+
+
+def test_each_explorer_has_a_width_of_its_own():
+    widths = {explorer: ExplorationSettings(explorer=explorer).width for explorer in Explorer}
+    assert (widths[Explorer.THOMPSON], widths[Explorer.UCB]) == (0.5, 0.25)
+    assert ExplorationSettings(explorer="ucb", width=2).width == 2
+    with pytest.raises(ValidationError, match="Input should be 'greedy', 'thompson' or 'ucb'"):
+        ExplorationSettings(explorer="boldly")
 
 
 def test_what_cannot_be_is_refused():
