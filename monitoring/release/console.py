@@ -1,4 +1,4 @@
-"""The console: one page that says where the release stands and lets a person with the token take it back, freeze and resume."""
+"""The console: one page that shows where the release stands, where a person with the token may roll back, freeze and resume."""
 
 from __future__ import annotations
 

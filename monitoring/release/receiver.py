@@ -1,4 +1,4 @@
-"""What the release loop shows and takes: Alertmanager's webhook behind a token, the state as JSON, metrics."""
+"""The HTTP side of the release loop: Alertmanager's webhook behind a token, the state as JSON, and metrics."""
 
 from __future__ import annotations
 
