@@ -92,7 +92,7 @@ def size(
     result.print(table)
     result.print()
     print_facts(
-        f"{model}, {'at most' if data is None else 'by the data'}",
+        f"{model}, {'upper bound' if data is None else 'by the data'}",
         {
             "rows": found.table_rows,
             "width of a row": " + ".join(map(str, found.widths)) or "-",

@@ -6,6 +6,7 @@ They write into the journal; a running `clickmill release run` carries it out at
 from __future__ import annotations
 
 import getpass
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,15 +18,20 @@ from clickmill.command.console import AsJson, print_facts, print_json, result, w
 from clickmill.errors import UsageError
 
 if TYPE_CHECKING:
-    from clickmill.release import Decision, Journal, Release, Split
+    from clickmill.release import Decision, Freeze, Journal, Release, Split
 
 JOURNAL = "release.jsonl"
 POLICY = "policy.json"
 """What the running loop holds releases to; written by it, for the cool-down of a rollback by hand."""
 
+SAYING = "saying.txt"
+"""Reason of the running loop's last decision: what it waits for."""
+
 Home = Annotated[Path, typer.Option(help="Folder of the release (clickmill release run --home).")]
 Reason = Annotated[str, typer.Option("--reason", "-m", help="Reason, kept in the journal.")]
 HOME = Path("out/release")
+STALE_SECONDS = 60.0
+"""Age of what the loop says from which on it is told; as that of the alert ReleaseLoopStalled."""
 
 
 def status(home: Home = HOME, json: AsJson = False) -> None:
@@ -36,14 +42,9 @@ def status(home: Home = HOME, json: AsJson = False) -> None:
     last = entries[-1]
     state = last.state
     if json:
-        print_json({**last.model_dump(mode="json"), "split": state.split.model_dump()})
+        print_json({**last.model_dump(mode="json"), "split": state.split.model_dump(), "now": _saying(home)})
         return
     freeze = state.freeze
-    until = (
-        "somebody resumes"
-        if freeze and freeze.until is None
-        else freeze and f"{freeze.until:%Y-%m-%d %H:%M:%S}"
-    )
     print_facts(
         f"{state.endpoint}: {state.phase}" + (f" at {state.percent} %" if state.percent else ""),
         {
@@ -52,12 +53,13 @@ def status(home: Home = HOME, json: AsJson = False) -> None:
             "stable": state.stable,
             "candidate": state.candidate,
             "last good": state.last_good,
-            "frozen": freeze and f"until {until}, by {freeze.by}: {freeze.reason}",
+            "frozen": freeze and f"{_until(freeze)}, by {freeze.by}: {freeze.reason}",
             "quarantine": "\n".join(
                 f"{q.bundle[:12]}  {q.at:%Y-%m-%d %H:%M}  {q.reason}" for q in state.quarantine
             )
             or None,
             "last decision": f"{last.reason} ({last.by})",
+            "now": _saying(home),
         },
     )
 
@@ -76,7 +78,7 @@ def history(
         return
     for entry in entries:
         state = entry.state
-        where = f"{state.phase}" + (f" {state.percent} %" if state.percent else "")
+        where = f"{state.phase}" + (f" {state.percent} %" if state.percent else "") + _held(state)
         result.print(f"[cyan]{entry.at:%Y-%m-%d %H:%M:%S}[/]  [bold]{where}[/]  {entry.by}", soft_wrap=True)
         result.print(f"    {entry.reason}", markup=False, soft_wrap=True)
 
@@ -151,7 +153,26 @@ def _decide(home: Path, decision: Callable[[Release, datetime], Decision]) -> No
         now = datetime.now(UTC)
         made = decision(journal.state, now)
         journal.append(made, now)
-    words.print(f"written: {made.next.phase}; traffic {_shares(made.next.split)}")
+    words.print(f"written: {made.next.phase}{_held(made.next)}; traffic {_shares(made.next.split)}")
+
+
+def _held(state: Release) -> str:
+    return "" if state.freeze is None else f", frozen {_until(state.freeze)}"
+
+
+def _until(freeze: Freeze) -> str:
+    return "until " + (
+        "somebody resumes" if freeze.until is None else f"{freeze.until:%Y-%m-%d %H:%M:%S} UTC"
+    )
+
+
+def _saying(home: Path) -> str:
+    path = home / SAYING
+    if not path.exists():
+        return "no `clickmill release run` has looked yet"
+    age = time.time() - path.stat().st_mtime
+    words = path.read_text()
+    return words if age < STALE_SECONDS else f"nobody has looked for {age:,.0f} s; then: {words}"
 
 
 def _journal(home: Path) -> Path:
