@@ -161,6 +161,8 @@ def _watch(settings: Settings, wake: threading.Event) -> None:
     kopf.run(
         registry=registry,
         settings=own,
+        # kopf would make one of the user's name, and a pod's user has none
+        identity=settings.identity,  # type: ignore[arg-type]
         standalone=True,
         clusterwide=settings.namespace is None,
         namespaces=[] if settings.namespace is None else [settings.namespace],

@@ -40,19 +40,19 @@ VALUES = {
         "drainSeconds": 5,
         "resources": {
             "requests": {"cpu": "20m", "memory": "256Mi"},
-            "limits": {"cpu": "300m", "memory": "1Gi"},
+            "limits": {"cpu": "200m", "memory": "1Gi"},
         },
     },
     "ranker": {"enabled": False},
     "autoscaling": {"class": "none"},
     "operator": {"enabled": False},
 }
-ROWS = 100
+ROWS = 500
 
 
 @pytest.fixture(scope="module")
 def installed(node: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """Two pods of a third of a core each."""
+    """Two pods of a fifth of a core each."""
     namespace = f"canary-{secrets.token_hex(3)}"
     models = node.cache / "models" / namespace
     for letter, bias in (("a", 0.0), ("b", 0.01)):
@@ -72,7 +72,7 @@ def installed(node: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def asked(installed: Installation) -> list[dict[str, Any]]:
-    """Rows of one request: so many that two pods of a third of a core can answer these callers, and one can't."""
+    """Rows of one request: so many that two pods of a fifth of a core can answer these callers, and one can't."""
     return [example_row(installed.bundle, CONTRACT.inputs)] * ROWS
 
 

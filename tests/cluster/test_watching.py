@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -95,26 +96,41 @@ def series(installed: Installation, component: str, port: int) -> dict[str, floa
 
 
 def test_live_quality_joins_what_a_pod_logged_with_the_clicks_that_came(watched):
+    """Some are clicked, then one a second that is clicked: what is judged is what is older than the newest of them by the attribution window."""
     installed, clicks, digest = watched
     installed.kubectl("rollout", "status", "deployment/ctr-quality", "--timeout=300s", seconds=310)
     url = f"{installed.url()}/v1/models/ctr:predict"
     known = example_row(installed.bundle, CONTRACT.inputs)
-    for number in range(ASKED):
-        row = {**known, "impression_id": f"i{number}"}
+
+    def show(impression: str) -> None:
+        row = {**known, "impression_id": impression}
         httpx.post(url, json={"instances": [row]}, timeout=30, trust_env=False).raise_for_status()
-    times = pa.array([datetime.now(UTC)] * CLICKED, pa.timestamp("us", "UTC"))
-    table = pa.table({"impression_id": [f"i{number}" for number in range(CLICKED)], "click_time": times})
-    pq.write_table(table, clicks / ".partial")
-    (clicks / ".partial").chmod(0o644)
-    (clicks / ".partial").rename(clicks / "1.parquet")
 
-    def judged(field: str) -> float:
-        name = dict(names.JUDGED)[field]
-        return series(installed, "quality", 9105).get(f'{name}_total{{bundle="{digest[:12]}"}}', 0.0)
+    def click(*impressions: str) -> None:
+        times = pa.array([datetime.now(UTC)] * len(impressions), pa.timestamp("us", "UTC"))
+        partial = clicks / ".partial"
+        pq.write_table(pa.table({"impression_id": impressions, "click_time": times}), partial)
+        partial.chmod(0o644)
+        partial.rename(clicks / f"{impressions[0]}.parquet")
 
-    wait_for("all of them judged", lambda: judged("impressions") >= ASKED, 300, 1)
-    assert judged("impressions") == ASKED
-    assert judged("clicks") == CLICKED
+    for number in range(ASKED):
+        show(f"i{number}")
+    click(*(f"i{number}" for number in range(CLICKED)))
+    later = itertools.count()
+    found: dict[str, float] = {}
+
+    def judged() -> bool:
+        number = next(later)
+        show(f"later{number}")
+        click(f"later{number}")
+        seen = series(installed, "quality", 9105)
+        for field in ("impressions", "clicks"):
+            name = f'{dict(names.JUDGED)[field]}_total{{bundle="{digest[:12]}"}}'
+            found[field] = seen.get(name, 0.0)
+        return found["impressions"] > ASKED
+
+    wait_for("all of them judged", judged, 300, 1)
+    assert found["clicks"] == found["impressions"] - (ASKED - CLICKED)
 
 
 def test_drift_looks_at_the_same_log_and_store(watched):
