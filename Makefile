@@ -24,7 +24,7 @@ setup: $(READY)  ## create .venv with the locked versions
 demo: $(READY)  ## the whole job on this machine: world, pipeline, endpoint, traffic, report (about 5 minutes)
 	$(BIN)/clickmill demo --out $(OUT)/demo $(DEMO_ARGS)
 
-demo-incident: $(READY)  ## a bundle that bids three times too high gets all traffic: found by its clicks, taken back by an alert (about 2 minutes)
+demo-incident: $(READY)  ## a bundle that bids three times too high gets all traffic: found by its clicks, taken back by an alert, or without Prometheus by the release machine itself (about 2 minutes)
 	$(BIN)/clickmill drill uncalibrated-bundle --out $(OUT)/drills $(DRILL_ARGS)
 
 test: $(READY)  ## all tests but those of running processes

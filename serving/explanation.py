@@ -1,4 +1,4 @@
-"""Why a candidate got its probability: what each field adds, by leaving it out."""
+"""Explains a candidate's probability by ablation: how much each field adds, measured by leaving it out."""
 
 from __future__ import annotations
 

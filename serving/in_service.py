@@ -1,4 +1,5 @@
-"""The bundle in service as a request sees it: one reference, taken at the request's start, with all that is looked up of it once."""
+"""The bundle that serves, as a request sees it: the request takes one reference at its start, and keeps it through a reload. What is derived
+from the contract is computed once per bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where answers are logged: files, an event broker, or both. Nothing here waits for anybody."""
+"""Where answers are logged: files, an event broker, or both. Logging never delays an answer."""
 
 from __future__ import annotations
 

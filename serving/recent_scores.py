@@ -1,4 +1,5 @@
-"""What users' last rankings were scored: for the day the model cannot be asked. Bounded by number and age; never part of a normal answer."""
+"""Remembers the scores of each user's last ranking, for the fallback when the model cannot be asked. Bounded by number and age; never part
+of a normal answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes an endpoint a ranker before a predictor: bundles are opened for their contract and click rates, and their graph asked by gRPC."""
+"""A ranker in front of a separate predictor: it reads contract and click rates from the bundle, and asks the predictor's graph by gRPC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way of a request through the endpoint: admitted, read and checked, scored alone or in company, in time or not at all."""
+"""How the endpoint handles a request: admit it, read and check it, then score it alone or in a batch, unless its deadline has passed."""
 
 from __future__ import annotations
 

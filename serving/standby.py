@@ -1,4 +1,4 @@
-"""What a bundle leaves for the time it cannot be asked: its contract and its click rates, there before its graph is loaded."""
+"""What the ranker falls back on when a bundle cannot be asked: its contract and its click rates, read before its graph is loaded."""
 
 from __future__ import annotations
 

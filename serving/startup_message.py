@@ -1,4 +1,4 @@
-"""The lines for the person who started an endpoint: where it is, and a request to try."""
+"""What is printed when an endpoint has started: its addresses, and a request to try."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is shown, in which order, and at what price: expected revenue of candidates, their auction, its prices, and budgets that last.
+"""Auctions of ad slots: ranking by expected revenue, prices (first, second, VCG), reserve, and the pacing of budgets.
 
 May import `clickmill.errors`; numpy and pydantic only. Money is in the currency of the bids, per click unless a name says eCPM.
 

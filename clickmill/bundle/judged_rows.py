@@ -1,4 +1,4 @@
-"""Labels and weights of a split: what its rows are judged by, whichever model is asked."""
+"""Labels and weights of a split, against which every model is evaluated."""
 
 from __future__ import annotations
 

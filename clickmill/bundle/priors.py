@@ -1,4 +1,4 @@
-"""What is known of a click without the model: the click rate of each ad, and of all. An endpoint's answer when it has no better one.
+"""Smoothed click rates of each ad and of all ads, which an endpoint answers with when the model cannot be asked.
 
     n_i    impressions of ad i, each counted as r(its slot), the click rate of that slot over the rate of the slot asked for
     p      clicks of all ads / n of all ads

@@ -32,14 +32,14 @@ LogShare = Annotated[
         rich_help_panel=_PANEL,
         min=1e-6,
         max=1,
-        help="Share of the requests that is logged, decided by their id.",
+        help="Share of requests to log; whether one is logged is decided by its id.",
     ),
 ]
 LogFeatures = Annotated[
     Literal["values", "digest", "nothing"],
     typer.Option(
         rich_help_panel=_PANEL,
-        help="What is logged of the features: their values, a digest of them, or nothing.",
+        help="What to log of the features: their values, a digest of them, or nothing.",
     ),
 ]
 

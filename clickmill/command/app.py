@@ -104,7 +104,7 @@ def clickmill(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Ad logs in, a served and calibrated click probability out.
+    """Turn ad logs into calibrated click probabilities behind an endpoint.
 
     [bold]clickmill demo[/bold] shows the whole way on a simulated ad market, on this machine.
     [bold]clickmill contract init FILE[/bold] drafts a contract for your own log; [bold]clickmill run[/bold] trains on it.

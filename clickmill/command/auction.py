@@ -11,7 +11,7 @@ import typer
 from clickmill.auction import Pricing
 from clickmill.command.console import AsJson, print_facts, print_json, words
 
-app = typer.Typer(no_args_is_help=True, help="What click probabilities are worth in money.")
+app = typer.Typer(no_args_is_help=True, help="Find out what click probabilities are worth in money.")
 
 ERRORS = (-0.5, -0.4, -0.3, -0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 """Relative errors of the curves."""
@@ -19,14 +19,14 @@ ERRORS = (-0.5, -0.4, -0.3, -0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2,
 
 @app.callback()
 def _group() -> None:
-    """What click probabilities are worth in money."""  # keeps `miscalibration` a word of its own while it is the only one
+    """Find out what click probabilities are worth in money."""  # keeps `miscalibration` a word of its own while it is the only one
 
 
 @app.command()
 def miscalibration(
     out: Annotated[Path, typer.Option(help="Page to write (HTML).")] = Path("out/miscalibration.html"),
     impressions: Annotated[
-        int, typer.Option(min=1000, max=5_000_000, help="Size of the simulated market, in impressions.")
+        int, typer.Option(min=1000, max=5_000_000, help="Impressions of the simulated market.")
     ] = 200_000,
     reserve: Annotated[
         float | None,
@@ -35,11 +35,11 @@ def miscalibration(
             help="Least eCPM at which a slot is sold. Default: the median eCPM of the market's candidates.",
         ),
     ] = None,
-    pricing: Annotated[Pricing, typer.Option(help="What a click costs.")] = Pricing.SECOND,
-    seed: Annotated[int, typer.Option(min=0, help="Of the market, and of the errors by ad.")] = 7,
+    pricing: Annotated[Pricing, typer.Option(help="How the price of a click is set.")] = Pricing.SECOND,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the market, and of the errors by ad.")] = 7,
     json: AsJson = False,
 ) -> None:
-    """What a wrong click probability costs, as a page with curves.
+    """Write a page with curves of what a wrong click probability costs.
 
     A market is simulated whose true click probabilities are known. Its requests are sold twice, by the true probabilities and by distorted
     ones, clicks coming by the truth both times: the difference is the cost, exact but for the draw of the requests. Seller, advertisers, and a

@@ -32,7 +32,12 @@ def benchmark(
         str, typer.Option(help="Models to train, comma-separated.")
     ] = "lr,fm,wide_deep,dcn,dcn_v2,dlrm",
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for models and results; the same again goes on.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for models and results. The same folder again continues where it stopped.",
+        ),
     ] = Path("out/benchmark"),
     dataset: Annotated[
         str | None,
@@ -40,7 +45,9 @@ def benchmark(
             help="frappe_x1, movielenslatest_x1, or none; default: recognized by the columns or the number of ids."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of everything random: the same seed gives the same result.")
+    ] = 0,
     json: AsJson = False,
 ) -> None:
     """Train the zoo on published splits and print AUC and log loss beside the published figures.

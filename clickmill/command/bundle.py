@@ -10,14 +10,14 @@ import typer
 from clickmill.command.console import AsJson, print_facts, print_json, words
 from clickmill.command.tensorflow_start import start_tensorflow
 
-app = typer.Typer(no_args_is_help=True, help="Look into bundles and verify them.")
+app = typer.Typer(no_args_is_help=True, help="Inspect bundles and verify them.")
 
 BundlePath = Annotated[Path, typer.Argument(help="Folder of a bundle (holds manifest.json).")]
 
 
 @app.command()
 def show(path: BundlePath, json: AsJson = False) -> None:
-    """Print what a bundle is: model, data, metrics, lineage. Reads the manifest only."""
+    """Print the model, data, metrics and lineage of a bundle. Reads only the manifest."""
     from clickmill.bundle import read_manifest
 
     manifest = read_manifest(path)

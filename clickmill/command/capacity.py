@@ -17,17 +17,24 @@ if TYPE_CHECKING:
 
 def capacity(
     qps: Annotated[
-        float, typer.Option(min=1e-9, help="Requests a second at the peak; a request holds --candidates.")
+        float,
+        typer.Option(min=1e-9, help="Requests per second at the peak; each holds --candidates candidates."),
     ],
     p99: Annotated[str, typer.Option(help="Latency that 99 of 100 requests stay below: 10ms, 0.02s.")],
-    candidates: Annotated[int, typer.Option(min=1, help="Candidates a request: a prediction each.")] = 1,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Candidates per request; each needs one prediction.")
+    ] = 1,
     measured: Annotated[
         Path | None,
-        typer.Option(help="What `clickmill serve BUNDLE --tune` wrote: how quick a replica of yours is."),
+        typer.Option(
+            help="File that `clickmill serve BUNDLE --tune` wrote: it says how quick one of your replicas is."
+        ),
     ] = None,
     saturation: Annotated[
         float | None,
-        typer.Option(min=1e-9, help="Without --measured: requests a second a replica answers at most."),
+        typer.Option(
+            min=1e-9, help="Without --measured: the most requests per second that a replica answers."
+        ),
     ] = None,
     idle_p50: Annotated[
         str | None, typer.Option(help="Without --measured: median latency of an idle replica.")
@@ -38,15 +45,21 @@ def capacity(
     cores: Annotated[float, typer.Option(min=0.01, help="Without --measured: cores of a replica.")] = 1.0,
     memory: Annotated[float, typer.Option(min=1, help="Without --measured: MiB of a replica.")] = 1024.0,
     zones: Annotated[
-        int, typer.Option(min=1, help="Zones; with two or more the promise holds while one is lost.")
+        int,
+        typer.Option(
+            min=1, help="Number of zones; with two or more, the promise still holds when one is lost."
+        ),
     ] = 3,
     most_utilization: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Busy share that is never planned beyond.")
+        float,
+        typer.Option(min=0.01, max=1, help="Highest share of its time a replica may be planned to be busy."),
     ] = 0.8,
-    price: Annotated[float, typer.Option(min=0, help="Of a core for an hour, in your currency.")] = 0.04,
+    price: Annotated[
+        float, typer.Option(min=0, help="Price of one core for one hour, in your currency.")
+    ] = 0.04,
     json: AsJson = False,
 ) -> None:
-    """How many replicas a promise takes, and what they cost.
+    """Plan how many replicas a latency promise takes, and what they cost.
 
     `clickmill capacity --qps 1000000 --p99 10ms --candidates 100 --measured serve.yaml`
 

@@ -16,14 +16,15 @@ app = typer.Typer(no_args_is_help=True, help="Check, draft and describe feature 
 def check(
     contract: Annotated[Path, typer.Argument(help="Contract YAML.")],
     data: Annotated[
-        list[Path] | None, typer.Option("--data", help="Also hold these files (or folders) against it.")
+        list[Path] | None,
+        typer.Option("--data", help="Also check these files (or folders) against the contract."),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows of --data to look at.")] = 100_000,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows of --data to check.")] = 100_000,
     json: AsJson = False,
 ) -> None:
-    """Say whether a contract is sound, and with --data whether files keep it.
+    """Check a contract and, with --data, whether files keep to it.
 
-    Every problem is listed at once, with its YAML path, line, value and remedy.
+    All problems are listed at once, each with its YAML path, line, value and remedy.
     """
     from rich.table import Table
 
@@ -126,10 +127,10 @@ def openapi(
 def init(
     file: Annotated[Path, typer.Argument(help="Parquet or CSV file, or a folder of them.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to write it; stdout when absent.")
+        Path | None, typer.Option("--out", "-o", help="File to write; default: standard output.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the contract and its model; default: the file's.")
+        str | None, typer.Option(help="Name of the contract and of its model; default: the name of the file.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
 ) -> None:

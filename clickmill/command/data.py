@@ -19,7 +19,9 @@ def world(
         Path, typer.Argument(help="Folder to write impressions/, clicks/, truth/ and world.json to.")
     ],
     impressions: Annotated[int, typer.Option(min=1000, help="Impressions to simulate.")] = 1_000_000,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the simulation: the same seed gives the same bytes.")
+    ] = 0,
     json: AsJson = False,
 ) -> None:
     """Simulate an ad market whose true click probabilities are known.
@@ -58,7 +60,10 @@ def check(
     contract: Annotated[Path, typer.Option("--contract", "-c", help="Contract YAML.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for good.parquet and quarantine.parquet.")],
     max_quarantine_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Stop when a larger share of rows breaks the contract.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Stop the run when a larger share of rows than this breaks the contract."
+        ),
     ] = 0.01,
     json: AsJson = False,
 ) -> None:
@@ -99,13 +104,20 @@ def prepare(
         typer.Option(min=1e-4, max=1, help="Share of non-clicks kept for training; recorded and corrected."),
     ] = 1.0,
     max_quarantine_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Stop when a larger share of rows breaks the contract.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Stop the run when a larger share of rows than this breaks the contract."
+        ),
     ] = 0.01,
     truth: Annotated[
-        list[Path] | None, typer.Option(help="True probabilities of a simulated market; evaluation only.")
+        list[Path] | None,
+        typer.Option(help="True probabilities of a simulated market, used for evaluation only."),
     ] = None,
     test: Annotated[
-        list[Path] | None, typer.Option(help="Test files, when the test split is not cut by time.")
+        list[Path] | None,
+        typer.Option(
+            help="Files of the test split; without them the test split is the latest part of the log."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,

@@ -27,7 +27,10 @@ REQUESTS = (3000, 500, 200)
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for everything; an earlier demo there is replaced.")
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder for everything the demo writes; an earlier demo in it is replaced."
+        ),
     ] = Path("out/demo"),
     impressions: Annotated[int, typer.Option(min=50_000, help="Impressions to simulate.")] = 1_000_000,
     models: Annotated[str, typer.Option(help="Models to train, comma-separated.")] = "lr,fm,wide_deep,dcn_v2",
@@ -44,7 +47,8 @@ def demo(
     strict: Annotated[
         bool,
         typer.Option(
-            "--strict", help="Exit with 1 when a target was missed: for a quiet machine and the full size."
+            "--strict",
+            help="Exit with status 1 if a target was missed. Use it on a quiet machine and at full size.",
         ),
     ] = False,
     json: AsJson = False,

@@ -30,19 +30,21 @@ COLOURS = {
 
 def drill(
     fault: Annotated[
-        str, typer.Argument(help="Name of a drill; `list` shows them.", show_default=False)
+        str, typer.Argument(help="Name of a drill, or `list` to show them all.", show_default=False)
     ] = "list",
     all_drills: Annotated[
-        bool, typer.Option("--all", help="One after the other, about two minutes each.")
+        bool, typer.Option("--all", help="Run all drills one after the other, about two minutes each.")
     ] = False,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder for pages, logs and the bundles that are made once."),
+        typer.Option(
+            "--out", "-o", help="Folder for pages and logs, and for the bundles that all drills share."
+        ),
     ] = Path("out/drills"),
     bundle: Annotated[
         Path | None,
         typer.Option(
-            help="Your own bundle as the good one, instead of one trained on a small simulated market."
+            help="Use this bundle as the good one instead of training one on a small simulated market."
         ),
     ] = None,
     contract: Annotated[
@@ -54,7 +56,7 @@ def drill(
     ] = True,
     json: AsJson = False,
 ) -> None:
-    """Put a fault into a running system on this machine, and see whether what must happen does.
+    """Put a fault into a running system on this machine, and check that the system reacts as it must.
 
     Starts a release with servers, router, callers who click, live quality, and the real Prometheus and Alertmanager. Where those are not
     installed it says so, the release machine has only its own checks, and drills that are about alerts cannot run. Ends with a timeline

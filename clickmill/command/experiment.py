@@ -11,7 +11,10 @@ from clickmill.command.experiment_design import design
 from clickmill.command.experiment_off_policy import off_policy
 from clickmill.command.experiment_run import run
 
-app = typer.Typer(no_args_is_help=True, help="Does B beat A, and would C have?")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Design, assign and analyse A/B tests; ask what another policy would have earned.",
+)
 app.command("demo")(demo)
 app.command("design")(design)
 app.command("assign")(assign)

@@ -25,7 +25,7 @@ def assign(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Say which arm users are in, the way the ranker does.
+    """Show which arm users are in, by the same rule as the ranker.
 
     The arm is a salted hash of the user: the same on every machine, and growing `ramp` moves nobody from one arm to another.
     [bold]clickmill experiment assign experiment.yaml u17 u18[/bold]

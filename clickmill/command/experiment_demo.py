@@ -37,7 +37,10 @@ LOST = "7"
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for everything; an earlier demo there is replaced.")
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder for everything the demo writes; an earlier demo in it is replaced."
+        ),
     ] = Path("out/experiment"),
     lift: Annotated[
         float,

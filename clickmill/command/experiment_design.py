@@ -17,8 +17,10 @@ LIFTS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 def design(
-    ctr: Annotated[float, typer.Option(help="Click rate now, between 0 and 1.")],
-    traffic: Annotated[float, typer.Option(help="Impressions a day in all arms.", metavar="PER_DAY")],
+    ctr: Annotated[float, typer.Option(help="Present click rate, between 0 and 1.")],
+    traffic: Annotated[
+        float, typer.Option(help="Impressions per day, in all arms together.", metavar="PER_DAY")
+    ],
     lift: Annotated[
         list[float] | None,
         typer.Option(
@@ -36,18 +38,29 @@ def design(
         ),
     ] = None,
     price_cv: Annotated[
-        float, typer.Option(min=0, help="Deviation of what a click pays over its mean, with --rpm.")
+        float,
+        typer.Option(
+            min=0, help="With --rpm: standard deviation of the price of a click, divided by its mean."
+        ),
     ] = 0.7,
     impressions_per_user: Annotated[
-        float, typer.Option(min=1, help="Impressions of a user over the whole experiment, mean.")
+        float, typer.Option(min=1, help="Mean number of impressions per user over the whole experiment.")
     ] = 1.0,
-    impressions_cv: Annotated[float, typer.Option(min=0, help="Deviation of them over their mean.")] = 1.0,
+    impressions_cv: Annotated[
+        float,
+        typer.Option(min=0, help="Standard deviation of the impressions per user, divided by their mean."),
+    ] = 1.0,
     rate_cv: Annotated[
-        float, typer.Option(min=0, help="Deviation of the users' own click rates over the mean rate.")
+        float,
+        typer.Option(
+            min=0, help="Standard deviation of the click rate between users, divided by the mean rate."
+        ),
     ] = 0.5,
-    arms: Annotated[int, typer.Option(min=2, help="Arms, the control among them, all alike.")] = 2,
+    arms: Annotated[
+        int, typer.Option(min=2, help="Number of arms of equal size, including the control.")
+    ] = 2,
     metrics: Annotated[
-        int, typer.Option(min=1, help="Metrics that decide: the primary one and the guardrails.")
+        int, typer.Option(min=1, help="Number of metrics that decide: the primary metric and the guardrails.")
     ] = 1,
     alpha: Annotated[
         float, typer.Option(help="Chance of a false alarm over all comparisons, two-sided.")
@@ -58,7 +71,7 @@ def design(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Say how much traffic an experiment needs, and for how long, before it begins.
+    """Plan how much traffic an experiment needs and how long it will run.
 
     Users are split and impressions are counted: users who come back are alike to themselves, so that a million impressions of ten
     thousand users tell less than those of a million. "Any time" is the price of looking every day, which `analyze` does.

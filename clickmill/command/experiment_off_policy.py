@@ -55,12 +55,18 @@ def off_policy(
         ),
     ] = None,
     target_uniform: Annotated[
-        bool, typer.Option("--target-uniform", help="The policy in question draws among the ads of the log.")
+        bool,
+        typer.Option(
+            "--target-uniform", help="Evaluate a policy that draws uniformly among the ads of the log."
+        ),
     ] = False,
     ad: Annotated[
-        str | None, typer.Option(help="Column: the ad. Needed by --target-log and --target-uniform.")
+        str | None,
+        typer.Option(help="Column: the id of the ad. Needed by --target-log and --target-uniform."),
     ] = None,
-    place: Annotated[str | None, typer.Option(help="Column: the place (1 is the top).")] = None,
+    place: Annotated[
+        str | None, typer.Option(help="Column: the slot in which the ad was shown (1 is the top).")
+    ] = None,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -77,16 +83,20 @@ def off_policy(
     interval: Annotated[
         str, typer.Option(help="bootstrap, normal or bernstein (IPS with --clip only).")
     ] = "bootstrap",
-    level: Annotated[float, typer.Option(help="Confidence.")] = 0.95,
+    level: Annotated[float, typer.Option(help="Confidence level of the intervals.")] = 0.95,
     clip: Annotated[
         float | None,
-        typer.Option(help="Cut weights to this. Less variance, a bias downwards, which is told."),
+        typer.Option(
+            help="Clip importance weights at this value: less variance, at the price of a downward bias, which is reported."
+        ),
     ] = None,
     reward_max: Annotated[float, typer.Option(help="Largest reward there can be.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap and the folds of the reward model.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the bootstrap and of the folds of the reward model.")
+    ] = 0,
     json: AsJson = False,
 ) -> None:
-    """What another policy would have earned on this traffic.
+    """Estimate what another policy would have earned on the traffic of a log.
 
     `clickmill experiment off-policy random.csv.gz --propensity propensity_score --target-log bts.csv.gz --ad item_id --place position`
 

@@ -10,7 +10,7 @@ import typer
 
 from clickmill.command.console import AsJson, Bars, print_facts, print_json, result, words
 
-app = typer.Typer(no_args_is_help=True, help="Load the online feature store, and look into it.")
+app = typer.Typer(no_args_is_help=True, help="Load the online feature store, and look values up in it.")
 
 Target = Annotated[
     str,
@@ -46,9 +46,9 @@ def publish(
         ),
     ] = None,
     allow_older: Annotated[
-        bool, typer.Option(help="Also replace features that are later than these: to go back on purpose.")
+        bool, typer.Option(help="Replace features even if the stored ones are newer: a deliberate step back.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option(help="Say what would be written, and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only show what would be written.")] = False,
     json: AsJson = False,
 ) -> None:
     """Load the store with what was known of every user and ad at the end of the data.
@@ -106,7 +106,7 @@ def show(
     ],
     json: AsJson = False,
 ) -> None:
-    """Show what an endpoint would get for some users or ads now: value, and why it is the default where it is."""
+    """Show what an endpoint would read for some users or ads now: each value, and the reason where it is the default."""
     import asyncio
 
     from prometheus_client import CollectorRegistry

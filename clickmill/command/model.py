@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from clickmill.contract import FeatureContract
     from clickmill.features import FeatureSpace
 
-app = typer.Typer(no_args_is_help=True, help="What a model would cost.")
+app = typer.Typer(no_args_is_help=True, help="Estimate the size of a model before training it.")
 
 
 @app.callback()
 def _group() -> None:
-    """What a model would cost."""  # keeps `size` a word of its own while it is the only one
+    """Estimate the size of a model before training it."""  # keeps `size` a word of its own while it is the only one
 
 
 @app.command()
@@ -92,7 +92,7 @@ def size(
     result.print(table)
     result.print()
     print_facts(
-        f"{model}, {'at most' if data is None else 'by the data'}",
+        f"{model}, {'upper bound' if data is None else 'by the data'}",
         {
             "rows": found.table_rows,
             "width of a row": " + ".join(map(str, found.widths)) or "-",

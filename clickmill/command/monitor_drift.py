@@ -25,7 +25,7 @@ def drift(
     store: Annotated[
         Path,
         typer.Option(
-            help="Model store that the endpoint watches, or one bundle: its drift reference is what rows are held against."
+            help="Model store that the endpoint watches, or one bundle: rows are compared with its drift reference."
         ),
     ],
     log: Annotated[
@@ -34,21 +34,22 @@ def drift(
     impressions: Annotated[
         list[str] | None,
         typer.Option(
-            help="Instead of a log: impression files, folders or patterns, all their rows. They hold no predictions."
+            help="Check all rows of these impression files, folders or patterns instead of a prediction log. They hold no predictions."
         ),
     ] = None,
     out: Annotated[
         Path,
         typer.Option(
-            help="Folder for a report and the figures of each window, drift.prom and the record of trainings."
+            help="Folder for the report and figures of each window, drift.prom, and the record of trainings."
         ),
     ] = Path("out/drift"),
     once: Annotated[
-        bool, typer.Option("--once", help="Look once, print what was found and end; else serve /metrics.")
+        bool,
+        typer.Option("--once", help="Check once, print the result and exit, instead of serving /metrics."),
     ] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /metrics.")] = 9107,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    every: Annotated[float, typer.Option(min=1, help="Seconds between looks.")] = 3600.0,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two checks.")] = 3600.0,
     push: Annotated[
         str | None,
         typer.Option(
@@ -69,13 +70,13 @@ def drift(
         typer.Option(
             "--set",
             metavar="TOPIC.NAME=VALUE",
-            help="drift.window_hours=24, drift.ignored=[user_id], drift.psi=0.2, drift.wasserstein=0.1, drift.jensen_shannon=0.1, "
+            help="drift.window_hours=24, drift.ignored=\\[user_id], drift.psi=0.2, drift.wasserstein=0.1, drift.jensen_shannon=0.1, "
             "drift.drift_share=0.3, drift.report=none; retrain.per_hours=24, retrain.cool_down_hours=3, retrain.windows=2.",
         ),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Say whether live rows have moved away from those a bundle was calibrated on, field by field.
+    """Report field by field whether live rows have drifted from those that the bundle was calibrated on.
 
     Two verdicts, each of three values: drift (same, drifted, unknown) and quality of the values (sound, broken, unknown). Each bundle
     that answered is held against its own reference. A log hashes personal fields: give its salt in CLICKMILL_LOG_SALT to compare them.

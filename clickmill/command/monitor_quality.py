@@ -30,31 +30,35 @@ def quality(
         ),
     ],
     state: Annotated[
-        Path, typer.Option(help="File that keeps what was read; the same one goes on after a restart.")
+        Path,
+        typer.Option(
+            help="File that remembers what was read; with the same file a restart continues where it stopped."
+        ),
     ] = Path("out/live-quality.duckdb"),
     store: Annotated[
         Path | None,
         typer.Option(
-            help="Model store or bundle: what each bundle was on its own test data is shown beside, for alerts to compare with."
+            help="Model store or bundle: also exports each bundle's metrics on its own test data, which alerts compare with."
         ),
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", help="Look once, print the figures and end; else serve /metrics.")
+        bool,
+        typer.Option("--once", help="Measure once, print the figures and exit, instead of serving /metrics."),
     ] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /metrics.")] = 9105,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 15.0,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two checks.")] = 15.0,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="live.NAME=VALUE",
-            help="live.attribution_seconds=1800, live.lateness_seconds=300, live.windows_seconds=[1800,21600], live.slices=[device].",
+            help="live.attribution_seconds=1800, live.lateness_seconds=300, live.windows_seconds=[1800,21600], live.slices=\\[device].",
         ),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Join predictions with their clicks and say how good each bundle is: NE, calibration, AUC, click rate.
+    """Join predictions with their clicks and report how good each bundle is: NE, calibration, AUC, click rate.
 
     An impression is judged when its attribution window is over. Only predictions with an impression id count: a ranking scores
     candidates that nobody sees. Each file is counted once, also when this is killed and started again.
@@ -145,19 +149,19 @@ def _hints(look: Look, taken: Ingested, log: Path, clicks: Path, slices: Sequenc
         return
     if not click_files(clicks):
         yield f"{clicks} holds no click file: .parquet, .csv, .jsonl or .json, directly in the folder"
-    judged = [slice for slices_of_window in look.slices.values() for slice in slices_of_window]
+    judged = [one for slices_of_window in look.slices.values() for one in slices_of_window]
     if not judged:
         yield (
             "no impression can be judged yet: attribution window and lateness "
             "(live.attribution_seconds, live.lateness_seconds) are not over"
         )
-    elif taken.clicks and not any(slice.labelled.clicks for slice in judged):
+    elif taken.clicks and not any(one.labelled.clicks for one in judged):
         yield (
             f"{taken.clicks:,} clicks were read and none is of an impression that is judged: are the impression ids of both logs the same, "
             "and click_time in UTC?"
         )
     for name in slices:
-        values = {slice.value for slice in judged if slice.field == name}
+        values = {one.value for one in judged if one.field == name}
         if values == {MISSING}:
             yield (
                 f"live.slices: no prediction has a value of {name}: is it a field of the contract, and does the endpoint log values "

@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Releases on a Kubernetes cluster, by ModelRelease objects.")
+app = typer.Typer(
+    no_args_is_help=True, help="Run the operator that carries out ModelRelease objects on Kubernetes."
+)
 
 TOKEN = "CLICKMILL_ALERT_TOKEN"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -18,7 +20,7 @@ _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 @app.callback()
 def _group() -> None:
-    """Releases on a Kubernetes cluster, by ModelRelease objects."""  # keeps `run` a word of its own while it is the only one
+    """Run the operator that carries out ModelRelease objects on Kubernetes."""  # keeps `run` a word of its own while it is the only one
 
 
 @app.command()

@@ -16,7 +16,9 @@ from clickmill.errors import ClickmillError, UsageError
 if TYPE_CHECKING:
     from pipelines.remote import Remote, Uploaded
 
-app = typer.Typer(no_args_is_help=True, help="The training pipeline on Kubeflow Pipelines.")
+app = typer.Typer(
+    no_args_is_help=True, help="Upload, start and schedule the training pipeline on Kubeflow Pipelines."
+)
 
 NAME = "clickmill-ctr"
 TOKEN = "KFP_TOKEN"
@@ -31,7 +33,7 @@ Host = Annotated[
 Namespace = Annotated[
     str, typer.Option(help="Your namespace, on a Kubeflow with several users.", envvar="KFP_NAMESPACE")
 ]
-Name = Annotated[str, typer.Option(help="Name of the pipeline there.")]
+Name = Annotated[str, typer.Option(help="Name of the pipeline on that server.")]
 Arguments = Annotated[
     list[str] | None,
     typer.Option(
@@ -49,7 +51,7 @@ ServiceAccount = Annotated[
 def upload(
     package: Package, host: Host, namespace: Namespace = "", name: Name = NAME, json: AsJson = False
 ) -> None:
-    """Put the pipeline there. The same content again changes nothing: a version is named by the digest of its YAML."""
+    """Upload the pipeline. Uploading the same content again changes nothing: a version is named by the digest of its YAML."""
     _, uploaded = _uploaded(package, host, namespace, name)
     _tell(
         json,
@@ -72,11 +74,12 @@ def run(
     settings: Arguments = None,
     service_account: ServiceAccount = "",
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for its end; 0: only start it.", metavar="SECONDS")
+        float,
+        typer.Option(min=0, help="Seconds to wait for the run to end; 0: only start it.", metavar="SECONDS"),
     ] = 0.0,
     json: AsJson = False,
 ) -> None:
-    """Upload, and start a run. With --wait the exit status is 1 unless it succeeded."""
+    """Upload the pipeline and start a run. With --wait the exit status is 1 unless the run succeeded."""
     arguments = _arguments(package, settings)
     remote, uploaded = _uploaded(package, host, namespace, name)
     title = f"{name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
@@ -95,7 +98,8 @@ def schedule(
     package: Package,
     host: Host,
     cron: Annotated[
-        str, typer.Option(help="When, six fields with seconds first: '0 0 3 * * *' is every day at 3:00 UTC.")
+        str,
+        typer.Option(help="Schedule in six fields, seconds first: '0 0 3 * * *' is every day at 3:00 UTC."),
     ],
     namespace: Namespace = "",
     name: Name = NAME,
@@ -103,7 +107,7 @@ def schedule(
     service_account: ServiceAccount = "",
     json: AsJson = False,
 ) -> None:
-    """Upload, and run it again and again. A schedule of the same name is replaced; one run at a time, none is made up for."""
+    """Upload the pipeline and run it on a schedule. A schedule of the same name is replaced. Runs never overlap, and missed ones are not made up for."""
     if len(cron.split()) != 6:
         raise UsageError(
             f"--cron must have six fields, seconds first, such as '0 0 3 * * *' for every day at 3:00; got {cron!r}"

@@ -21,13 +21,17 @@ Score = Callable[[Any], tuple[Any, Any]]
 
 def predict(
     files: Annotated[
-        list[Path], typer.Argument(help="Rows to score: files or folders in the contract's layout.")
+        list[Path],
+        typer.Argument(
+            help="Files or folders with the rows to score, in the layout that the contract describes."
+        ),
     ],
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", "-b", help="Bundle that scores them, in this process.")
+        Path | None, typer.Option("--bundle", "-b", help="Score with this bundle, in this process.")
     ] = None,
     url: Annotated[
-        str | None, typer.Option(help="Endpoint that scores them instead, such as http://127.0.0.1:8080.")
+        str | None,
+        typer.Option(help="Score with the endpoint at this URL instead, such as http://127.0.0.1:8080."),
     ] = None,
     contract: Annotated[
         Path | None, typer.Option("--contract", "-c", help="With --url: the contract of the rows.")

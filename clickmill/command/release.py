@@ -11,7 +11,9 @@ from clickmill.command import release_run, release_state
 from clickmill.command.console import AsJson, print_json, result, words
 from clickmill.command.settings import nested, typed
 
-app = typer.Typer(no_args_is_help=True, help="Bundles on their way to traffic, and back.")
+app = typer.Typer(
+    no_args_is_help=True, help="Move traffic to a new bundle step by step, and back if it is bad."
+)
 
 ERRORS = (0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
 
@@ -29,13 +31,11 @@ app.command("resume")(release_state.resume)
 def power(
     ctr: Annotated[float, typer.Option(help="Click rate, between 0 and 1.")],
     traffic: Annotated[
-        float, typer.Option(help="Impressions a second of the endpoint in all.", metavar="PER_SECOND")
+        float, typer.Option(help="Impressions per second of the whole endpoint.", metavar="PER_SECOND")
     ],
     label_delay: Annotated[
         float,
-        typer.Option(
-            help="Seconds from an impression until its click, or that none came, is known.", metavar="SECONDS"
-        ),
+        typer.Option(help="Seconds until it is known whether an impression was clicked.", metavar="SECONDS"),
     ] = 0.0,
     settings: Annotated[
         list[str] | None,
@@ -47,7 +47,7 @@ def power(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Say how long a release will take, and what it takes to see a fault.
+    """Estimate how long a release will take, and how many clicks it takes to notice a fault.
 
     Too little traffic never promotes and never rolls back, it only waits: ask here for how long, before a policy is used.
     [bold]clickmill release power --ctr 0.01 --traffic 1000[/bold]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clickmill.command.console import words
-from clickmill.command.release_state import HOME, JOURNAL, POLICY, Home
+from clickmill.command.release_state import HOME, JOURNAL, POLICY, SAYING, Home
 from clickmill.command.settings import nested, typed
 from clickmill.errors import UsageError
 
@@ -132,13 +132,14 @@ def run(
                 stepped=lambda: stepped[-1] if stepped else None,
                 quality=lambda: runner.quality,
                 servers=lambda: target.servers,
+                saying=lambda: runner.saying,
             )
             stack.enter_context(releases.listening(app, host, admin_port, tls))
             scheme = "http" if tls is None else "https"
             words.print(f"console, alerts and metrics on {scheme}://{host}:{admin_port}")
         else:
             words.print(f"no {TOKEN} in the environment: no alerts are taken and the admin port stays shut")
-        _loop(runner, models, target, every, stop, stepped)
+        _loop(runner, models, target, every, stop, stepped, home / SAYING)
 
 
 def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:
@@ -155,23 +156,33 @@ def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tls | N
 
 
 def _loop(
-    runner: Any, models: Store, target: Any, every: float, stop: threading.Event, stepped: list[float]
+    runner: Any,
+    models: Store,
+    target: Any,
+    every: float,
+    stop: threading.Event,
+    stepped: list[float],
+    saying: Path,
 ) -> None:
-    said = ""
+    from clickmill.disk import replace_text
+
+    said, heard = "", False
     while not stop.is_set():
         newest = models.latest_deployed()
         if newest is not None:
             runner.offer(newest.manifest.digest, datetime.now(UTC))
         decision = runner.step(datetime.now(UTC))
         stepped[:] = [time.time()]
+        replace_text(saying, decision.reason)  # each step, so that its age says whether the loop lives
         state = decision.next
         now_said = f"{state.phase}" + (f" at {state.percent} %" if state.percent else "")
         if now_said != said:
             words.print(f"[bold]{now_said}[/]", end="  ")
             words.print(decision.reason, markup=False, soft_wrap=True)
-            if not said:
-                words.print(f"endpoint on {target.url}")
             said = now_said
+        if target.listening and not heard:
+            words.print(f"endpoint on {target.url}")
+            heard = True
         stop.wait(every)
 
 

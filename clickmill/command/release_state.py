@@ -6,6 +6,7 @@ They write into the journal; a running `clickmill release run` carries it out at
 from __future__ import annotations
 
 import getpass
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,33 +18,33 @@ from clickmill.command.console import AsJson, print_facts, print_json, result, w
 from clickmill.errors import UsageError
 
 if TYPE_CHECKING:
-    from clickmill.release import Decision, Journal, Release, Split
+    from clickmill.release import Decision, Freeze, Journal, Release, Split
 
 JOURNAL = "release.jsonl"
 POLICY = "policy.json"
 """What the running loop holds releases to; written by it, for the cool-down of a rollback by hand."""
 
+SAYING = "saying.txt"
+"""Reason of the running loop's last decision: what it waits for."""
+
 Home = Annotated[Path, typer.Option(help="Folder of the release (clickmill release run --home).")]
-Reason = Annotated[str, typer.Option("--reason", "-m", help="Why; it stays in the journal.")]
+Reason = Annotated[str, typer.Option("--reason", "-m", help="Reason, kept in the journal.")]
 HOME = Path("out/release")
+STALE_SECONDS = 60.0
+"""Age of what the loop says from which on it is told; as that of the alert ReleaseLoopStalled."""
 
 
 def status(home: Home = HOME, json: AsJson = False) -> None:
-    """Say where the release stands, who has which traffic, and what it waits for."""
+    """Show where the release stands, which bundle has which traffic, and what it is waiting for."""
     from clickmill.release import Journal
 
     entries = Journal(_journal(home)).entries
     last = entries[-1]
     state = last.state
     if json:
-        print_json({**last.model_dump(mode="json"), "split": state.split.model_dump()})
+        print_json({**last.model_dump(mode="json"), "split": state.split.model_dump(), "now": _saying(home)})
         return
     freeze = state.freeze
-    until = (
-        "somebody resumes"
-        if freeze and freeze.until is None
-        else freeze and f"{freeze.until:%Y-%m-%d %H:%M:%S}"
-    )
     print_facts(
         f"{state.endpoint}: {state.phase}" + (f" at {state.percent} %" if state.percent else ""),
         {
@@ -52,19 +53,20 @@ def status(home: Home = HOME, json: AsJson = False) -> None:
             "stable": state.stable,
             "candidate": state.candidate,
             "last good": state.last_good,
-            "frozen": freeze and f"until {until}, by {freeze.by}: {freeze.reason}",
+            "frozen": freeze and f"{_until(freeze)}, by {freeze.by}: {freeze.reason}",
             "quarantine": "\n".join(
                 f"{q.bundle[:12]}  {q.at:%Y-%m-%d %H:%M}  {q.reason}" for q in state.quarantine
             )
             or None,
             "last decision": f"{last.reason} ({last.by})",
+            "now": _saying(home),
         },
     )
 
 
 def history(
     home: Home = HOME,
-    last: Annotated[int, typer.Option(min=1, help="Lines, the newest.")] = 20,
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest lines to show.")] = 20,
     json: AsJson = False,
 ) -> None:
     """Show who did what, when and why."""
@@ -76,7 +78,7 @@ def history(
         return
     for entry in entries:
         state = entry.state
-        where = f"{state.phase}" + (f" {state.percent} %" if state.percent else "")
+        where = f"{state.phase}" + (f" {state.percent} %" if state.percent else "") + _held(state)
         result.print(f"[cyan]{entry.at:%Y-%m-%d %H:%M:%S}[/]  [bold]{where}[/]  {entry.by}", soft_wrap=True)
         result.print(f"    {entry.reason}", markup=False, soft_wrap=True)
 
@@ -86,10 +88,10 @@ def propose(
     reason: Reason,
     home: Home = HOME,
     even_quarantined: Annotated[
-        bool, typer.Option("--even-quarantined", help="Also when it was taken back before.")
+        bool, typer.Option("--even-quarantined", help="Accept the bundle even if it was rolled back before.")
     ] = False,
 ) -> None:
-    """Name a bundle as the candidate. It gets traffic step by step, on evidence."""
+    """Propose a bundle as the candidate. It gets traffic step by step, as the evidence allows."""
     from clickmill import release as releases
     from clickmill.bundle import verify
 
@@ -104,7 +106,7 @@ def propose(
 
 
 def rollback(reason: Reason, home: Home = HOME) -> None:
-    """Give all traffic back to the last good bundle, at once. The one that goes is not released again by itself."""
+    """Return all traffic to the last good bundle at once. The bundle that was rolled back is not released again by itself."""
     from clickmill import release as releases
 
     written = home / POLICY
@@ -120,10 +122,13 @@ def freeze(
     reason: Reason,
     home: Home = HOME,
     hours: Annotated[
-        float | None, typer.Option(min=0.01, help="When it ends by itself; else by `resume`.")
+        float | None,
+        typer.Option(
+            min=0.01, help="Hours after which the freeze ends by itself; default: only `resume` ends it."
+        ),
     ] = None,
 ) -> None:
-    """Hold everything where it is. A rollback stays possible."""
+    """Freeze the release where it stands. A rollback remains possible."""
     from clickmill import release as releases
 
     def decision(state: Release, now: datetime) -> Decision:
@@ -148,7 +153,26 @@ def _decide(home: Path, decision: Callable[[Release, datetime], Decision]) -> No
         now = datetime.now(UTC)
         made = decision(journal.state, now)
         journal.append(made, now)
-    words.print(f"written: {made.next.phase}; traffic {_shares(made.next.split)}")
+    words.print(f"written: {made.next.phase}{_held(made.next)}; traffic {_shares(made.next.split)}")
+
+
+def _held(state: Release) -> str:
+    return "" if state.freeze is None else f", frozen {_until(state.freeze)}"
+
+
+def _until(freeze: Freeze) -> str:
+    return "until " + (
+        "somebody resumes" if freeze.until is None else f"{freeze.until:%Y-%m-%d %H:%M:%S} UTC"
+    )
+
+
+def _saying(home: Path) -> str:
+    path = home / SAYING
+    if not path.exists():
+        return "no `clickmill release run` has looked yet"
+    age = time.time() - path.stat().st_mtime
+    words = path.read_text()
+    return words if age < STALE_SECONDS else f"nobody has looked for {age:,.0f} s; then: {words}"
 
 
 def _journal(home: Path) -> Path:

@@ -26,18 +26,26 @@ def run(
     workspace: Annotated[
         Path,
         typer.Option(
-            "--workspace", "-w", help="Folder for all it writes; the same again resumes and reuses."
+            "--workspace",
+            "-w",
+            help="Folder for everything the run writes. Running again in the same folder resumes, and reuses finished steps.",
         ),
     ] = Path("out/run"),
     clicks: Annotated[
         list[str] | None,
-        typer.Option(help="Click log to join; without it the impressions carry their label."),
+        typer.Option(
+            help="Click log to join with the impressions; without it, the impressions must carry a label."
+        ),
     ] = None,
     truth: Annotated[
-        list[str] | None, typer.Option(help="True probabilities of a simulated market; evaluation only.")
+        list[str] | None,
+        typer.Option(help="True probabilities of a simulated market, used for evaluation only."),
     ] = None,
     test: Annotated[
-        list[str] | None, typer.Option(help="Test files, when the test split is not cut by time.")
+        list[str] | None,
+        typer.Option(
+            help="Files of the test split; without them the test split is the latest part of the log."
+        ),
     ] = None,
     models: Annotated[
         str,
@@ -49,15 +57,24 @@ def run(
     negatives_kept: Annotated[
         float,
         typer.Option(
-            min=1e-4, max=1, help="Share of non-clicks kept for training; corrected in closed form."
+            min=1e-4,
+            max=1,
+            help="Share of non-clicks kept for training; predictions are corrected for it in closed form.",
         ),
     ] = 1.0,
     positive_weight: Annotated[
         float,
-        typer.Option(min=1, max=100, help="Weight of a click in the loss (w+); corrected in closed form."),
+        typer.Option(
+            min=1,
+            max=100,
+            help="Weight of a click in the loss (w+); predictions are corrected for it in closed form.",
+        ),
     ] = 1.0,
     max_quarantine_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Stop when a larger share of rows breaks the contract.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Stop the run when a larger share of rows than this breaks the contract."
+        ),
     ] = 0.01,
     store: Annotated[
         Path | None, typer.Option(help="Model store that the endpoint watches; default: WORKSPACE/store.")
@@ -66,15 +83,17 @@ def run(
         bool,
         typer.Option(
             "--warm-start/--from-scratch",
-            help="Begin with the champion's weights and a grown vocabulary; the first run of a store starts from scratch.",
+            help="Start from the champion's weights with a vocabulary that has grown; the first run of a store starts from scratch.",
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of everything random: the same seed gives the same result.")
+    ] = 0,
     settings_file: Annotated[
         Path | None,
         typer.Option(
             "--settings",
-            help="YAML with the same settings by topic, as clickmill sweep writes it; --set goes before it.",
+            help="YAML file with settings by topic, such as the one clickmill sweep writes. --set overrides it.",
         ),
     ] = None,
     settings: Annotated[
@@ -86,14 +105,17 @@ def run(
         ),
     ] = None,
     cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Skip steps whose inputs have not changed.")
+        bool,
+        typer.Option(
+            "--cache/--no-cache", help="Reuse the result of a step whose code and inputs have not changed."
+        ),
     ] = True,
     json: AsJson = False,
 ) -> None:
-    """Train on a log and deploy the result if it beats the champion.
+    """Train on a log and deploy the result if it may replace the champion.
 
-    Steps: validate, preprocess, train and calibrate each model, judge the best against the champion, deploy. The same
-    pipeline runs on Kubeflow (pipelines/compiled/ctr.yaml). Ctrl-C saves what training has; the same command goes on from it.
+    The steps are: validate, preprocess, train and calibrate each model, judge the best one against the champion, deploy. The same
+    pipeline runs on Kubeflow (pipelines/compiled/ctr.yaml). Ctrl-C saves a checkpoint; the same command continues from it.
 
     [bold]Exit status[/bold]: 0 deployed, 3 the gate kept the champion, 1 a step failed, 130 interrupted.
     """

@@ -212,10 +212,15 @@ def serve(
         ),
     ] = "twin",
     drain_seconds: Annotated[
-        float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM while saying not ready.")
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds during which requests are still answered after SIGTERM, while readiness says no.",
+        ),
     ] = 0.0,
     openapi: Annotated[
-        bool, typer.Option("--openapi", help="Print the OpenAPI 3.1 of what would be served, and end.")
+        bool,
+        typer.Option("--openapi", help="Print the OpenAPI 3.1 document of what would be served, and exit."),
     ] = False,
     settings: Annotated[
         Path | None,

@@ -124,7 +124,11 @@ def serve_ranker(
     log_share: LogShare = 1.0,
     log_features: LogFeatures = "values",
     drain_seconds: Annotated[
-        float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM while saying not ready.")
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds during which requests are still answered after SIGTERM, while readiness says no.",
+        ),
     ] = 0.0,
 ) -> None:
     """Serve rankings, scored by a predictor elsewhere.

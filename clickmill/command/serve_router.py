@@ -33,7 +33,11 @@ def serve_router(
         typer.Option(min=0.01, help="Seconds for each try at a Service; then another one is asked."),
     ] = 2.0,
     drain_seconds: Annotated[
-        float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM while saying not ready.")
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds during which requests are still answered after SIGTERM, while readiness says no.",
+        ),
     ] = 0.0,
 ) -> None:
     """Split an endpoint's requests between its Services, as the ModelRelease stands.

@@ -25,7 +25,9 @@ def sweep(
     model: Annotated[
         str, typer.Option(help="Model to tune: lr, fm, wide_deep, dcn, dcn_v2, dlrm, din, dien.")
     ] = "dcn_v2",
-    trials: Annotated[int, typer.Option(min=1, help="Trials in all, those of earlier calls included.")] = 20,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Number of trials in total, including those of earlier calls.")
+    ] = 20,
     space: Annotated[
         Path | None,
         typer.Option(
@@ -33,7 +35,12 @@ def sweep(
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for trials and result; the same again goes on.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for trials and result. The same folder again continues where it stopped.",
+        ),
     ] = Path("out/sweep"),
     settings: Annotated[
         list[str] | None,

@@ -18,7 +18,11 @@ def train(
     dataset: Annotated[Path, typer.Argument(help="Prepared dataset (clickmill data prepare).")],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder for the trained model; unfinished training waits in it."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for the trained model. An interrupted training is kept here and continued.",
+        ),
     ],
     model: Annotated[
         str, typer.Option(help="Model to train: lr, fm, wide_deep, dcn, dcn_v2, dlrm, din, dien.")

@@ -1,4 +1,4 @@
-"""Does B beat A, at what risk, and for how much money: experiments from their design to a verdict.
+"""Experiments from their design to a verdict: does B beat A, at what risk, and for how much money.
 
 May import all of the library but `clickmill.command`; numpy, DuckDB and pydantic in what is imported here, since the ranker assigns arms
 with it; scipy, statsmodels and matplotlib inside the functions that need them.

@@ -1,5 +1,5 @@
-"""Whether a model may serve, and how it comes to: the gate between champion and challenger, and the release machine that gives a
-bundle traffic step by step and takes it back.
+"""The gate, which decides whether a challenger may replace the champion, and the release machine, which gives a bundle traffic step by step
+and takes it back.
 
 May import `clickmill.models`, `calibration`, `features`, `evaluation`, `data`, `contract` and `errors`; so far `evaluation` and
 `errors` only.

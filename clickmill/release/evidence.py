@@ -97,6 +97,8 @@ class Shadowed(BaseModel):
     """The candidate's answers."""
     labelled: Labelled = Labelled()
     """The candidate's predictions."""
+    stable: Arm
+    """The stable bundle meanwhile: what stops the machine or the click log is the fault of neither."""
     difference: float = 0.0
     """Sum of the candidate's log loss - the stable bundle's, nats."""
     difference_squares: float = Field(default=0.0, ge=0)

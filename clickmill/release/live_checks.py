@@ -43,8 +43,10 @@ def smoke_check(smoke: Smoke | None) -> Check:
 
 
 def shadow_checks(periods: Sequence[Shadowed], policy: ReleasePolicy) -> list[Check]:
-    """The candidate on requests it answered unseen."""
+    """The candidate on requests it answered unseen, while the stable bundle answered them too."""
     traffic = total(Traffic, [period.traffic for period in periods])
+    stable = total(Traffic, [period.stable.traffic for period in periods])
+    beside = total(Labelled, [period.stable.labelled for period in periods])
     labelled = total(Labelled, [period.labelled for period in periods])
     mean, variance = _moments(
         sum(period.difference for period in periods),
@@ -53,8 +55,8 @@ def shadow_checks(periods: Sequence[Shadowed], policy: ReleasePolicy) -> list[Ch
     )
     difference = _Difference(mean, variance, labelled.impressions)
     return [
-        *_traffic_checks("shadow", traffic, None, policy),
-        _calibration("shadow_calibration", labelled, None, policy),
+        *_traffic_checks("shadow", traffic, stable, policy),
+        _calibration("shadow_calibration", labelled, beside, policy),
         _entropy("shadow_ne", difference, labelled, policy.ne_margin, policy),
     ]
 
@@ -132,9 +134,7 @@ def _enough(name: str, requests: int, policy: ReleasePolicy) -> Check:
     return Check(name=name, verdict=Verdict.UNKNOWN, value=requests, reason=words, needs=missing)
 
 
-def _traffic_checks(
-    where: str, traffic: Traffic, stable: Traffic | None, policy: ReleasePolicy
-) -> Iterator[Check]:
+def _traffic_checks(where: str, traffic: Traffic, stable: Traffic, policy: ReleasePolicy) -> Iterator[Check]:
     yield _finite(where, traffic)
     yield _errors(f"{where}_errors", traffic, stable, policy)
     yield _slow(f"{where}_p99", traffic, stable, policy)
@@ -146,11 +146,12 @@ def _errors(name: str, traffic: Traffic, stable: Traffic | None, policy: Release
     return _share(name, seen, beside, policy.max_error_rate, "failed", policy)
 
 
-def _slow(name: str, traffic: Traffic, stable: Traffic | None, policy: ReleasePolicy) -> Check:
+def _slow(name: str, traffic: Traffic, stable: Traffic, policy: ReleasePolicy) -> Check:
     """p99 within its promise: at most 1 % are slower."""
-    beside = None if stable is None else (stable.slow, stable.requests)
     seen = (traffic.slow, traffic.requests)
-    return _share(name, seen, beside, 0.01, f"slower than {policy.p99_ms:g} ms", policy)
+    return _share(
+        name, seen, (stable.slow, stable.requests), 0.01, f"slower than {policy.p99_ms:g} ms", policy
+    )
 
 
 def _finite(where: str, traffic: Traffic) -> Check:
@@ -193,7 +194,7 @@ def _share(
     return _check(name, Verdict.UNKNOWN, share, found, limit, words, needs)
 
 
-def _calibration(name: str, seen: Labelled, beside: Labelled | None, policy: ReleasePolicy) -> Check:
+def _calibration(name: str, seen: Labelled, beside: Labelled, policy: ReleasePolicy) -> Check:
     limit = policy.max_calibration_bias
     few = _too_few(name, seen, policy)
     if few is not None:
@@ -205,9 +206,7 @@ def _calibration(name: str, seen: Labelled, beside: Labelled | None, policy: Rel
         f"within {1 - limit:g} to {1 + limit:g} wanted"
     )
     if _outside(found, limit):
-        if beside is not None and (
-            beside.clicks < policy.min_clicks or _outside(_ratio(beside, policy), limit)
-        ):
+        if beside.clicks < policy.min_clicks or _outside(_ratio(beside, policy), limit):
             words += "; the stable bundle is no better on the same days, so it may be the clicks"
             return _check(name, Verdict.UNKNOWN, ratio, found, limit, words)
         return _check(name, Verdict.FAIL, ratio, found, limit, words)

@@ -93,7 +93,7 @@ def propose(
     if banned is not None and not even_quarantined:
         raise UsageError(
             f"{_short(bundle)} was taken back on {banned.at:%Y-%m-%d %H:%M}: {banned.reason}; "
-            "to release it all the same, say that it may come out of quarantine"
+            "to release it all the same, say that it may come out of quarantine (--even-quarantined; evenQuarantined in a ModelRelease)"
         )
     changes = {
         "phase": Phase.CANDIDATE,

@@ -12,7 +12,12 @@ from clickmill.release.release import Split
 
 
 class TargetFailed(ClickmillError):
-    """The target could not carry out a split; nothing changed for the callers, and it will be asked again."""
+    """The target could not carry out a split; nothing changed for the callers, and it will be asked again. bundle: whose server it was,
+    where it was one; a port that is taken is nobody's fault."""
+
+    def __init__(self, message: str, *, bundle: str | None = None) -> None:
+        super().__init__(message)
+        self.bundle = bundle
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Items made on another thread while the caller works on those before them."""
+"""Prefetching: prepares the next items on another thread while the caller works on the present ones."""
 
 from __future__ import annotations
 

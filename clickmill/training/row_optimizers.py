@@ -1,4 +1,4 @@
-"""Which optimizer moves which table."""
+"""Chooses the optimizer of each embedding table from the training settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drift: a window of live rows held against the reference of the bundle that answered, and what follows from it.
+"""Drift: compares a window of live rows with the reference of the bundle that answered them, and may start a training.
 
 May import `clickmill` only; evidently, jinja2 and kfp are loaded by the functions that need them.
 """

@@ -1,4 +1,4 @@
-"""Reference and window as tallies over the same cells."""
+"""Counts the reference and the window into the same cells, so that their distributions can be compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A window against a bundle's reference."""
+"""Compares one window of rows with a bundle's reference, field by field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is looked at, and from where on it counts as drift."""
+"""Settings of drift detection: what is compared, and the thresholds from which on a difference counts as drift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks again and again, shows what it saw, and answers a drift with a training where it may."""
+"""Checks for drift at a regular interval, exports the result, and starts a training where the policy allows it."""
 
 from __future__ import annotations
 

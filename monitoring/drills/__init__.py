@@ -1,4 +1,4 @@
-"""Drills: one fault put into a running system, the verdict that must follow, and the page that tells of it.
+"""Drills: put one fault into a running system, check that the right verdict follows, and write a page about it.
 
 May import `clickmill` and `monitoring`; serving is reached by its processes and ports only, as a user would.
 """

@@ -1,4 +1,4 @@
-"""Callers: an ad server in small. Requests at fixed times, users who click with the true probability, and a click log.
+"""Callers: a small ad server. Requests at fixed times, users who click with the true probability, and a click log.
 
 The rows are the bundle's own reference sample, and the truth of each is what the good bundle predicts for it: by construction that
 bundle is right, and what goes wrong in a drill is the drill's doing.

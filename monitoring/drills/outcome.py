@@ -1,4 +1,4 @@
-"""How a drill ended, from its timeline. Pure: the same timeline, the same outcome."""
+"""Judges from its timeline how a drill ended. Pure: the same timeline gives the same outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A running experiment, watched: its arms, its split, its answer so far, as Prometheus metrics. May import `clickmill` only."""
+"""Watches a running experiment and exports its arms, split and answer so far as Prometheus metrics. May import `clickmill` only."""
 
 from monitoring.experiments.exporter import ExperimentCollector
 from monitoring.experiments.watch import Watched, look, watch

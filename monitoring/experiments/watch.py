@@ -1,4 +1,4 @@
-"""Analyses the logs of a running experiment again and again, and shows what came out."""
+"""Analyses the logs of a running experiment at a regular interval and exports the result."""
 
 from __future__ import annotations
 

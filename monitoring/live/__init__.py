@@ -1,4 +1,4 @@
-"""Live quality: predictions joined with the clicks that came after them, and what they say of each bundle.
+"""Live quality: joins predictions with the clicks that came after them, and measures each bundle on them.
 
 May import `clickmill` only.
 """

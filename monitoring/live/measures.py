@@ -1,4 +1,4 @@
-"""What the sums of a slice say: NE, calibration with its interval, AUC, click rate. Pure."""
+"""Computes NE, calibration with its interval, AUC and click rate from the sums of a slice. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each bundle was on its own test data, as its manifest tells it: what live quality is held against."""
+"""Reads from each bundle's manifest its metrics on its own test data, which live quality is compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is joined and over which time it is measured."""
+"""Settings of live quality: attribution window, lateness of the logs, measuring windows, slices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks at the logs again and again, and shows what it saw."""
+"""Ingests new log files at a regular interval and exports the quality measured from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The release operator: ModelReleases of a cluster carried out by `clickmill.release`'s machine on KServe and a Gateway.
+"""The release operator: it carries out ModelRelease objects on KServe and a Gateway, as the release machine of `clickmill.release` decides.
 
 May import `clickmill` and `monitoring.release`. `reconcile` is pure (state of the world in, writes out); `cluster`, `prometheus`,
 `lease` and `process` touch the network, and only they import kubernetes and kopf.

@@ -1,4 +1,4 @@
-"""Objects as the API gives them, read as a `World`. Pure; `cluster` fetches them."""
+"""Turns the objects that the API server returns into a `World`, the input of `reconcile`. Pure; `cluster` fetches them."""
 
 from __future__ import annotations
 

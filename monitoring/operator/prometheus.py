@@ -183,6 +183,7 @@ class _Asked:
         return Shadowed(
             traffic=self.traffic(candidate),
             labelled=self.labelled(candidate),
+            stable=self._arm(stable),
             difference=pair.get("worse", 0.0) - pair.get("better", 0.0),
             difference_squares=max(pair.get("squares", 0.0), 0.0),
         )

@@ -1,4 +1,4 @@
-"""What people write: the spec of a ModelRelease. The CRD is made from these classes (`crd.py`); the policy is `clickmill.release`'s."""
+"""The spec of a ModelRelease, which people write. The CRD is made from these classes (`crd.py`); the policy is `clickmill.release`'s."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the operator keeps: the status of a ModelRelease. All of its memory is here, so that it may be killed at any time."""
+"""The status of a ModelRelease. It is all the memory the operator has, so the operator may be killed at any time."""
 
 from __future__ import annotations
 

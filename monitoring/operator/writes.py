@@ -1,4 +1,4 @@
-"""What the operator wants written, as values: the pure part says it, `cluster` does it."""
+"""The API writes that the operator has decided on, as values: `reconcile` plans them, `cluster` performs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Releases at work: what was seen of one, the loop that decides, the alerts that come in.
+"""The release loop on one machine: it collects observations and alerts, asks the release machine, and carries the decision out.
 
 May import `clickmill` and `monitoring.live`. The decisions themselves are `clickmill.release`'s.
 """

@@ -1,4 +1,4 @@
-"""The console: one page that says where the release stands and lets a person with the token take it back, freeze and resume."""
+"""The console: one page that shows where the release stands, where a person with the token may roll back, freeze and resume."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def console(
     policy: ReleasePolicy,
     token: str,
     quality: Callable[[], Mapping[str, Quality]],
+    saying: Callable[[], str],
 ) -> APIRouter:
-    """`GET /` and `POST /do`. quality: by bundle, of the last look; empty without a click log."""
+    """`GET /` and `POST /do`. quality: by bundle, of the last look; empty without a click log. saying: reason of the last decision."""
     router = APIRouter()
     page = _template()
 
@@ -44,6 +45,7 @@ def console(
             alerts=inbox.firing,
             seen=dict(target.seen()[1]),
             quality=quality(),
+            saying=saying(),
             now=datetime.now(UTC),
             error=error,
         )

@@ -1,4 +1,4 @@
-"""What was seen of the release under way, as spells: times in which the split did not change. On disk, so that a restart forgets nothing."""
+"""Counts of the release under way, kept by spell (a time in which the split did not change). On disk, so that a restart forgets nothing."""
 
 from __future__ import annotations
 

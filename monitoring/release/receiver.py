@@ -1,4 +1,4 @@
-"""What the release loop shows and takes: Alertmanager's webhook behind a token, the state as JSON, metrics."""
+"""The HTTP side of the release loop: Alertmanager's webhook behind a token, the state as JSON, and metrics."""
 
 from __future__ import annotations
 
@@ -32,14 +32,16 @@ def application(
     stepped: Callable[[], float | None],
     quality: Callable[[], Mapping[str, Quality]] = dict,
     servers: Callable[[], Mapping[str, str]] = dict,
+    saying: Callable[[], str] = str,
 ) -> FastAPI:
     """The console, `POST /alerts` (bearer token), `GET /release`, `GET /metrics`, `GET /targets`. stepped: Unix time of the loop's last step.
-    quality: by bundle, of the last look. servers: by bundle, host and port of those that run now."""
+    quality: by bundle, of the last look. servers: by bundle, host and port of those that run now. saying: reason of
+    the loop's last decision."""
     app = FastAPI(title="Clickmill releases", openapi_url=None, docs_url=None, redoc_url=None)
     registry = CollectorRegistry()
     registry.register(ReleaseCollector(journal, inbox, target, stepped))
 
-    app.include_router(console(journal, inbox, target, policy, token, quality))
+    app.include_router(console(journal, inbox, target, policy, token, quality, saying))
 
     app.include_router(alerts_router(inbox.take, token))
 

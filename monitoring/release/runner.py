@@ -68,9 +68,12 @@ class Runner:
             policy,
         )
         self._inbox, self._joined, self._logs = inbox, joined, logs
+        self._complaint = ""
         self._compared: tuple[tuple[str, str, datetime], datetime, Compared] | None = None
         self.quality: Mapping[str, Quality] = {}
         """By bundle, over the shortest window, at the last step."""
+        self.saying = ""
+        """Reason of the last decision, with the numbers and what is waited for; the journal has only those that changed something."""
 
     def step(self, now: datetime) -> Decision:
         """Look, decide, write down, carry out. The decision is on the disk before anything is carried out."""
@@ -86,6 +89,7 @@ class Runner:
             decision = decide(release, self._evidence(release, now), self._policy, now)
             if self._journal.append(decision, now):
                 log.info("%s: %s", decision.next.phase, decision.reason)
+        self.saying = decision.reason
         self._carry_out(decision.next)
         return decision
 
@@ -110,9 +114,13 @@ class Runner:
         try:
             self._target.carry_out(release.split)
         except TargetFailed as error:
-            log.warning("%s", error)
-            if release.phase is Phase.SMOKE:
+            if str(error) != self._complaint:  # not once a second for as long as it lasts
+                log.warning("%s", error)
+            self._complaint = str(error)
+            if release.phase is Phase.SMOKE and error.bundle == release.candidate:
                 self._observations.keep_smoke(Smoke(passed=False, words=str(error)))
+        else:
+            self._complaint = ""
 
     def _look_at_the_candidate(self, release: Release) -> None:
         assert release.candidate is not None
@@ -179,9 +187,11 @@ class Runner:
             until = min(spell.until, self._joined.ripe(now))
             if until > spell.since:
                 total, squares = self._joined.differences(candidate, release.stable, spell.since, until)
+        labelled = self._labelled(spell, now)
         return Shadowed(
             traffic=spell.shadow.get(candidate, Traffic()),
-            labelled=self._labelled(spell, now).get(candidate, Labelled()),
+            labelled=labelled.get(candidate, Labelled()),
+            stable=_arm(spell, labelled, release.stable),
             difference=total,
             difference_squares=squares,
         )

@@ -104,6 +104,11 @@ class LocalTarget:
         """Of the door, once the first split was carried out."""
         return f"http://{self._host}:{self._port}"
 
+    @property
+    def listening(self) -> bool:
+        """Whether the door is open."""
+        return self._door is not None
+
     def carry_out(self, split: Split) -> None:
         """See `Target`. Waits for servers at the very first split only: later, one that is to get traffic and is not up yet leaves the
         split as it was (TargetFailed) until it is, since whoever waits here takes nothing back meanwhile."""
@@ -116,7 +121,7 @@ class LocalTarget:
             try:
                 self._servers[bundle][0].wait_until_ready(self._start_seconds if self._door is None else 0.1)
             except EndpointFailed as error:
-                raise TargetFailed(f"bundle {bundle[:12]}: {error}") from error
+                raise TargetFailed(f"bundle {bundle[:12]}: {error}", bundle=bundle) from error
         ways = Ways(split, {bundle: self._servers[bundle][0].url for bundle in wanted})
         if self._door is None:
             self._door = self._open(ways)

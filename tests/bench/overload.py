@@ -23,7 +23,7 @@ from clickmill.bundle import Store
 from serving.process import running_server
 from tests.integration.fault_server import RUN
 from tests.integration.load_process import Plan, Record, Report, callers
-from tests.integration.test_faults import RATE, SLOW_SECONDS, requests
+from tests.integration.test_faults import RATE, SLOW_SECONDS, metric, requests
 from tests.serving.small_bundle import write_small_bundle
 
 KINDS = {"right": "scored", "marked": "fallback, marked", "shed": "503, Retry-After", "late": "504"}
@@ -56,12 +56,17 @@ def main() -> None:
             "flood": under(options.times / SLOW_SECONDS, options.seconds),
         }
         over = max(record.done for record in phases["flood"].records)
+        own = metric(endpoint, "clickmill_late_answers_total")
         phases["after"] = under(RATE, 15)
     deadline = options.deadline_ms / 1e3
     print(ROW.format("phase", "answer", "number", "p50 ms", "p90 ms", "p99 ms", "most ms", "later than due"))
     for phase, report in phases.items():
         _tell(phase, report, deadline)
     print(f"as before {_recovery(phases['after'], over, deadline):.1f} s after the last answer of the flood")
+    flood = len(phases["flood"].records)
+    print(
+        f"by the endpoint's own clock, from the head of a request to its answer, {own / flood:.1%} of the flood were late"
+    )
     unanswered = [words for report in phases.values() for words in report.unanswered]
     print(f"without an answer or with a wrong one: {len(unanswered)}", *unanswered[:3], sep="\n  ")
 

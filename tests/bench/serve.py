@@ -119,10 +119,22 @@ def _sides(
             ]
     if at_rates:
         print("\nat fixed rates (Poisson, open loop): half and four fifths of the most that stock V1 can do")
-        print(f"{'rows':>5} {'':24} {'req/s':>8} {'p50 ms':>8} {'p99 ms':>8} {'refused':>8}")
+        _head_of_rates()
         for n, name, r in at_rates:
-            print(f"{n:5} {name:24} {r.rate:8.0f} {r.p50_ms:8.2f} {r.p99_ms:8.2f} {r.failed:8.1%}")
+            _tell_rate(n, name, r)
     return found
+
+
+def _head_of_rates() -> None:
+    print(
+        f"{'rows':>5} {'':24} {'req/s':>8} {'p50 ms':>8} {'p99 ms':>8} {'worst run':>9} {'queued then':>11} {'refused':>8}"
+    )
+
+
+def _tell_rate(n: int, name: str, r: AtRate) -> None:
+    print(
+        f"{n:5} {name:24} {r.rate:8.0f} {r.p50_ms:8.2f} {r.p99_ms:8.2f} {r.worst_ms:9.2f} {r.waited:11.2f} {r.failed:8.1%}"
+    )
 
 
 def _first(calls: dict[str, Any]) -> dict[str, float]:
@@ -139,9 +151,14 @@ def _half(bundle: Bundle, ours: Endpoint, options: argparse.Namespace) -> dict[s
     sides = endpoint_sides(bundle, ours, None, 100)
     sides["ours :rank"] = ranking_side(bundle, ours, 100)
     found = {}
+    print(
+        "\nat half of saturation (Poisson, open loop); queued: seconds a second in which the server's threads stood in line for a core"
+    )
+    _head_of_rates()
     for name, side in sides.items():
         most = saturation(side, rounds=options.rate_rounds, seconds=options.seconds)
         found[name] = at_rate(side, most / 2, rounds=options.rate_rounds, seconds=2 * options.rate_seconds)
+        _tell_rate(100, name, found[name])
     return found
 
 

@@ -31,9 +31,19 @@ CLIENTS = 8
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of all threads a process has now (Linux: nanoseconds in schedstat)."""
+    """Processor time of all threads a process has now."""
+    return _scheduled(pid, 0)
+
+
+def queued_seconds(pid: int) -> float:
+    """Time that they were ready to run and another had the core."""
+    return _scheduled(pid, 1)
+
+
+def _scheduled(pid: int, column: int) -> float:
+    """Seconds of all threads together, by Linux' schedstat: nanoseconds on a core, and in the queue for one."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    return sum(int((task / "schedstat").read_text().split()[column]) for task in tasks) / 1e9
 
 
 def read_all(
@@ -107,17 +117,37 @@ class AtRate:
     rate: float
     p50_ms: float
     p99_ms: float
+    """Median of the runs, as everywhere here: one stall of the machine makes the p99 of all runs together."""
+    worst_ms: float
+    """The highest p99 of a run."""
+    waited: float
+    """Seconds of a second in which threads of the server were ready and stood in the queue for a core, in the run of the highest p99: whether
+    that was the machine's doing."""
     failed: float
     """Share that was turned away or broke."""
 
 
 def at_rate(side: Side, rate: float, *, rounds: int, seconds: float) -> AtRate:
-    """All answers of `rounds` runs together: each of `seconds`, or of so many that there are a hundred in all."""
-    count = max(int(rate * seconds), -(-100 // rounds))
-    loads = [side.open(poisson(rate, count, seed=seed)) for seed in range(rounds)]
-    latency = np.concatenate([load.latency_ms for load in loads])
-    p50, p99 = np.nanquantile(latency, [0.5, 0.99])
-    return AtRate(rate, float(p50), float(p99), float(np.isnan(latency).mean()))
+    """Medians of `rounds` runs, each of `seconds`, or of so many that there are a hundred requests in it."""
+    count = max(int(rate * seconds), 100)
+    p50s, p99s, waits, failed = [], [], [], []
+    for seed in range(rounds):
+        before = queued_seconds(side.pid)
+        load = side.open(poisson(rate, count, seed=seed))
+        waits.append((queued_seconds(side.pid) - before) / (count / rate))
+        p50, p99 = np.nanquantile(load.latency_ms, [0.5, 0.99])
+        p50s.append(float(p50))
+        p99s.append(float(p99))
+        failed.append(float(np.isnan(load.latency_ms).mean()))
+    worst = int(np.argmax(p99s))
+    return AtRate(
+        rate,
+        statistics.median(p50s),
+        statistics.median(p99s),
+        p99s[worst],
+        waits[worst],
+        statistics.mean(failed),
+    )
 
 
 def saturation(side: Side, *, rounds: int, seconds: float) -> float:

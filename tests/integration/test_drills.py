@@ -24,13 +24,11 @@ from tests.integration.test_releases import WITH_IMPRESSIONS
 from tests.serving.small_bundle import complete, raw_rows, write_small_bundle
 from tests.waiting import until
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(
-        not (installed("prometheus") and installed("prometheus-alertmanager")),
-        reason="prometheus and prometheus-alertmanager are not installed here: no drill was shown with the real engines",
-    ),
-]
+pytestmark = pytest.mark.integration
+with_alerts = pytest.mark.skipif(
+    not (installed("prometheus") and installed("prometheus-alertmanager")),
+    reason="prometheus and prometheus-alertmanager are not installed here: no drill was shown with the real engines",
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +59,28 @@ def scene(good, tmp_path_factory):
         yield Scene(site, good, lambda wrong: faulty_bundle(good, wrong, folder, print))
 
 
+@with_alerts
 @pytest.mark.parametrize("name", ["click-log-stalled", "crashing-bundle", "uncalibrated-bundle"])
 def test_what_must_happen_does(scene, name):
-    drilled = carry_out(DRILLS[name], scene)
+    outcome = carry_out(DRILLS[name], scene).outcome
     scene.site.callers.world.clicks_arrive = True
-    outcome = drilled.outcome
+    as_expected(outcome)
+
+
+def test_without_prometheus_the_clicks_find_it_all_the_same(good, tmp_path):
+    """`make demo-incident` on a machine that has neither engine."""
+    with Site(tmp_path / "site", good, alerting=False) as site:
+        assert site.parts.keys() == {"release", "quality"}
+        drilled = carry_out(
+            DRILLS["uncalibrated-bundle"],
+            Scene(site, good, lambda wrong: faulty_bundle(good, wrong, tmp_path, print)),
+        )
+    as_expected(drilled.outcome)
+    assert "watch_ne: NE +" in drilled.outcome.reason
+    assert drilled.outcome.alert_at is None
+
+
+def as_expected(outcome):
     print(outcome)
     if outcome.problems and outcome.paused > PAUSE_SECONDS:
         pytest.skip(
@@ -75,6 +90,7 @@ def test_what_must_happen_does(scene, name):
     assert [problem for problem in outcome.problems if "were lost" not in problem] == []
 
 
+@with_alerts
 def test_ctrl_c_leaves_no_process_behind(good, tmp_path):
     out = tmp_path / "drills"
     program = [sys.executable, "-c", "from clickmill.command import main; main()", "drill", "traffic-shift"]

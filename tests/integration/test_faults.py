@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -27,6 +26,7 @@ from clickmill.bundle import Store
 from clickmill.prediction_log import log_files
 from serving.ports import claim
 from serving.process import Endpoint, running_server
+from tests.integration.endpoint_metrics import metric
 from tests.integration.fault_server import RUN
 from tests.integration.load_process import Plan, Report, Request, callers
 from tests.serving.small_bundle import ADS, BIASES, CONTRACT, complete, logit_of
@@ -108,14 +108,6 @@ def all_is_well(report: Report, least: int) -> None:
     assert report.unanswered == []
     assert report.count("right", "shed", "marked") == len(report.records)
     assert report.count("right") > least
-
-
-def metric(endpoint: Endpoint, name: str, **labels: str) -> float:
-    """Sum of the series of a metric with these labels."""
-    lines = httpx.get(f"{endpoint.url}/metrics", timeout=60, trust_env=False).text.splitlines()
-    wanted = [f'{key}="{value}"' for key, value in labels.items()]
-    found = [line for line in lines if line.startswith(name + "{") and all(w in line for w in wanted)]
-    return sum(float(line.split()[-1]) for line in found)
 
 
 def test_a_full_disk_under_the_log_costs_no_answer_and_every_row_is_written_or_counted(endpoint, store, disk):

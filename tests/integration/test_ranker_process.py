@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from serving.process import Endpoint, running_server
+from tests.integration.endpoint_metrics import metric
 from tests.serving.small_bundle import pctr_of
 from tests.waiting import until
 
@@ -100,14 +101,6 @@ def predictor(bundle: Path) -> Iterator[Endpoint]:
 def before(predictor: Endpoint, folder: Path, protocol: str = "grpc-v2", **options: Any) -> Any:
     told = {"target": predictor.grpc_target, "model_name": "small", "protocol": protocol}
     return running_server(folder, model_name="small", predictor=told, timeout_ms=1000, **options)
-
-
-def metric(endpoint: Endpoint, name: str, **labels: str) -> float:
-    """Sum of the series of a metric with these labels."""
-    lines = httpx.get(f"{endpoint.url}/metrics", timeout=60, trust_env=False).text.splitlines()
-    wanted = [f'{key}="{value}"' for key, value in labels.items()]
-    found = [line for line in lines if line.startswith(name + "{") and all(w in line for w in wanted)]
-    return sum(float(line.split()[-1]) for line in found)
 
 
 @pytest.mark.parametrize("protocol", ["grpc-v2", "tf-serving"])

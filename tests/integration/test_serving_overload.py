@@ -7,12 +7,12 @@ import json
 import threading
 import time
 
-import httpx
 import pytest
 
 from clickmill.bundle import Store
 from serving.client import Client, RetryPolicy
 from serving.process import Endpoint, running_server
+from tests.integration.endpoint_metrics import metric
 from tests.serving.small_bundle import BIASES, GOOD_ROW, logit_of
 from tests.waiting import until
 
@@ -95,16 +95,7 @@ class Crowd:
 
 def late_answers(endpoint: Endpoint, protocol: str) -> float:
     """By the endpoint's own clock: what waits in this machine's queues before it is no fault of the endpoint."""
-    lines = httpx.get(f"{endpoint.url}/metrics", timeout=30).text.splitlines()
-    name = "clickmill_late_answers_total{"
-    return sum(
-        float(li.split()[-1]) for li in lines if li.startswith(name) and f'protocol="{protocol}"' in li
-    )
-
-
-def metric(endpoint: Endpoint, name: str) -> float:
-    lines = httpx.get(f"{endpoint.url}/metrics", timeout=30).text.splitlines()
-    return float(next(line for line in lines if line.startswith(name + "{")).split()[-1])
+    return metric(endpoint, "clickmill_late_answers_total", protocol=protocol)
 
 
 def test_too_many_clients_are_turned_away_until_the_limit_fits_and_the_rest_is_answered_right(bundles):

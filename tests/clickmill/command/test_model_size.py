@@ -75,7 +75,7 @@ def test_the_tables_for_people(contract: Path) -> None:
         "compositional",
         "32,000",
         "125 KiB",
-        "at most",
+        "upper bound",
         "optimizer state",
         "exported",
     ):

@@ -1,6 +1,7 @@
 """`clickmill release`: power, and what people say and see of a release."""
 
 import json
+import os
 from datetime import UTC, datetime
 
 import pytest
@@ -69,9 +70,23 @@ def test_people_see_where_it_stands_and_take_it_back(home):
     assert say(home, "resume", "-m", "mended").exit_code == 0
     assert say(home, "freeze", "-m", "black friday", "--hours", "48").exit_code == 0
     shown = say(home, "history").output
+    assert "rolled_back, frozen until 2026-" in shown
+    assert "UTC" in say(home, "freeze", "-m", "longer", "--hours", "72").output
+    assert shown.count("frozen") == 2, "the cool-down and the day; not what was resumed"
     assert [line.strip() for line in shown.splitlines() if line.startswith("    ")] == [
         "first bundle of the store", "daily run", "revenue fell", "mended", "black friday",
     ]  # fmt: skip
+
+
+def test_status_says_what_the_loop_waits_for_and_when_nobody_looks_any_more(home):
+    assert "has looked yet" in say(home, "status").output
+    path = home / "saying.txt"
+    path.write_text("waits: calibration: 7 of 100 clicks, about 930 more")
+    assert json.loads(say(home, "status", "--json").stdout)["now"] == path.read_text()
+    os.utime(path, (0, 0))
+    words = " ".join(say(home, "status").output.split())
+    assert "nobody has looked for" in words
+    assert "about 930 more" in words
 
 
 def test_a_rollback_by_hand_cools_down_as_the_running_policy_says(home):

@@ -53,13 +53,14 @@ def period(rng, percent, impressions, *, candidate=None, stable=None):
     )
 
 
-def shadowed(rng, impressions, *, times=1.0, errors=0.0):
+def shadowed(rng, impressions, *, times=1.0, errors=0.0, stable=None):
     truth, y = drawn(rng, impressions)
     p = np.clip(truth * times, 1e-6, 1 - 1e-6)
     difference = losses(y, p) - losses(y, truth)
     return Shadowed(
         traffic=Traffic(requests=impressions, errors=int(rng.binomial(impressions, errors))),
         labelled=sums(y, p),
+        stable=arm(rng, impressions, **(stable or {})),
         difference=float(difference.sum()),
         difference_squares=float((difference**2).sum()),
     )

@@ -114,6 +114,22 @@ def test_shadow_needs_far_fewer_impressions_than_a_canary(rng):
     assert found.high - found.low < (beside.high - beside.low) / 5
 
 
+@pytest.mark.parametrize(
+    ("check", "of_candidate", "of_stable"),
+    [
+        ("shadow_errors", {"errors": 0.1}, {"errors": 0.1}),
+        ("shadow_calibration", {"times": 3.0}, {"times": 3.0}),
+    ],
+)
+def test_what_both_suffer_in_shadow_blames_nobody(rng, check, of_candidate, of_stable):
+    def judged(stable):
+        found = shadow_checks([market.shadowed(rng, 100_000, **of_candidate, stable=stable)], POLICY)
+        return verdicts(found)[check]
+
+    assert judged(of_stable) is Verdict.UNKNOWN
+    assert judged(None) is Verdict.FAIL
+
+
 def test_smoke_and_watch(rng):
     assert smoke_check(None).verdict is Verdict.UNKNOWN
     assert smoke_check(Smoke(passed=False, words="row 3: 0.2, not 0.1")).verdict is Verdict.FAIL

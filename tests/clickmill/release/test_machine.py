@@ -48,7 +48,11 @@ FAILING = Arm(traffic=Traffic(requests=1_000_000, errors=50_000), labelled=GOOD)
 PASSED = Smoke(passed=True, words="100 golden predictions came back")
 FINE_PAIRS = Paired(requests=500, only_promoted=30, only_last_good=30)
 WORSE = Compared(promoted=GOOD, last_good=GOOD, difference=80_000.0, difference_squares=90_000.0)
-UNSEEN = Shadowed(traffic=Traffic(requests=1_000_000), labelled=GOOD)
+UNSEEN = Shadowed(
+    traffic=Traffic(requests=1_000_000),
+    labelled=GOOD,
+    stable=Arm(traffic=Traffic(requests=1_000_000), labelled=GOOD),
+)
 
 
 def evidence(candidate=FINE, alerts=()):

@@ -50,7 +50,9 @@ def good(percent):
         impressions=400_000, clicks=20_000, pctr=20_000, residual_squares=19_000, log_loss=79_000, log_loss_squares=200_000
     )  # fmt: skip
     arm = Arm(traffic=Traffic(requests=50_000), labelled=labelled)
-    shadow = Shadowed(traffic=arm.traffic, labelled=labelled, difference=0.0, difference_squares=10.0)
+    shadow = Shadowed(
+        traffic=arm.traffic, labelled=labelled, stable=arm, difference=0.0, difference_squares=10.0
+    )
     canary = () if percent is None else (Period(percent=percent, stable=arm, candidate=arm),)
     return Evidence(shadow=(shadow,), canary=canary, watch=(Watched(traffic=Traffic(requests=1000)),))
 

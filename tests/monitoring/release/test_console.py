@@ -57,6 +57,7 @@ def app(journal, tmp_path):
     return application(
         journal, inbox, Quiet(), POLICY, "secret", stepped=lambda: 1.0, quality=lambda: figures,
         servers=lambda: {NEW: "127.0.0.1:9002", GOOD: "127.0.0.1:9001"},
+        saying=lambda: "waits: calibration: 7 of 100 clicks, about <930> more",
     )  # fmt: skip
 
 
@@ -70,6 +71,7 @@ def test_it_shows_where_the_release_stands_and_takes_no_markup_from_a_reason(app
     assert "12,345" in page.text
     assert "CalibrationRatioOff" in page.text
     assert "daily &lt;run&gt;" in page.text
+    assert "7 of 100 clicks, about &lt;930&gt; more" in page.text
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
 
 

@@ -43,13 +43,15 @@ class Market:
         self.folder, self.times, self.errors, self.starts = folder, times, errors, starts
         self.answer = Smoke(passed=smoke, words="replayed")
         self.split, self.counts, self.epoch, self.number = None, {}, "one", 0
-        self.stalls, self.paired = 0.0, Paired()
+        self.stalls, self.paired, self.taken = 0.0, Paired(), False
         self.rng = np.random.default_rng(4)
         (folder / "clicks").mkdir(parents=True, exist_ok=True)
 
     def carry_out(self, split):
         if not self.starts and NEW in (*split.percent, split.shadow, *split.warm):
-            raise TargetFailed("the server of bundle bbbb ended with exit status 1")
+            raise TargetFailed("the server of bundle bbbb ended with exit status 1", bundle=NEW)
+        if self.taken:
+            raise TargetFailed("the router can't listen on 127.0.0.1:8080")
         self.split = split
 
     def seen(self):
@@ -281,3 +283,15 @@ def test_a_promoted_bundle_is_watched_by_its_last_minutes_only(tmp_path):
     assert kept[0].since >= now - timedelta(minutes=11)
     again = Observations(tmp_path / "seen.json", watch_seconds=600)
     assert again.spells == kept
+
+
+def test_a_port_that_is_taken_is_not_the_candidates_fault_and_is_said_once(house, caplog):
+    one = house(smoke=True)
+    one.runner.step(one.now)
+    one.propose()
+    one.market.taken, one.market.answer = True, None
+    for _ in range(5):
+        assert one.runner.step(one.now).next.phase is Phase.SMOKE
+    assert caplog.text.count("can't listen") == 1
+    one.market.taken, one.market.answer = False, Smoke(passed=True, words="replayed")
+    assert one.runner.step(one.now).next.phase is Phase.SHADOW

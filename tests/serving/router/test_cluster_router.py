@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from collections import Counter
 
@@ -91,6 +92,7 @@ class Service:
 
     def __init__(self):
         self.asked, self.breaks, self.connections = 0, 0, set()
+        self.hangs = False
         self.app = web.Application()
         self.app.router.add_post("/{path:.*}", self.answer)
 
@@ -98,6 +100,8 @@ class Service:
         await request.read()
         self.asked += 1
         self.connections.add(request.transport.get_extra_info("peername"))
+        if self.hangs:
+            await asyncio.sleep(30)
         if self.breaks:
             self.breaks -= 1
             request.transport.abort()
@@ -109,13 +113,13 @@ class Scene:
 
     def __init__(self, api, router, services, url, admin, session):
         self.api, self.router, self.services = api, router, services
-        self.url, self._admin, self._session = url, admin, session
+        self.url, self._admin, self.session = url, admin, session
 
     async def ask(self, count=20):
         """Who answered `count` users."""
         found = Counter()
         for number in range(count):
-            async with self._session.post(
+            async with self.session.post(
                 f"{self.url}/v1/models/ctr:predict", data=b"{}", headers={HEADER_USER: f"u{number}"}
             ) as answer:
                 assert answer.status == 200
@@ -123,7 +127,7 @@ class Scene:
         return found
 
     async def admin(self, path):
-        async with self._session.get(self._admin + path) as answer:
+        async with self.session.get(self._admin + path) as answer:
             return answer.status, await answer.text()
 
     async def until(self, reached):
@@ -137,7 +141,7 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def scene(tmp_path, data=None, *, down=False):
+async def scene(tmp_path, data=None, *, down=False, settings=SETTINGS):
     api, services = ConfigMaps(), {"ctr-predictor": Service(), CANARY: Service()}
     api.data, api.down = data, down
     token = tmp_path / "token"
@@ -251,6 +255,19 @@ def test_a_broken_connection_is_tried_again_at_the_same_service(tmp_path, monkey
             _, metrics = await found.admin("/metrics")
             requests = 'clickmill_router_requests_total{outcome="failed",role="live",service="ctr-predictor"}'
             assert f"{requests} 1.0" in metrics
+
+    run(body(), monkeypatch)
+
+
+def test_a_late_answer_is_not_asked_for_again_where_it_would_be_late_again(tmp_path, monkeypatch):
+    async def body():
+        hasty = dataclasses.replace(SETTINGS, timeout_seconds=0.3)
+        async with scene(tmp_path, said(home=100), settings=hasty) as found:
+            await found.shares(home=100)
+            found.services["ctr-predictor"].hangs = True
+            async with found.session.post(f"{found.url}/v1/models/ctr:predict", data=b"{}") as answer:
+                assert answer.status == 502
+            assert found.services["ctr-predictor"].asked == 1
 
     run(body(), monkeypatch)
 
