@@ -38,7 +38,7 @@ class Arms:
 
     def __init__(self, spec: ExperimentSpec, house: AuctionRules, now: Callable[[], datetime] = _now) -> None:
         """house: the rules that an arm's own go over. Raises UsageError for rules that are none, and for an arm with a bundle of its own:
-        one ranker has one bundle in service, and `clickmill experiment run` (serving.router.experiment) one for each."""
+        one ranker has one bundle in service, and `clickmill experiment run` (serving.router.experiment_target) one for each."""
         self.spec, self._now = spec, now
         self._rules: dict[str, AuctionRules] = {}
         self._exploration: dict[str, ColdAdSettings | None] = {}
