@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from clickmill.auction import AuctionRules
+from clickmill.contract import FeatureContract
 from clickmill.errors import UsageError
 from clickmill.experiment import ExperimentSpec, assign
 from clickmill.experiment.exploration import ColdAdSettings
@@ -37,7 +38,7 @@ class Arms:
 
     def __init__(self, spec: ExperimentSpec, house: AuctionRules, now: Callable[[], datetime] = _now) -> None:
         """house: the rules that an arm's own go over. Raises UsageError for rules that are none, and for an arm with a bundle of its own:
-        one ranker has one bundle in service, and `clickmill experiment run` (serving.router.experiment) one for each."""
+        one ranker has one bundle in service, and `clickmill experiment run` (serving.router.experiment_target) one for each."""
         self.spec, self._now = spec, now
         self._rules: dict[str, AuctionRules] = {}
         self._exploration: dict[str, ColdAdSettings | None] = {}
@@ -97,6 +98,17 @@ class Arms:
         return self._exploration.get(arm, house)
 
 
+def check_fields(spec: ExperimentSpec, contract: FeatureContract) -> None:
+    """Raises UsageError when a contract knows nothing of the users or of a slice: nobody would ever be in an arm, and no one would notice."""
+    for field in (spec.unit, *spec.slices):
+        if field not in contract.inputs:
+            what = "users are told apart" if field == spec.unit else "a slice is asked for"
+            raise UsageError(
+                f"experiment {spec.name}: contract {contract.name!r} has no input {field!r}, by which {what}; "
+                f"inputs: {', '.join(contract.inputs)}"
+            )
+
+
 def impression_ids(request_id: str | None, shown: list[int], rows: int) -> list[str | None] | None:
     """(rows,) ids under which a click log refers to the candidates that were sold, `REQUEST:CANDIDATE`; None where nobody can name the request."""
     if request_id is None:
@@ -105,4 +117,4 @@ def impression_ids(request_id: str | None, shown: list[int], rows: int) -> list[
     return [f"{request_id}:{at}" if at in sold else None for at in range(rows)]
 
 
-__all__ = ["HEADER_ARM", "Arms", "impression_ids"]
+__all__ = ["HEADER_ARM", "Arms", "check_fields", "impression_ids"]

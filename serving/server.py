@@ -23,8 +23,10 @@ import uvloop
 from clickmill import contract as contracts
 from clickmill.contract import FeatureContract
 from clickmill.errors import BundleError, ClickmillError, UsageError
+from clickmill.experiment.spec import load as load_experiment
 from clickmill.prediction_log import Salt, check_salt
 from serving import app, ports
+from serving.arms import check_fields
 from serving.batcher import BatchSettings
 from serving.concurrency import ShedPolicy
 from serving.engines import EngineChoice, loader
@@ -134,6 +136,8 @@ def serve(
     settings = log_settings or LogSettings()
     if (prediction_log or log_events) and source_at(path).candidates():
         check_salt(contract_of(path), settings.features, log_salt)
+    if experiment and source_at(path).candidates():
+        check_fields(load_experiment(experiment), contract_of(path))
     sock = ports.listen(host, http_port, "--http-port")
     model: BundleModel | None = None
     spans = Traces(traces, name, share=trace_share) if traces else None

@@ -68,7 +68,7 @@ def demo(
     Reads from last month's log how much traffic it takes; trains logistic regression and DCN-v2 on five days; serves both as `clickmill
     experiment run` does and sends the first requests of a week there, each to the bundle of its user's arm; ranks the rest of the week by
     the same bundles in this process; draws the clicks from the market's own true probabilities; and analyses what was logged as `analyze`
-    does. The answers can be held against the truth. Some four minutes on 2 cores.
+    does. The answers can be held against the truth. Three minutes of processor time.
 
     [bold]Exit status[/bold]: 0 it ran to its end, whatever the answers; 1 something failed.
     """

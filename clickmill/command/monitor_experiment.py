@@ -39,7 +39,8 @@ def experiment(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /metrics.")] = 9107,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     every: Annotated[
-        float, typer.Option(min=1, help="Seconds between two analyses; each reads the whole log.")
+        float,
+        typer.Option(min=1, help="Seconds between two analyses; each reads both logs from their beginning."),
     ] = 60.0,
 ) -> None:
     """Analyse a running experiment again and again: users, click rate, revenue, split and answer by arm, on /metrics.

@@ -182,7 +182,7 @@ def _telling(bars: Bars) -> Callable[[StepEvent], None]:
 def facts(result: RunResult) -> dict[str, Any]:
     """What a person wants to know first, and where to look next."""
     if result.version is None:
-        deployed = "no; the bundle still scores files: clickmill predict FILE --bundle BUNDLE"
+        deployed = f"no; to try the bundle all the same: clickmill serve {result.best}"
     else:
         deployed = f"version {result.version} in {result.store}; next: clickmill serve {result.store}"
     return {

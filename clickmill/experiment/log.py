@@ -7,6 +7,8 @@ A log of its own has a row per impression, in Parquet or CSV:
     time        with a time zone (timestamp[us, UTC] in Parquet, 2026-03-02T09:30:00+01:00 in text)
     clicked     0 or 1
     revenue     what the impression earned, at least 0; only where a metric asks for it
+    shown       0 where the user was in the experiment and saw nothing, such as below a reserve price: the user counts, an impression does
+                not. May be left out where everybody who came saw something
     impression_id, and columns of slices and metrics as the spec names them
 """
 
@@ -79,7 +81,8 @@ def joined(
     """What an endpoint answered, and the clicks on it, where the attribution window is over.
 
     predictions: files of the prediction log, with the arm and the values of `spec.unit` and of the slices among its features (hashed or
-    not). clicks: files with impression_id and click_time, and `price`, what the click earned, where revenue is measured. Only predictions
+    not). Who was ranked for and shown nothing is in it as a row that is not `shown`: an arm that sells less must not lose those users.
+    clicks: files with impression_id and click_time, and `price`, what the click earned, where revenue is measured. Only predictions
     with an impression id count; of several clicks on one the first does. What a fallback showed counts in its user's arm like all else: arms are
     compared by what their users got (intention to treat), and an arm that overloads its endpoint has that to answer for. Raises UnreadableData without a file, SchemaMismatch for a field that the log does not keep.
     """
@@ -94,6 +97,7 @@ def joined(
                 f"{words}: keeps no values of field `{name}`; serve with --log-features values, or take another field"
             )
     values = ", ".join(f"features.{identifier(name)} AS {identifier(name)}" for name in kept)
+    named = f"(arm IS NOT NULL OR features.{identifier(spec.unit)}::VARCHAR <> '')"
     window = f"to_microseconds({round(attribution.total_seconds() * 1e6)})"
     first = "SELECT NULL::VARCHAR AS impression_id, NULL::TIMESTAMPTZ AS click_time, NULL::DOUBLE AS price WHERE false"
     priced = False
@@ -111,11 +115,12 @@ def joined(
     hit = f"(c.click_time IS NOT NULL AND c.click_time <= p.time + {window})"
     sql = (
         f"SELECT p.*, {hit}::INTEGER AS clicked, CASE WHEN {hit} THEN coalesce(c.price, 0) ELSE 0 END AS revenue FROM ("
-        f"SELECT impression_id, arm, time, {values} FROM {scan} WHERE impression_id IS NOT NULL AND time <= now() - {window} "
-        "QUALIFY row_number() OVER (PARTITION BY impression_id ORDER BY time) = 1"
+        f"SELECT impression_id, arm, time, {values}, (impression_id IS NOT NULL)::INTEGER AS shown FROM {scan} "
+        f"WHERE (impression_id IS NOT NULL OR (candidate = 0 AND {named})) AND time <= now() - {window} "
+        "QUALIFY impression_id IS NULL OR row_number() OVER (PARTITION BY impression_id ORDER BY time) = 1"
         f") p LEFT JOIN ({first}) c USING (impression_id)"
     )
-    columns = {"arm", "time", "clicked", *kept} | ({"revenue"} if priced else set())
+    columns = {"arm", "time", "clicked", "shown", *kept} | ({"revenue"} if priced else set())
     return Source(sql, frozenset(columns), "prediction log joined with clicks")
 
 

@@ -15,6 +15,8 @@ from clickmill.experiment.log import Source
 from clickmill.experiment.moments import Moments
 from clickmill.experiment.spec import USERS, ExperimentSpec
 
+SHOWN = "shown"
+"""Of a row: 0 where the user came and saw nothing."""
 SEEN = "pre_seen"
 """1 for a user who was there before the start: to have been away is no zero click rate."""
 
@@ -127,7 +129,8 @@ class UserSums:
     @property
     def _aggregates(self) -> str:
         """The sums of a group of impressions, in the order of `columns`."""
-        single = {"impressions": "count(*)", "clicks": "sum(clicked::INTEGER)"}
+        impressions = "sum(shown::INTEGER)" if SHOWN in self._source.columns else "count(*)"
+        single = {"impressions": impressions, "clicks": "sum(clicked::INTEGER)"}
         return ", ".join(
             f"{single.get(name, f'sum({identifier(name)}::DOUBLE)')} AS {identifier(name)}"
             for name in self.columns
@@ -144,6 +147,12 @@ class UserSums:
             ),
             "clicked": ("clicked IS NULL OR clicked::DOUBLE NOT IN (0, 1)", "must be 0 or 1"),
         }
+        if SHOWN in self._source.columns:
+            rules[SHOWN] = ("shown IS NULL OR shown::DOUBLE NOT IN (0, 1)", "must be 0 or 1")
+            rules["clicked"] = (
+                f"{rules['clicked'][0]} OR clicked::DOUBLE > shown::DOUBLE",
+                "must be 0 or 1, and 0 where nothing was shown",
+            )
         for name in self.columns:
             if name not in ("impressions", "clicks"):
                 lowest = f" OR {identifier(name)}::DOUBLE < 0" if name == "revenue" else ""

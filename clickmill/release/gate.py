@@ -310,7 +310,7 @@ def _summary(checks: list[Check], basis: Basis, too_few: str, *, has_champion: b
     if too_few and failed[0].verdict is Verdict.UNKNOWN:
         return (
             f"Refuse, {stays}: {len(failed)} of {len(checks)} checks {kind}. The test rows hold {too_few}. "
-            "Judge on more days of logs, or ask for less evidence by the policy's min_clicks."
+            "Judge on more days of logs, or ask for less evidence (`gate.min_clicks`)."
         )
     words = " ".join(f"{check.name}: {_sentence(check.reason)}" for check in failed[:3])
     more = f" And {len(stopped) - len(failed[:3])} more." if len(stopped) > len(failed[:3]) else ""

@@ -16,6 +16,7 @@ from clickmill.experiment import ExperimentSpec
 from clickmill.experiment.spec import dumps
 from clickmill.prediction_log import Kept, Salt, check_salt
 from clickmill.release import Split
+from serving.arms import check_fields
 from serving.router.by_arm import ByArm, bundles_of, split_of
 from serving.router.local_target import LocalTarget
 
@@ -107,13 +108,7 @@ def _one_name(spec: ExperimentSpec, read: dict[str, FeatureContract]) -> str:
 
 
 def _check(spec: ExperimentSpec, contract: FeatureContract, *, logged: bool) -> None:
-    for field in (spec.unit, *spec.slices):
-        if field not in contract.inputs:
-            what = "users are told apart" if field == spec.unit else "a slice is asked for"
-            raise UsageError(
-                f"experiment {spec.name}: contract {contract.name!r} has no input {field!r}, by which {what}; "
-                f"inputs: {', '.join(contract.inputs)}"
-            )
+    check_fields(spec, contract)
     if logged:
         salt = os.environ.get("CLICKMILL_LOG_SALT")
         check_salt(contract, Kept.VALUES, Salt(salt.encode()) if salt else None)

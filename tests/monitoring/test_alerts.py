@@ -40,7 +40,7 @@ def checks():
     found = {}
     for file, tests in unit_tests():
         for test in tests:
-            for check in test["alert_rule_test"]:
+            for check in test.get("alert_rule_test", []):
                 one = found.setdefault(check["alertname"], {"files": set(), "silent": [], "firing": []})
                 one["files"].add(file.removesuffix(".test.yaml"))
                 fires = check.get("exp_alerts") or []
@@ -103,7 +103,7 @@ def test_an_alert_that_rolls_back_names_the_bundle_it_is_about(stem, rule):
         alert
         for _, tests in unit_tests()
         for test in tests
-        for check in test["alert_rule_test"]
+        for check in test.get("alert_rule_test", [])
         if check["alertname"] == rule["alert"]
         for alert in check.get("exp_alerts") or []
     ]

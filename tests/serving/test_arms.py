@@ -10,14 +10,14 @@ import pytest
 from clickmill.auction import AuctionRules
 from clickmill.errors import UsageError
 from clickmill.experiment import ExperimentSpec, Place, assign
-from serving.arms import HEADER_ARM, Arms, impression_ids
+from serving.arms import HEADER_ARM, Arms, check_fields, impression_ids
 from serving.fallback import HEADER_FALLBACK
 from serving.lanes import Lanes
 from serving.ranker import Ranker
 from serving.ranker_settings import RankerSettings
 from serving.ranking import HOUSE_RULES
 from serving.scheduler import Scheduler
-from tests.serving.small_bundle import PRIORS
+from tests.serving.small_bundle import CONTRACT, PRIORS
 from tests.serving.test_prediction_log import logged_rows, served_with_log
 
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
@@ -151,6 +151,14 @@ def test_the_holdout_is_sold_by_its_own_rules_at_all_times_and_logged_as_such(
         assert answer.headers[HEADER_ARM] == "holdout"
         assert len(orjson.loads(answer.body)["ranked"]) == 1
     assert {row["arm"] for row in logged_rows(model, tmp_path)} == {"holdout"}
+
+
+def test_a_unit_that_the_contract_does_not_know_is_refused_since_nobody_would_be_in_an_arm() -> None:
+    check_fields(spec(slices=("device",)), CONTRACT)
+    with pytest.raises(
+        UsageError, match="has no input 'userid', by which users are told apart; inputs: user_id"
+    ):
+        check_fields(spec(unit="userid"), CONTRACT)
 
 
 def test_without_a_request_id_nothing_can_be_named() -> None:

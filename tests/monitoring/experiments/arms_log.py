@@ -19,6 +19,7 @@ def write(folder, *, users=2_000, seed=1, lift=0.0, spec=None):
     predictions = pa.table(
         {
             "request_id": pa.array([f"r{i}" for i in range(len(table))]),
+            "candidate": pa.array(np.zeros(len(table), np.int32)),
             "time": table["time"],
             "bundle": pa.array(["a" * 64] * len(table)),
             # what a fallback showed is part of its arm: every number below holds with it
@@ -32,7 +33,7 @@ def write(folder, *, users=2_000, seed=1, lift=0.0, spec=None):
         }
     )
     # candidates that nobody saw: they must not count
-    unseen = predictions.slice(0, 500).set_column(5, "impression_id", pa.nulls(500, pa.string()))
+    unseen = predictions.slice(0, 500).set_column(6, "impression_id", pa.nulls(500, pa.string()))
     LogFolder(folder / "log", "w").write(pa.concat_tables([predictions, unseen]).sort_by("time"))
     hit = pc.equal(table["clicked"], 1)
     clicks = pa.table(

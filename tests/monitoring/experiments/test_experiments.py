@@ -4,6 +4,10 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -64,6 +68,36 @@ def test_a_broken_split_is_shown_and_no_guardrail_with_it(tmp_path):
     collector.show(look(arms_log.write(tmp_path, spec=spec)), datetime(2026, 3, 9, tzinfo=UTC))
     assert samples(collector)("clickmill_experiment_split_sound") == 0.0
     assert samples(collector)("clickmill_experiment_guardrail", arm="b", metric="ctr") is None
+
+
+def test_users_of_an_arm_that_sells_nothing_to_them_stay_in_it(tmp_path):
+    """A reserve price: a tenth of b's users are ranked for and never shown anything. They are no broken split, and 0 clicks per user."""
+    watched = arms_log.write(tmp_path, lift=0.0, spec=drawn.spec(secondary=("clicks_per_user",)))
+    (tmp_path / "whole").mkdir()
+    whole = look(arms_log.write(tmp_path / "whole", lift=0.0, spec=watched.spec))
+    for path in (tmp_path / "log").rglob("*.parquet"):
+        table = pq.ParquetFile(path).read()
+        user = pc.struct_field(table["features"], "user_id")
+        mine = pc.and_(pc.equal(pc.utf8_slice_codeunits(user, -1), "3"), pc.equal(table["arm"], "b"))
+        ids = pc.if_else(pc.fill_null(mine, False), pa.scalar(None, pa.string()), table["impression_id"])
+        at = table.column_names.index("impression_id")
+        pq.write_table(table.set_column(at, "impression_id", ids), path)
+    found = look(watched)
+    assert [arm.users for arm in found.arms] == [arm.users for arm in whole.arms]
+    assert found.sample_ratio.sound
+    lost = [1 - found.arms[k].clicks / whole.arms[k].clicks for k in (0, 1)]
+    assert lost[0] == 0
+    assert 0.05 < lost[1] < 0.15
+    assert found.arms[1].values["clicks_per_user"] == pytest.approx(
+        found.arms[1].clicks / whole.arms[1].users
+    )
+
+
+def test_a_click_on_nothing_is_refused(tmp_path):
+    table = drawn.impressions(1, 200)
+    table = table.append_column("shown", pa.array(np.zeros(len(table), np.int8)))
+    with pytest.raises(DataError, match="must be 0 or 1, and 0 where nothing was shown"):
+        drawn.summed(tmp_path / "log.parquet", table, drawn.spec())
 
 
 def test_clicks_after_the_attribution_window_do_not_count(tmp_path):
