@@ -88,13 +88,13 @@ def test_kserves_own_canary_takes_a_pod_from_the_stable_model_before_its_own_is_
     canary = {"trafficPercent": 50, "predictor": {"name": "next", "model": model}}
     with (
         Callers(
-            f"{installed.url()}/v1/models/ctr:predict", asked(installed), threads=4, pause_seconds=0.05
+            f"{installed.url()}/v1/models/ctr:predict", asked(installed), threads=8, pause_seconds=0.03
         ) as callers,
         Sampled(
             lambda: (available(installed, "ctr-predictor"), available(installed, "ctr-next-predictor"))
         ) as pods,
     ):
-        wait_for("answers", lambda: callers.answered > 200, 120)
+        wait_for("answers", lambda: callers.answered > 500, 120)
         before = len(callers.failures), callers.answered
         installed.kubectl(
             "patch",
@@ -106,7 +106,7 @@ def test_kserves_own_canary_takes_a_pod_from_the_stable_model_before_its_own_is_
         wait_for("the canary", lambda: available(installed, "ctr-next-predictor") == 1, 600, 1)
         failed, answered = len(callers.failures) - before[0], callers.answered - before[1]
     print(
-        f"\nspec.canary at 50 %: {failed} of {failed + answered} requests failed until the canary was up; {callers.failures[-1:]}"
+        f"\nspec.canary at 50 %: {failed} of {failed + answered} requests failed until the canary was up, {before[0]} of {sum(before)} before; {callers.failures[-1:]}"
     )
     alone = [(stable, coming) for stable, coming in pods.seen if stable + coming < 2]
     assert alone, "there were always two pods"
@@ -126,17 +126,17 @@ def test_a_second_inference_service_takes_none(installed: Installation) -> None:
     beside["spec"]["predictor"]["model"]["storageUri"] = "pvc://models/b"
     with (
         Callers(
-            f"{installed.url()}/v1/models/ctr:predict", asked(installed), threads=4, pause_seconds=0.05
+            f"{installed.url()}/v1/models/ctr:predict", asked(installed), threads=8, pause_seconds=0.03
         ) as callers,
         Sampled(lambda: available(installed, "ctr-predictor")) as pods,
     ):
-        wait_for("answers", lambda: callers.answered > 200, 120)
+        wait_for("answers", lambda: callers.answered > 500, 120)
         before = len(callers.failures), callers.answered
         apply(installed.at, [beside])
         wait_for("the pods beside", lambda: available(installed, "ctr-beside-predictor") == 2, 600, 1)
         failed, answered = len(callers.failures) - before[0], callers.answered - before[1]
     print(
-        f"\nbeside: {failed} of {failed + answered} requests failed until it was up; {callers.failures[-1:]}"
+        f"\nbeside: {failed} of {failed + answered} requests failed until it was up, {before[0]} of {sum(before)} before; {callers.failures[-1:]}"
     )
     assert min(pods.seen) == 2
     installed.kubectl("delete", "inferenceservice", "ctr-beside", "--wait=true", seconds=120)
