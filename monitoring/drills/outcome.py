@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clickmill.release import Entry, Phase
+from clickmill.release import Entry, Phase, Release
 from monitoring.drills.drill import Drill, Expected
 from monitoring.drills.timeline import Answer, Event, Kind, Timeline
 
@@ -85,7 +85,7 @@ def judge(drill: Drill, timeline: Timeline, entries: Sequence[Entry], good: str,
     lost = sum(answer.status != 200 for answer in answers)
     helpful = [event for event in told if event.name in drill.because]
     problems = [
-        *_of_the_end(drill, entries, later, backs, good),
+        *_of_the_end(drill, entries[-1].state, later, backs, good, fault),
         *_of_the_reason(drill, backs, helpful),
         *_of_silence(drill, told, later),
     ]
@@ -120,9 +120,8 @@ def judge(drill: Drill, timeline: Timeline, entries: Sequence[Entry], good: str,
 
 
 def _of_the_end(
-    drill: Drill, entries: Sequence[Entry], later: Sequence[Entry], backs: Sequence[Entry], good: str
+    drill: Drill, last: Release, later: Sequence[Entry], backs: Sequence[Entry], good: str, fault: float
 ) -> list[str]:
-    last = entries[-1].state
     found = []
     if last.stable != good:
         found.append(f"bundle {last.stable[:12]} serves at the end, not the good one ({good[:12]})")
@@ -136,8 +135,9 @@ def _of_the_end(
         found.append(f"the release is in phase {last.phase} at the end, not rolled_back")
     if backs and last.banned(good) is not None:
         found.append("the good bundle is in quarantine")
-    if backs and len(last.quarantine) != drill.quarantined:
-        found.append(f"{len(last.quarantine)} bundles are in quarantine instead of {drill.quarantined}")
+    banned = sum(each.at.timestamp() >= fault for each in last.quarantine)
+    if backs and banned != drill.quarantined:
+        found.append(f"{banned} bundles went to quarantine instead of {drill.quarantined}")
     if drill.expected is Expected.REFUSED and any(entry.state.stable != good for entry in later):
         found.append("the candidate was promoted")
     return found

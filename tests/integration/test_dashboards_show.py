@@ -30,6 +30,7 @@ from monitoring.live import LiveSettings, watch
 from serving.features import FeatureMetrics, Lookup, encoded, publication_of, shelf_at, store_at
 from serving.ports import claim
 from serving.process import running_server
+from tests.clickmill.experiment import drawn
 from tests.integration import engine
 from tests.monitoring.drift import market
 from tests.monitoring.experiments import arms_log
@@ -206,7 +207,7 @@ def drift_monitor(folder: Path, digest: str) -> Iterator[int]:
 @contextlib.contextmanager
 def experiment(folder: Path) -> Iterator[int]:
     """A running experiment whose better arm is not shown to be better yet."""
-    watched = arms_log.write(folder / "experiment", users=700)
+    watched = arms_log.write(folder / "experiment", users=700, spec=drawn.spec(guardrails={"rpm": 0.05}))
     port, stop = claim("127.0.0.1", 0, "port"), threading.Event()
     options = {"port": port, "host": "127.0.0.1", "every": 5.0, "stop": stop}
     thread = threading.Thread(target=experiments.watch, args=(watched,), kwargs=options)

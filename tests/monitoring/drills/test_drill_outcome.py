@@ -60,6 +60,16 @@ def test_times_run_from_the_first_answer_of_the_bad_bundle_and_from_the_alert_to
     assert (outcome.requests, outcome.lost, outcome.asked_again) == (6, 0, 0)
 
 
+def test_what_went_to_quarantine_before_the_fault_does_not_count():
+    timeline, entries = rolled_back()
+    earlier = Quarantined(bundle="d" * 64, at=at(-100), reason="of another drill")
+    states = [e.state.model_copy(update={"quarantine": (earlier, *e.state.quarantine)}) for e in entries]
+    entries = [e.model_copy(update={"state": state}) for e, state in zip(entries, states, strict=True)]
+    assert judge(DRILLS["uncalibrated-bundle"], timeline, entries, GOOD, FAULT).problems == ()
+    [problem] = judge(DRILLS["uncalibrated-bundle"], timeline, entries, GOOD, FAULT - 200).problems[:1]
+    assert problem == "2 bundles went to quarantine instead of 1"
+
+
 def test_a_rollback_for_another_reason_is_not_the_verdict():
     outcome = judge(DRILLS["slow-bundle"], *rolled_back(), GOOD, FAULT)
     [problem] = outcome.problems
