@@ -75,6 +75,19 @@ class Release:
         service = get(self.at, "service", f"ctr-{component}", f"--namespace={self.namespace}")
         return f"http://{service['spec']['clusterIP']}"
 
+    def wait_for_answer(self, component: str) -> None:
+        """Return when its Service leads to a pod: kube-proxy writes its rules some time after a pod is ready. Raises ClusterError."""
+
+        def answers() -> bool:
+            try:
+                return httpx.get(
+                    f"{self.address(component)}/v2/health/ready", timeout=5, trust_env=False
+                ).is_success
+            except httpx.TransportError:
+                return False
+
+        wait_for(f"an answer of the {component}", answers, 300, 1)
+
     def pods(self, component: str) -> list[dict[str, Any]]:
         """Those of the endpoint that are not on their way out."""
         found = get(self.at, "pods", f"--namespace={self.namespace}", f"--selector=component={component}")
@@ -110,6 +123,8 @@ def release(node: Places) -> Iterator[Release]:
             *("--for=condition=Ready", "--timeout=600s"),
             seconds=610,
         )
+        for component in ("predictor", "transformer"):
+            found.wait_for_answer(component)
         yield found
     finally:
         remove_namespace(node, namespace)
@@ -211,12 +226,7 @@ def test_no_request_fails_while_the_previous_chart_is_upgraded_to_this_one_and_r
         upgraded.helm("install", "ctr", str(old), "--values=-", values=VALUES)
         wait_for("pods of the old chart", lambda: upgraded.rolled_out("--threads=2"), 600, 1)
         url = f"{upgraded.address('predictor')}/v1/models/ctr:predict"
-        wait_for(
-            "an answer",
-            lambda: httpx.post(url, json={"instances": [row]}, trust_env=False).is_success,
-            120,
-            1,
-        )
+        upgraded.wait_for_answer("predictor")
         with Callers(url, [row]) as callers:
             upgraded.helm("upgrade", "ctr", str(generate.CHART), "--values=-", values=values)
             wait_for("the new pods", lambda: upgraded.rolled_out("--max-rows=1000"), 600, 1)

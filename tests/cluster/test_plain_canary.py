@@ -112,7 +112,7 @@ def test_kserves_own_canary_takes_a_pod_from_the_stable_model_before_its_own_is_
     assert alone, "there were always two pods"
     assert len(callers.bundles) == 1, "no request reached the canary by the InferenceService's own address"
     installed.kubectl("patch", "inferenceservice", "ctr", "--type=merge", '--patch={"spec":{"canary":null}}')
-    installed.wait_for_pods(2)
+    wait_for("both stable pods", lambda: available(installed, "ctr-predictor") == 2, 300, 1)
 
 
 def test_a_second_inference_service_takes_none(installed: Installation) -> None:
