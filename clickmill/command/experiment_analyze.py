@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 NO, UNKNOWN = 3, 4
 
+Attribution = Annotated[
+    float,
+    typer.Option(
+        min=1,
+        help="With --clicks: seconds after the prediction until which a click counts; younger predictions wait.",
+    ),
+]
+
 
 def analyze(
     spec: Annotated[Path, typer.Argument(help="YAML of the experiment.")],
@@ -30,13 +38,7 @@ def analyze(
             help="Click log to join with the prediction log: impression_id, click_time, and price where revenue is measured."
         ),
     ] = None,
-    attribution: Annotated[
-        float,
-        typer.Option(
-            min=1,
-            help="With --clicks: seconds after the prediction until which a click counts; younger predictions wait.",
-        ),
-    ] = 1_800.0,
+    attribution: Attribution = 1_800.0,
     look_hours: Annotated[
         float,
         typer.Option(

@@ -38,7 +38,6 @@ class Answers:
 
 def bodies(rows: pa.Table, request: np.ndarray, contract: FeatureContract, slots: int) -> list[bytes]:
     """A ranking for each request: user and context once, and its candidates, with all that the contract reads but the slot."""
-    import numpy as np
     import orjson
 
     from clickmill.features.sides import shared_fields
@@ -47,7 +46,7 @@ def bodies(rows: pa.Table, request: np.ndarray, contract: FeatureContract, slots
     shared = shared_fields(contract)
     own = [name for name in contract.inputs if name not in shared and name != "position"]
     values = json_rows(rows, [*contract.inputs, "bid"])
-    first = np.flatnonzero(np.r_[True, request[1:] != request[:-1]]).tolist()
+    first = _begins(request).tolist()
     made = []
     for begin, end in zip(first, [*first[1:], len(values)], strict=True):
         candidates = [
@@ -59,6 +58,13 @@ def bodies(rows: pa.Table, request: np.ndarray, contract: FeatureContract, slots
     return made
 
 
+def _begins(request: np.ndarray) -> np.ndarray:
+    """Of each request, its first row."""
+    import numpy as np
+
+    return np.flatnonzero(np.r_[True, request[1:] != request[:-1]])
+
+
 def ask(url: str, sent: Sequence[bytes], request: np.ndarray, progress: Any) -> Answers:
     """Send all and wait for the answers. Raises ClickmillError for one that is refused."""
     import numpy as np
@@ -66,7 +72,7 @@ def ask(url: str, sent: Sequence[bytes], request: np.ndarray, progress: Any) -> 
     from serving.arms import HEADER_ARM
 
     found = asyncio.run(_ask(url, sent, progress))
-    first = np.flatnonzero(np.r_[True, request[1:] != request[:-1]])
+    first = _begins(request)
     shown = [answer["ranked"] for _, answer in found]
     counts = [len(ads) for ads in shown]
     ads = [ad for those in shown for ad in those]

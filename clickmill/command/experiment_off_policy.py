@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clickmill.command.console import AsJson, print_facts, print_json, result, words
+from clickmill.command.experiment_analyze import Attribution
 
 if TYPE_CHECKING:
     from clickmill.experiment.off_policy import LoggedRows, OffPolicyResult, OffPolicySettings
@@ -34,13 +35,7 @@ def off_policy(
             "The policy in question is `greedy` (no exploring) unless another is named."
         ),
     ] = None,
-    attribution: Annotated[
-        float,
-        typer.Option(
-            min=1,
-            help="With --clicks: seconds after the prediction until which a click counts; younger predictions wait.",
-        ),
-    ] = 1_800.0,
+    attribution: Attribution = 1_800.0,
     reward: Annotated[str, typer.Option(help="Column: click (0 or 1), or money per impression.")] = "click",
     target: Annotated[
         list[str] | None,

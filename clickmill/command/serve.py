@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from clickmill.command.answer_log import LogEvents, LogFeatures, LogShare, PredictionLog, logging
+from clickmill.command.answering import (
+    DrainSeconds,
+    Explore,
+    ExploreBudget,
+    LogEvents,
+    LogFeatures,
+    LogShare,
+    PredictionLog,
+    exploration,
+    log_arguments,
+)
 from clickmill.command.serve_settings import take_settings
 
 
@@ -100,23 +110,8 @@ def serve(
             help="YAML of an experiment: rankings are split by its arms, answered by their rules, and logged with their arm (docs/experiments.md).",
         ),
     ] = None,
-    explore: Annotated[
-        Literal["off", "thompson", "ucb"],
-        typer.Option(
-            rich_help_panel="Rankings",
-            help="Try ads that the bundle hardly knows, by a draw (which the prediction log can be judged by) or by an upper bound; pCTR and "
-            "prices stay the model's. clickmill experiment off-policy reads what is logged (docs/auctions.md).",
-        ),
-    ] = "off",
-    explore_budget: Annotated[
-        float,
-        typer.Option(
-            rich_help_panel="Rankings",
-            min=0,
-            max=0.5,
-            help="Share of expected revenue that --explore may give up.",
-        ),
-    ] = 0.001,
+    explore: Explore = "off",
+    explore_budget: ExploreBudget = 0.001,
     feature_wait_ms: Annotated[
         float,
         typer.Option(
@@ -211,13 +206,7 @@ def serve(
             "large requests, which takes seconds and TensorFlow's memory.",
         ),
     ] = "twin",
-    drain_seconds: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="Seconds during which requests are still answered after SIGTERM, while readiness says no.",
-        ),
-    ] = 0.0,
+    drain_seconds: DrainSeconds = 0.0,
     openapi: Annotated[
         bool,
         typer.Option("--openapi", help="Print the OpenAPI 3.1 document of what would be served, and exit."),
@@ -321,10 +310,10 @@ def serve(
             "feature_wait_ms": feature_wait_ms,
             "feature_cache_seconds": feature_cache_seconds,
             "score_cache_seconds": score_cache_seconds,
-            "exploration": None if explore == "off" else {"explorer": explore, "cost": explore_budget},
+            "exploration": exploration(explore, explore_budget),
         },
         limits=limits,
-        **logging(prediction_log, log_events, log_share, log_features),
+        **log_arguments(prediction_log, log_events, log_share, log_features),
         traces=traces,
         trace_share=trace_share,
         engine=engine,

@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from clickmill.command.answer_log import LogEvents, LogFeatures, LogShare, PredictionLog, logging
+from clickmill.command.answering import (
+    DrainSeconds,
+    Explore,
+    ExploreBudget,
+    LogEvents,
+    LogFeatures,
+    LogShare,
+    PredictionLog,
+    exploration,
+    log_arguments,
+)
 
 
 def serve_ranker(
@@ -74,17 +84,8 @@ def serve_ranker(
             help="YAML of an experiment: rankings are split by its arms, answered by their rules, and logged with their arm (docs/experiments.md).",
         ),
     ] = None,
-    explore: Annotated[
-        Literal["off", "thompson", "ucb"],
-        typer.Option(
-            help="Try ads that the bundle hardly knows, by a draw (which the prediction log can be judged by) or by an upper bound; pCTR and "
-            "prices stay the model's. clickmill experiment off-policy reads what is logged (docs/auctions.md).",
-        ),
-    ] = "off",
-    explore_budget: Annotated[
-        float,
-        typer.Option(min=0, max=0.5, help="Share of expected revenue that --explore may give up."),
-    ] = 0.001,
+    explore: Explore = "off",
+    explore_budget: ExploreBudget = 0.001,
     feature_wait_ms: Annotated[
         float, typer.Option(min=0.1, help="Most milliseconds a ranking waits for the feature store.")
     ] = 5.0,
@@ -123,13 +124,7 @@ def serve_ranker(
     log_events: LogEvents = None,
     log_share: LogShare = 1.0,
     log_features: LogFeatures = "values",
-    drain_seconds: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="Seconds during which requests are still answered after SIGTERM, while readiness says no.",
-        ),
-    ] = 0.0,
+    drain_seconds: DrainSeconds = 0.0,
 ) -> None:
     """Serve rankings, scored by a predictor elsewhere.
 
@@ -156,7 +151,7 @@ def serve_ranker(
             "feature_wait_ms": feature_wait_ms,
             "feature_cache_seconds": feature_cache_seconds,
             "score_cache_seconds": score_cache_seconds,
-            "exploration": None if explore == "off" else {"explorer": explore, "cost": explore_budget},
+            "exploration": exploration(explore, explore_budget),
         },
         predictor={
             "target": predictor,
@@ -164,6 +159,6 @@ def serve_ranker(
             "protocol": protocol,
             "at_once": at_once,
         },
-        **logging(prediction_log, log_events, log_share, log_features),
+        **log_arguments(prediction_log, log_events, log_share, log_features),
         drain_seconds=drain_seconds,
     )

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from clickmill.command.answering import DrainSeconds
+
 
 def serve_router(
     shares: Annotated[
@@ -32,13 +34,7 @@ def serve_router(
         float,
         typer.Option(min=0.01, help="Seconds for each try at a Service; then another one is asked."),
     ] = 2.0,
-    drain_seconds: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="Seconds during which requests are still answered after SIGTERM, while readiness says no.",
-        ),
-    ] = 0.0,
+    drain_seconds: DrainSeconds = 0.0,
 ) -> None:
     """Split an endpoint's requests between its Services, as the ModelRelease stands.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -25,6 +26,12 @@ class Salt:
                 f"the salt of the prediction log has {len(self.secret)} bytes; take {LEAST_BYTES} to 64 random ones "
                 "(openssl rand -hex 32) and keep it out of the logs"
             )
+
+    @classmethod
+    def of_environment(cls) -> Salt | None:
+        """CLICKMILL_LOG_SALT; None where it is not set, or empty. Raises UsageError as the class does."""
+        salt = os.environ.get("CLICKMILL_LOG_SALT")
+        return cls(salt.encode()) if salt else None
 
     def hashed(self, values: pa.Array) -> pa.Array:
         """Keyed BLAKE2b (RFC 7693) of each value as 32 hex digits; nulls stay null, equal values stay equal.

@@ -37,7 +37,6 @@ def monitor(
         evidently: Evidently's report of an even sample of the same rows.
         metrics: Rows, drifted and broken fields.
     """
-    import os
     from datetime import UTC, datetime
     from pathlib import Path
 
@@ -52,12 +51,11 @@ def monitor(
     with step("monitor") as running:
         answering = retraining_of(retrain)
         group = drifts.PushGroup.at(push) if push else None
-        salt = os.environ.get("CLICKMILL_LOG_SALT")
         checker = drifts.DriftChecker(
             drifts.Bundles(Path(store)),
             typed_settings("drift", drifts.DriftSettings, drift),
             Path(folder),
-            Salt(salt.encode()) if salt else None,
+            Salt.of_environment(),
         )
         collector = drifts.DriftCollector()
         found, decision = drifts.check_once(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,8 +109,7 @@ def _one_name(spec: ExperimentSpec, read: dict[str, FeatureContract]) -> str:
 def _check(spec: ExperimentSpec, contract: FeatureContract, *, logged: bool) -> None:
     check_fields(spec, contract)
     if logged:
-        salt = os.environ.get("CLICKMILL_LOG_SALT")
-        check_salt(contract, Kept.VALUES, Salt(salt.encode()) if salt else None)
+        check_salt(contract, Kept.VALUES, Salt.of_environment())
 
 
 __all__ = ["RunningExperiment", "running"]

@@ -47,8 +47,7 @@ given = json.loads(sys.argv[1])
 if given["prediction_log"]:
     given["prediction_log"] = Path(given["prediction_log"])
     given["log_settings"] = LogSettings.model_validate(given["log_settings"])
-    salt = os.environ.get("CLICKMILL_LOG_SALT")
-    given["log_salt"] = Salt(salt.encode()) if salt else None
+    given["log_salt"] = Salt.of_environment()
 if given["experiment"]:
     given["experiment"] = Path(given["experiment"])
 serve(**given)

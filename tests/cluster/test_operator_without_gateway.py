@@ -19,6 +19,7 @@ from serving.router.shares_watch import Api
 from tests.cluster.api_server import NAMESPACE, api_server, missing
 from tests.cluster.kserve_stand_in import SHARES
 from tests.cluster.operated_endpoint import BY_ROUTER, POLICY, URIS, A, B, operated
+from tests.serving.router.listening import listening
 
 pytestmark = pytest.mark.cluster
 ROUTER = f"system:serviceaccount:{NAMESPACE}:ctr-router"
@@ -77,22 +78,13 @@ class Router:
         settings = RouterSettings("ctr-shares", "ctr-predictor", "127.0.0.1", 0, 0, 2.0, 0.0)
         urls = {}
         async with AsyncExitStack() as stack:
-
-            async def listening(app):
-                runner = web.AppRunner(app)
-                await runner.setup()
-                stack.push_async_callback(runner.cleanup)
-                site = web.TCPSite(runner, "127.0.0.1", 0)
-                await site.start()
-                return f"http://127.0.0.1:{runner.addresses[0][1]}"
-
             for name in ("ctr-predictor", CANARY, "ctr-aaaaaaaaaa-predictor"):
                 app = web.Application()
                 app.router.add_post("/{path:.*}", _ok)
-                urls[name] = await listening(app)
+                urls[name] = await stack.enter_async_context(listening(app))
             router = Remembers(settings, self._api, url=lambda service, port: urls[service])
             router.followed = self.shares
-            url = await listening(router.door.app)
+            url = await stack.enter_async_context(listening(router.door.app))
             watching = asyncio.create_task(router.watch.run())
             session = await stack.enter_async_context(ClientSession())
             number = 0

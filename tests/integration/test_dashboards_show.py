@@ -9,7 +9,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -126,6 +126,20 @@ def store_of(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 @contextlib.contextmanager
+def on_a_thread(
+    stop: threading.Event, work: Callable[..., object], /, *arguments, **options
+) -> Iterator[None]:
+    """Work that goes on until `stop` is set, which leaving does."""
+    thread = threading.Thread(target=work, args=arguments, kwargs=options)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextlib.contextmanager
 def live_quality(folder: Path, store: Path, digest: str) -> Iterator[int]:
     start = datetime.now(UTC) - timedelta(hours=1)
     table, clicked, times = logs.predictions(
@@ -137,13 +151,8 @@ def live_quality(folder: Path, store: Path, digest: str) -> Iterator[int]:
     settings = LiveSettings(windows_seconds=(7_200,), slices=("device",))
     options = {"port": port, "host": "127.0.0.1", "every": 1.0, "stop": stop, "store": store}
     where = (folder / "impressions", folder / "clicks", folder / "state.duckdb")
-    thread = threading.Thread(target=watch, args=(settings, *where), kwargs=options)
-    thread.start()
-    try:
+    with on_a_thread(stop, watch, settings, *where, **options):
         yield port
-    finally:
-        stop.set()
-        thread.join()
 
 
 @contextlib.contextmanager
@@ -165,14 +174,8 @@ def lookups(folder: Path, stop: threading.Event) -> Iterator[int]:
             await asyncio.sleep(0.2)
         await lookup.close()
 
-    thread = threading.Thread(target=lambda: asyncio.run(look()))
-    with scraped(registry) as port:
-        thread.start()
-        try:
-            yield port
-        finally:
-            stop.set()
-            thread.join()
+    with scraped(registry) as port, on_a_thread(stop, lambda: asyncio.run(look())):
+        yield port
 
 
 @contextlib.contextmanager
@@ -210,13 +213,8 @@ def experiment(folder: Path) -> Iterator[int]:
     watched = arms_log.write(folder / "experiment", users=700, spec=drawn.spec(guardrails={"rpm": 0.05}))
     port, stop = claim("127.0.0.1", 0, "port"), threading.Event()
     options = {"port": port, "host": "127.0.0.1", "every": 5.0, "stop": stop}
-    thread = threading.Thread(target=experiments.watch, args=(watched,), kwargs=options)
-    thread.start()
-    try:
+    with on_a_thread(stop, experiments.watch, watched, **options):
         yield port
-    finally:
-        stop.set()
-        thread.join()
 
 
 def send(url: str, stop: threading.Event) -> None:

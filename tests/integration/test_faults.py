@@ -103,11 +103,10 @@ def plan(
 
 
 def all_is_well(report: Report, least: int) -> None:
-    """Every request has its answer: right, or shed, or a fallback that is marked. How many are shed depends on what else the machine does,
-    so only `least` right ones are asked for."""
+    """Every request has its answer, and it is right but for the few that a stall of the machine sheds or lets fall back, marked."""
     assert report.unanswered == []
     assert report.count("right", "shed", "marked") == len(report.records)
-    assert report.count("right") > least
+    assert report.count("right") > max(least, 0.8 * len(report.records))
 
 
 def test_a_full_disk_under_the_log_costs_no_answer_and_every_row_is_written_or_counted(endpoint, store, disk):

@@ -11,6 +11,7 @@ from aiohttp import ClientSession, web
 from serving.router import HEADER_ANSWERED_BY, HEADER_USER, ClusterRouter, RouterSettings
 from serving.router import shares_watch as shares_watch_module
 from serving.router.shares_watch import Api
+from tests.serving.router.listening import listening
 
 SETTINGS = RouterSettings(
     config_map="ctr-shares", home="ctr-predictor", host="127.0.0.1", port=0, admin_port=0, timeout_seconds=2.0, drain_seconds=0
@@ -73,18 +74,6 @@ def said(mirror=None, **percent):
             {"percent": {names[k]: v for k, v in percent.items()}, "mirror": mirror, "port": 80}
         )
     }
-
-
-@contextlib.asynccontextmanager
-async def listening(app):
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
-    finally:
-        await runner.cleanup()
 
 
 class Service:

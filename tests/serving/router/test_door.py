@@ -10,6 +10,7 @@ from aiohttp import ClientSession, web
 from clickmill.release import Split
 from serving.router.counts import Pairs
 from serving.router.door import HEADER_ANSWERED_BY, HEADER_USER, Door, Ways
+from tests.serving.router.listening import listening
 
 
 class Server:
@@ -30,18 +31,6 @@ class Server:
         if isinstance(self.mood, int):
             return web.json_response({"error": "x"}, status=self.mood, headers={"retry-after": "1"})
         return web.json_response({"name": self.name, "path": request.path_qs}, headers={"x-own": self.name})
-
-
-@contextlib.asynccontextmanager
-async def listening(app):
-    runner = web.AppRunner(app, shutdown_timeout=0.1)  # does not wait for those that hang
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
-    finally:
-        await runner.cleanup()
 
 
 @contextlib.asynccontextmanager
